@@ -1,0 +1,1 @@
+"""Backends: databases behind the ports of the domain."""

@@ -1,0 +1,1 @@
+"""The ground everything stands on: clock, identifiers, limits, the error catalogue; pure, imports nothing of ours."""

@@ -1,0 +1,54 @@
+"""The only place that asks the machine what time it is; everybody else is given a `Clock`."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+TICKS_AT_EPOCH = 621_355_968_000_000_000
+"""100 ns ticks between 0001-01-01 and 1970-01-01, the zero of .NET's `DateTime`."""
+
+
+class Clock(Protocol):
+    """Tells wall time and monotonic time."""
+
+    def utc_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never steps; only differences mean anything."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def utc_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def iso_utc(utc_ms: int) -> str:
+    """Formats milliseconds since the epoch as `2026-01-01T00:00:00.0000000Z`, the seven digits Azure writes."""
+    moment = datetime.fromtimestamp(utc_ms / 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{utc_ms % 1000:03d}0000Z"
+
+
+NEVER = "0001-01-01T00:00:00Z"
+"""The date of what never happened, as Azure writes it."""
+
+
+def ticks(utc_ms: int) -> int:
+    """Milliseconds since the epoch as .NET ticks, the shape of generation ids."""
+    return TICKS_AT_EPOCH + utc_ms * 10_000
+
+
+def parse_iso_ms(text: str) -> int | None:
+    """Milliseconds since the epoch of an ISO 8601 date, UTC where no zone is given; None when it is not one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)

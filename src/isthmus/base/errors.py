@@ -1,0 +1,109 @@
+"""The error catalogue: one code per refusal, one message for the peer, one explanation for the owner.
+
+A `HubError` is raised where a rule says no. Its `code` and `message` go to the peer in the peer's protocol's words; its
+`refusal`, when there is one, goes to the journal only, where `explain` finds it. Each wire maps codes in one table of
+its own. Names and numbers are those of the IoT Hub error code reference.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Code(Enum):
+    """Name on the wire, number on the wire; the HTTP status is the number's first three digits."""
+
+    GENERIC_BAD_REQUEST = ("GenericBadRequest", 400000)
+    INVALID_PROTOCOL_VERSION = ("InvalidProtocolVersion", 400001)
+    INVALID_OPERATION = ("InvalidOperation", 400003)
+    ARGUMENT_INVALID = ("ArgumentInvalid", 400004)
+    ARGUMENT_NULL = ("ArgumentNull", 400005)
+    FORMAT_ERROR = ("IotHubFormatError", 400006)
+    DESERIALIZATION_ERROR = ("DeserializationError", 400012)
+    CONNECTION_REPLACED = ("ConnectionForcefullyClosedOnNewConnection", 400027)
+    CANNOT_REGISTER_MODULE_TO_MODULE = ("CannotRegisterModuleToModule", 400301)
+    HUB_NOT_FOUND = ("IotHubNotFound", 401001)
+    UNAUTHORIZED_ACCESS = ("IotHubUnauthorizedAccess", 401002)
+    UNAUTHORIZED = ("IotHubUnauthorized", 401003)
+    SYSTEM_MODULE = ("SystemModuleModifyUnauthorizedAccess", 401100)
+    QUOTA_EXCEEDED = ("IotHubQuotaExceeded", 403002)
+    QUEUE_DEPTH_EXCEEDED = ("DeviceMaximumQueueDepthExceeded", 403004)
+    INVALID_EXPIRY = ("InvalidMessageExpiryTime", 403009)
+    DEVICE_DISABLED = ("DeviceDisabled", 403012)
+    IN_FLIGHT_METHODS_EXCEEDED = ("DeviceMaximumInflightMethodExceeded", 403800)
+    NOT_FOUND = ("GenericNotFound", 404000)
+    DEVICE_NOT_FOUND = ("DeviceNotFound", 404001)
+    AMQP_ADDRESS_NOT_FOUND = ("AmqpAddressNotFound", 404006)
+    MODULE_NOT_FOUND = ("ModuleNotFound", 404010)
+    DEVICE_NOT_ONLINE = ("DeviceNotOnline", 404103)
+    DEVICE_CONNECTION_CLOSED = ("DeviceConnectionClosedRemotely", 404104)
+    METHOD_NOT_ALLOWED = ("GenericMethodNotAllowed", 405000)
+    INVALID_TRANSITION = ("OperationNotAllowedInCurrentState", 405102)
+    CONFLICT = ("GenericConflict", 409000)
+    DEVICE_ALREADY_EXISTS = ("DeviceAlreadyExists", 409001)
+    LINK_CREATION_CONFLICT = ("LinkCreationConflict", 409002)
+    MODULE_ALREADY_EXISTS = ("ModuleAlreadyExistsOnDevice", 409301)
+    PRECONDITION_FAILED = ("PreconditionFailed", 412001)
+    MESSAGE_LOCK_LOST = ("DeviceMessageLockLost", 412002)
+    ENTITY_TOO_LARGE = ("GenericRequestEntityTooLarge", 413000)
+    MESSAGE_TOO_LARGE = ("MessageTooLarge", 413001)
+    TOO_MANY_DEVICES = ("TooManyDevices", 413002)
+    TOO_MANY_MODULES = ("TooManyModulesOnDevice", 413003)
+    THROTTLED = ("ThrottlingException", 429001)
+    DEVICE_THROTTLED = ("DeviceThrottlingLimitExceeded", 429005)
+    SERVER_ERROR = ("ServerError", 500001)
+    NOT_IMPLEMENTED = ("NotImplemented", 501000)
+    BAD_DEVICE_RESPONSE = ("InvalidResponseWhileProxying", 502101)
+    SERVICE_UNAVAILABLE = ("ServiceUnavailable", 503001)
+    SERVER_BUSY = ("ServerBusy", 503005)
+    GATEWAY_TIMEOUT = ("GatewayTimeout", 504101)
+
+    def __init__(self, wire_name: str, number: int) -> None:
+        self.wire_name = wire_name
+        self.number = number
+
+    @property
+    def http_status(self) -> int:
+        """The HTTP status that carries this code."""
+        return self.number // 1000
+
+
+class Hop(Enum):
+    """The station on the way in that said no, in the order a socket meets them (ARCHITECTURE.md, "The front door")."""
+
+    SOCKET = "socket"
+    TLS = "tls"
+    NAME = "name"
+    NETWORK = "network"
+    AUTHENTICATION = "authentication"
+    AUTHORIZATION = "authorization"
+    CONTRACT = "contract"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something was refused, for the owner only: never sent to the peer.
+
+    `rule` is a stable dotted name (`network.public-access`, `auth.signature`, `auth.expired`, `auth.unknown-device`,
+    `auth.disabled`, `auth.right`, `name.mismatch`, `limit.message-size`, `contract.topic`, …); `value` is what failed,
+    never a secret; `remedy` is the smallest change that would let it pass, as a sentence or a command.
+    """
+
+    hop: Hop
+    rule: str
+    value: str
+    remedy: str
+
+
+class HubError(Exception):
+    """A rule said no; `message` may be read by the peer, `refusal` may not."""
+
+    def __init__(self, code: Code, message: str, refusal: Refusal | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.refusal = refusal
+
+
+class ConfigurationError(Exception):
+    """The configuration or the machine does not let the server do what it was asked; one sentence with the remedy."""

@@ -1,0 +1,205 @@
+"""The transactional state port: documents under compare-and-set, the outbox, the journal.
+
+Rules live in the domain as pure functions; a backend only compares, sets and queries. Everything durable that is not a
+telemetry record is a document: `Key(kind, hub, name)` with a body of JSON bytes and a revision the backend counts.
+
+A commit is one transaction: all changes and all outbox rows, or none. It returns only when the bytes are durable. When
+an expectation does not hold, `Conflict` is raised and nothing of that commit is applied; the caller reads again,
+applies its pure rule again, and tries again, a bounded number of times.
+
+Kinds in use, and the names below them:
+
+| kind       | name                              | body                                             |
+|------------|-----------------------------------|--------------------------------------------------|
+| `hub`      | hub name (hub 0)                  | the hub resource                                 |
+| `endpoint` | private endpoint name (hub 0)     | the private endpoint, consumer's side            |
+| `identity` | `device` or `device/module`       | the identity, keys included                      |
+| `twin`     | `device` or `device/module`       | tags, desired, reported, metadata, counters      |
+| `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
+| `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
+| `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
+| `meta`     | free                              | counters and versions                            |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from isthmus.base.ids import HubId
+
+NO_HUB = HubId(0)
+"""The hub number of documents that belong to the installation."""
+
+COMMIT_TRIES_MAX = 16
+"""How often a read-modify-write is tried again on `Conflict` before it is given up as busy."""
+
+MUST_NOT_EXIST = 0
+"""Expectation of a document that is to be created."""
+
+
+class Key(NamedTuple):
+    """Names a document."""
+
+    kind: str
+    hub: HubId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document as committed; `revision` starts at 1 and rises with each put of that key."""
+
+    key: Key
+    revision: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Writes a document; `expect` is the revision it must have now, 0 for "must not exist", None for whatever."""
+
+    key: Key
+    body: bytes
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Removes a document; `expect` as in `Put`. Removing what is not there is not an error when `expect` is None."""
+
+    key: Key
+    expect: int | None = None
+
+
+Change = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event about a state change, committed with it and relayed to the log in order afterwards."""
+
+    hub: HubId
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that waits for the relay; `row_id` rises in commit order, is never reused, and starts at 1."""
+
+    row_id: int
+    hub: HubId
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One decision as stored: `chain` is SHA-256 over the previous entry's chain and this entry's columns."""
+
+    entry_id: int
+    utc_ms: int
+    hub: str
+    device: str
+    address: str
+    tracking_id: str
+    verdict: str
+    body: bytes
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """One decision to be stored; the backend adds the number and the chain."""
+
+    utc_ms: int
+    hub: str
+    device: str
+    address: str
+    tracking_id: str
+    verdict: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFilter:
+    """Which decisions to read; an empty field matches all; newest first."""
+
+    hub: str = ""
+    device: str = ""
+    address: str = ""
+    tracking_id: str = ""
+    verdict: str = ""
+    since_ms: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """`path = value` over the joined view of a device (identity, twin, presence), the path split at its dots."""
+
+    path: tuple[str, ...]
+    value: str | int | float | bool | None
+
+
+class Conflict(Exception):
+    """An expectation did not hold; `index` is the change that failed."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"change {index} found another revision")
+        self.index = index
+
+
+class StateClosed(Exception):
+    """The backend has been closed or its disk has failed; nothing was committed."""
+
+
+class State(Protocol):
+    """What the domain needs from a transactional store."""
+
+    async def get(self, key: Key) -> Stored | None:
+        """The committed document, or None."""
+
+    async def scan(
+        self, kind: str, hub: HubId, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[Stored]:
+        """Documents of a kind in the order of their names, those after `after` whose name begins with `prefix`."""
+
+    async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
+        """How many documents `scan` would find without a limit."""
+
+    async def query_devices(
+        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+    ) -> list[tuple[Stored, Stored, Stored | None]]:
+        """(identity, twin, presence) of devices (or modules) that fulfil all conditions, in the order of their names."""
+
+    async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
+        """Applies all or nothing, durably, and returns the new revision of each put (0 for a delete).
+
+        Raises `Conflict` or `StateClosed`. Once called it runs to its end: cancelling the wait does not undo it.
+        """
+
+    async def outbox(self, *, after: int, limit: int) -> list[OutboxRow]:
+        """Events that wait for the relay, in order."""
+
+    async def outbox_done(self, upto: int) -> None:
+        """Forgets events up to and including `upto`; they are in the log."""
+
+    def on_outbox(self, wake: "Wake") -> None:
+        """Calls `wake` on the event loop after each commit that carried outbox events."""
+
+    def journal(self, row: JournalRow) -> None:
+        """Appends a decision with the next group commit; does not wait. Dropped only when the backend is closed."""
+
+    async def journal_flushed(self) -> None:
+        """Returns when every decision given before the call is durable."""
+
+    async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]:
+        """Decisions that match, newest first."""
+
+    async def close(self) -> None:
+        """Finishes what was given, then closes; idempotent."""
+
+
+class Wake(Protocol):
+    """A plain call without arguments, on the event loop."""
+
+    def __call__(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Commands: direct methods, cloud-to-device messages and their feedback."""

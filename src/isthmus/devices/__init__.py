@@ -1,0 +1,1 @@
+"""Devices: the identity registry and the twins."""

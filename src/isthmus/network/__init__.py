@@ -1,0 +1,1 @@
+"""Network: doors, private endpoint connections, and the pure decision who is admitted."""

@@ -1,0 +1,1 @@
+"""Queues: one lock-queue with a policy per instance."""

@@ -1,0 +1,1 @@
+"""Resources: hubs as managed resources with ARM ids and descriptions."""

@@ -1,0 +1,1 @@
+"""Routing: which endpoints a record is for, judged once at ingest."""

@@ -1,0 +1,1 @@
+"""Servers: the doors; they know protocols and the domain, never a database."""

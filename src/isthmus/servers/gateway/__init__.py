@@ -1,0 +1,1 @@
+"""Gateway: the front door and the pumps and contracts of each protocol."""

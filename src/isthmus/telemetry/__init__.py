@@ -1,0 +1,1 @@
+"""Telemetry: messages, partitions and the durable log that is the only queue of the house."""

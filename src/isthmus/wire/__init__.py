@@ -1,0 +1,1 @@
+"""Wire: protocol codecs and state machines, pure and without I/O."""
