@@ -140,7 +140,7 @@ class Equals:
     value: str | int | float | bool | None
 
 
-class Conflict(Exception):
+class Conflict(Exception):  # noqa: N818 - the word of compare-and-set
     """An expectation did not hold; `index` is the change that failed."""
 
     def __init__(self, index: int) -> None:
@@ -148,7 +148,7 @@ class Conflict(Exception):
         self.index = index
 
 
-class StateClosed(Exception):
+class StateClosed(Exception):  # noqa: N818 - a state, not a fault of the caller
     """The backend has been closed or its disk has failed; nothing was committed."""
 
 
@@ -161,7 +161,7 @@ class State(Protocol):
     async def scan(
         self, kind: str, hub: HubId, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> list[Stored]:
-        """Documents of a kind in the order of their names, those after `after` whose name begins with `prefix`."""
+        """Documents in the order of their names: those after `after` whose name begins with `prefix`."""
 
     async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
         """How many documents `scan` would find without a limit."""
@@ -169,7 +169,7 @@ class State(Protocol):
     async def query_devices(
         self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
-        """(identity, twin, presence) of devices (or modules) that fulfil all conditions, in the order of their names."""
+        """(identity, twin, presence) of devices or modules that fulfil all conditions, in the order of names."""
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         """Applies all or nothing, durably, and returns the new revision of each put (0 for a delete).

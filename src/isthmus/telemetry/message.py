@@ -19,7 +19,9 @@ PropertyValue = str | int | float | bool | bytes | None
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
-    """Everything stored beside a payload; append fields at the end only, with defaults, for old records are read for ever.
+    """Everything stored beside a payload.
+
+    Append fields at the end only, with defaults: old records are read for ever.
 
     `system` holds the sender's system properties under the canonical names `message-id`, `correlation-id`, `user-id`,
     `to`, `content-type`, `content-encoding`, `absolute-expiry-time`, `creation-time` (both ms since the epoch),

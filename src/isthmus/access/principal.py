@@ -1,0 +1,60 @@
+"""Who asks, and by what right: principals, rights, shared access policies."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Right(Enum):
+    """Rights of a shared access policy, in the order in which Azure joins them."""
+
+    REGISTRY_READ = "RegistryRead"
+    REGISTRY_WRITE = "RegistryWrite"
+    SERVICE_CONNECT = "ServiceConnect"
+    DEVICE_CONNECT = "DeviceConnect"
+
+
+class PrincipalKind(Enum):
+    """What proved itself."""
+
+    DEVICE = "device"
+    MODULE = "module"
+    POLICY = "policy"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedAccessPolicy:
+    """A named key pair with rights of the hub."""
+
+    name: str
+    rights: frozenset[Right]
+    primary_key: str = field(repr=False)
+    secondary_key: str = field(repr=False)
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        return (self.primary_key, self.secondary_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who was authenticated, how, and until when.
+
+    `name` is `device`, `device/module`, the policy's name, or `uid:N` for the local owner. `scope` and `type` are the
+    words of `iothub-connection-auth-method`. `expires_s` is Unix seconds, 0 for never. `key_fingerprint` is the first
+    16 hex digits of the SHA-256 of the key (or certificate) that was used: a key change cuts the sessions whose key is
+    gone.
+    """
+
+    kind: PrincipalKind
+    name: str
+    rights: frozenset[Right]
+    scope: str
+    type: str
+    key_fingerprint: str = ""
+    expires_s: int = 0
+
+    @property
+    def label(self) -> str:
+        """`device:dev1`, `policy:service`, … as logs, journal and records carry it."""
+        return f"{self.kind.value}:{self.name}"
