@@ -42,8 +42,26 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False
     enrichments: dict[str, str] = {}
 
 
+class StateEvent(msgspec.Struct, frozen=True, array_like=True):
+    """The body of an outbox row: what happened to a device or module, before it becomes a record.
+
+    `op_type` and `schema` are the words readers see as `opType` and `iothub-message-schema`; `operation_ms` is the
+    time of the change; `body` is the event's JSON (IoT Hub developer guide, "Non-telemetry event schemas"). Append
+    fields at the end only, with defaults: rows written by an older version are read.
+    """
+
+    device_id: str
+    module_id: str
+    source: MessageSource
+    op_type: str
+    operation_ms: int
+    body: bytes
+    schema: str
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
+_decode_state_event = msgspec.msgpack.Decoder(StateEvent).decode
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
@@ -54,3 +72,13 @@ def encode_envelope(envelope: Envelope) -> bytes:
 def decode_envelope(data: bytes) -> Envelope:
     """The envelope of a stored record; raises `msgspec.DecodeError` on damage."""
     return _decode(data)
+
+
+def encode_state_event(event: StateEvent) -> bytes:
+    """The stored form of an outbox row's body."""
+    return _encode(event)
+
+
+def decode_state_event(data: bytes) -> StateEvent:
+    """The event of an outbox row's body; raises `msgspec.DecodeError` on damage."""
+    return _decode_state_event(data)
