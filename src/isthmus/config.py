@@ -1,0 +1,108 @@
+"""The typed configuration tree, read once at start.
+
+Every field carries its unit in its name or its paragraph, its bound, its default and the reason for it. Unknown keys are
+refused with the path of the key; a value of the wrong type likewise. Flags of `isthmus up` win over the file.
+"""
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from isthmus.base.errors import ConfigurationError
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+HTTPS_PORT_DEFAULT = 443
+HTTPS_PORT_FALLBACK = 8443
+"""Taken for HTTPS alone when 443 may not be bound and nobody asked for another port."""
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The telemetry log.
+
+    `retention_days` and `retention_gib`: records older, or beyond that much disk, are removed a segment at a time.
+    """
+
+    retention_days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 7.0
+    retention_gib: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 10.0
+
+
+class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The socket budget.
+
+    `sockets_max`: open sockets of all planes; when full, the oldest peer without handshake progress is evicted.
+    `stalled_per_source_max`: sockets without progress that one source address may hold.
+    """
+
+    sockets_max: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 100_000
+    stalled_per_source_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
+
+
+class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Prometheus metrics over TCP.
+
+    `address` and `port`: where they are served besides the local Unix socket; port 0 (the default) serves no TCP at
+    all, because metrics tell a stranger more than a refusal does. The listener speaks TLS with the server's certificate.
+    """
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `isthmus up` needs to know.
+
+    `data`: folder of everything durable, made with mode 0700 when missing. `hostname`: `{hub}.{domain}` of the first
+    hub, a bare address, or `localhost`. `bind`: addresses of the public door. `partitions` counts at the first start
+    only. `ready_file` is written once every listener accepts. `ephemeral` keeps all state in memory and the log in a
+    temporary folder; `seed` names a file of devices, twins and rules to begin with.
+    """
+
+    data: str = "./isthmus-data"
+    hostname: str = "localhost"
+    bind: tuple[str, ...] = ("127.0.0.1",)
+    https_port: Port | None = None
+    mqtt_port: Port = 8883
+    amqp_port: Port = 5671
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=32)] = 4
+    ready_file: str = ""
+    ephemeral: bool = False
+    seed: str = ""
+    log: LogSettings = LogSettings()
+    sockets: SocketSettings = SocketSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @property
+    def data_folder(self) -> Path:
+        return Path(self.data)
+
+
+def load_config(path: str | None, flags: dict[str, object]) -> Config:
+    """Reads the file, lays the flags over it, and checks the whole; raises `ConfigurationError` in one sentence."""
+    values: dict[str, object] = {}
+    if path:
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except OSError as error:
+            raise ConfigurationError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"The configuration file {path} is not valid TOML: {error}.") from error
+    values |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"The configuration is not valid: {error}.") from error
+    _check_addresses(config)
+    return config
+
+
+def _check_addresses(config: Config) -> None:
+    if not config.bind:
+        raise ConfigurationError("At least one address to bind is needed; use --bind ADDR.")
+    for address in (*config.bind, config.metrics.address):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError as error:
+            raise ConfigurationError(f"--bind takes addresses, and {address!r} is none.") from error
