@@ -1,0 +1,54 @@
+# What each target does is said in CONTRIBUTING.md; `make install` is the only one that touches the network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CHECKED := src tests benchmarks tools
+
+.PHONY: install run test test-long lint format bench docs lock clean
+
+install: $(STAMP)
+
+# Every package comes from requirements.lock with its hash, the build backend too, so nothing is resolved here.
+$(STAMP): requirements.lock pyproject.toml tools/make_venv.sh
+	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install
+	@$(BIN)/isthmus demo
+
+test: install
+	@tools/system_packages.sh mosquitto_pub=mosquitto-clients curl=curl
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: install
+	@tools/system_packages.sh mosquitto_pub=mosquitto-clients curl=curl
+	$(BIN)/python -m pytest -m long
+
+lint: install
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy $(CHECKED)
+
+format: install
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+bench: install
+	@benchmarks/bench.sh
+
+docs: install
+	$(BIN)/python tools/reference_cli.py docs/reference/cli.md
+
+# Resolves anew within pyproject.toml's bounds, for every Python from 3.11 on; the file names no registry.
+lock: install
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/mqttload
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
