@@ -1,7 +1,7 @@
 """The typed configuration tree, read once at start.
 
-Every field carries its unit in its name or its paragraph, its bound, its default and the reason for it. Unknown keys are
-refused with the path of the key; a value of the wrong type likewise. Flags of `isthmus up` win over the file.
+Every field carries its unit in its name or its paragraph, its bound, its default and the reason for it. Unknown keys
+are refused with the path of the key; a value of the wrong type likewise. Flags of `isthmus up` win over the file.
 """
 
 import ipaddress
@@ -44,7 +44,7 @@ class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Prometheus metrics over TCP.
 
     `address` and `port`: where they are served besides the local Unix socket; port 0 (the default) serves no TCP at
-    all, because metrics tell a stranger more than a refusal does. The listener speaks TLS with the server's certificate.
+    all, because metrics tell a stranger more than a refusal does. The listener speaks TLS with the hub's certificate.
     """
 
     address: str = "127.0.0.1"
