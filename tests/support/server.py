@@ -1,0 +1,144 @@
+"""A hub in a process of its own, as users run it: `isthmus up` on a loopback address, driven by the command line."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+ISTHMUS = Path(sys.executable).with_name("isthmus")
+START_SECONDS_MAX = 30.0
+"""A first start makes keys and certificates; measured well below a second, and other tests may have the processor."""
+STOP_SECONDS_MAX = 15.0
+"""SIGTERM promises 10 s; the rest is the machine's."""
+COMMAND_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.02
+
+
+class RunningHub:
+    """Starts, kills and restarts one server; only ever signals the process it started.
+
+    Its host name is its address unless `hostname` is given. `log` has what the server printed, all starts in a row.
+    """
+
+    def __init__(self, folder: Path, address: str, *, hostname: str = "", options: Sequence[str] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.address: Final = address
+        self.host_name: Final = hostname or address
+        self.data: Final = folder / "data"
+        self.log: Final = folder / "server.log"
+        self._ready_file = folder / "ready.json"
+        self._options = tuple(options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ready: dict[str, Any] = {}
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._the_process().pid
+
+    @property
+    def ca(self) -> Path:
+        """The certificate that clients have to trust."""
+        return Path(self.isthmus("ca").strip())
+
+    def start(self) -> None:
+        """Returns once every listener accepts; raises AssertionError with the server's words when it does not."""
+        assert not self.running, "this hub runs already"
+        self._ready_file.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.log.parent
+            )
+        self._wait_until_ready(self._process)
+
+    def stop(self) -> None:
+        """Asks it to drain and end; it must do so in time and with exit code 0."""
+        process = self._the_process()
+        process.terminate()
+        try:
+            code = process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"no end within {STOP_SECONDS_MAX} s of SIGTERM\n{self.words()}") from None
+        assert code == 0, f"exit code {code} after SIGTERM\n{self.words()}"
+
+    def kill(self) -> None:
+        """`kill -9`, as a power cut would do it to the process; does nothing when it has ended."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS_MAX)
+
+    def restart(self) -> None:
+        """Kills it when it runs and starts it on the same data folder and address."""
+        self.kill()
+        self.start()
+
+    def isthmus(self, *arguments: str, code: int = 0) -> str:
+        """Runs a command against this hub and returns what it printed; `code` is the exit code it must have."""
+        done = subprocess.run(
+            [str(ISTHMUS), *arguments, "--data", str(self.data)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        assert done.returncode == code, f"isthmus {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        """What a command printed, parsed; None when it printed nothing."""
+        text = self.isthmus(*arguments, "--output", "json")
+        return json.loads(text) if text.strip() else None
+
+    def connection_string(self, policy: str = "iothubowner") -> str:
+        """For service SDKs."""
+        return self.isthmus("connection-string", "--policy", policy).strip()
+
+    def events_connection_string(self, policy: str = "iothubowner") -> str:
+        """For readers of the built-in endpoint."""
+        return self.isthmus("connection-string", "--events", "--policy", policy).strip()
+
+    def device_connection_string(self, device_id: str, module_id: str = "") -> str:
+        """For a device's SDK, or a module's."""
+        module = ("--module-id", module_id) if module_id else ()
+        return self.isthmus("connection-string", "--device-id", device_id, *module).strip()
+
+    def create_device(self, device_id: str) -> str:
+        """Registers a device and returns its connection string."""
+        self.isthmus("device-identity", "create", "-d", device_id)
+        return self.device_connection_string(device_id)
+
+    def words(self) -> str:
+        """The end of what the server printed."""
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def _command(self) -> list[str]:
+        fixed = ["up", "--data", self.data, "--hostname", self.host_name, "--bind", self.address]
+        return [str(part) for part in (ISTHMUS, *fixed, "--ready-file", self._ready_file, *self._options)]
+
+    def _the_process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "this hub was not started"
+        return self._process
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if self._ready_file.exists():
+                self.ready = json.loads(self._ready_file.read_bytes())
+                return
+            try:
+                code = process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(f"isthmus up ended with code {code}\n{self.words()}")
+        os.kill(process.pid, 9)
+        process.wait(STOP_SECONDS_MAX)
+        raise AssertionError(f"isthmus up was not ready within {START_SECONDS_MAX} s\n{self.words()}")
