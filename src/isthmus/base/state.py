@@ -152,6 +152,14 @@ class StateClosed(Exception):  # noqa: N818 - a state, not a fault of the caller
     """The backend has been closed or its disk has failed; nothing was committed."""
 
 
+class Damaged(Exception):  # noqa: N818 - a state, not a fault of the caller
+    """A stored document does not match its checksum; it is never served."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(f"stored document {key.kind} {key.name!r} of hub {key.hub} does not match its checksum")
+        self.key = key
+
+
 class State(Protocol):
     """What the domain needs from a transactional store."""
 

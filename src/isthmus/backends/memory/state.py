@@ -1,0 +1,163 @@
+"""The state port over dictionaries; one event loop, every operation whole between two awaits."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import count, islice
+
+import msgspec
+
+from isthmus.backends.chain import GENESIS, JOURNAL_ENTRIES_MAX, ChainEnd, following
+from isthmus.backends.comparing import next_revisions, prefix_end
+from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, holds, home_of
+from isthmus.base.ids import HubId
+from isthmus.base.state import (
+    Change,
+    Equals,
+    JournalEntry,
+    JournalFilter,
+    JournalRow,
+    Key,
+    OutboxEvent,
+    OutboxRow,
+    Put,
+    StateClosed,
+    Stored,
+    Wake,
+)
+
+
+class MemoryState:
+    """Implements `State`; forgets everything with the process."""
+
+    def __init__(self, *, journal_entries_max: int = JOURNAL_ENTRIES_MAX) -> None:
+        self._shelves: dict[tuple[str, HubId], _Shelf] = {}
+        self._outbox: deque[OutboxRow] = deque()
+        self._row_ids = count(1)
+        self._wakes: list[Wake] = []
+        self._journal: deque[JournalEntry] = deque(maxlen=journal_entries_max)
+        self._closed = False
+
+    async def get(self, key: Key) -> Stored | None:
+        self._require_open()
+        return self._stored(key)
+
+    async def scan(
+        self, kind: str, hub: HubId, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[Stored]:
+        self._require_open()
+        return list(islice(self._shelf(kind, hub).between(prefix, after), limit))
+
+    async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
+        self._require_open()
+        return sum(1 for _ in self._shelf(kind, hub).between(prefix, ""))
+
+    async def query_devices(
+        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+    ) -> list[tuple[Stored, Stored, Stored | None]]:
+        self._require_open()
+        return list(islice(self._matching(hub, conditions, modules, after), limit))
+
+    async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
+        self._require_open()
+        revisions = next_revisions(changes, self._revision)
+        for change, revision in zip(changes, revisions, strict=True):
+            shelf = self._shelf(change.key.kind, change.key.hub)
+            if isinstance(change, Put):
+                shelf.put(Stored(change.key, revision, bytes(change.body)))
+            else:
+                shelf.remove(change.key.name)
+        self._outbox.extend(OutboxRow(next(self._row_ids), event.hub, event.body) for event in outbox)
+        for wake in self._wakes if outbox else ():
+            wake()
+        return revisions
+
+    async def outbox(self, *, after: int, limit: int) -> list[OutboxRow]:
+        self._require_open()
+        return list(islice((row for row in self._outbox if row.row_id > after), limit))
+
+    async def outbox_done(self, upto: int) -> None:
+        self._require_open()
+        while self._outbox and self._outbox[0].row_id <= upto:
+            self._outbox.popleft()
+
+    def on_outbox(self, wake: Wake) -> None:
+        self._wakes.append(wake)
+
+    def journal(self, row: JournalRow) -> None:
+        if not self._closed:
+            last = self._journal[-1] if self._journal else None
+            end = ChainEnd(last.entry_id, last.chain) if last else GENESIS
+            self._journal.append(following(end, row))
+
+    async def journal_flushed(self) -> None:
+        self._require_open()
+
+    async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]:
+        self._require_open()
+        matching = (entry for entry in reversed(self._journal) if _matches(entry, wanted))
+        return list(islice(matching, wanted.limit))
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StateClosed("the state is closed")
+
+    def _shelf(self, kind: str, hub: HubId) -> "_Shelf":
+        return self._shelves.setdefault((kind, hub), _Shelf())
+
+    def _stored(self, key: Key) -> Stored | None:
+        return self._shelf(key.kind, key.hub).documents.get(key.name)
+
+    def _revision(self, key: Key) -> int:
+        stored = self._stored(key)
+        return stored.revision if stored else 0
+
+    def _matching(
+        self, hub: HubId, conditions: Sequence[Equals], modules: bool, after: str
+    ) -> Iterable[tuple[Stored, Stored, Stored | None]]:
+        for identity in self._shelf(IDENTITY, hub).between("", after):
+            twin = self._stored(Key(TWIN, hub, identity.key.name))
+            if twin is None or ("/" in identity.key.name) is not modules:
+                continue
+            presence = self._stored(Key(PRESENCE, hub, identity.key.name))
+            bodies = {IDENTITY: identity.body, TWIN: twin.body}
+            bodies[PRESENCE] = presence.body if presence else NEVER_CONNECTED.encode()
+            if all(holds(condition, msgspec.json.decode(bodies[home_of(condition.path)])) for condition in conditions):
+                yield identity, twin, presence
+
+
+class _Shelf:
+    """The documents of one kind and hub, with their names in order."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Stored] = {}
+        self._names: list[str] = []
+
+    def put(self, stored: Stored) -> None:
+        if stored.key.name not in self.documents:
+            insort(self._names, stored.key.name)
+        self.documents[stored.key.name] = stored
+
+    def remove(self, name: str) -> None:
+        if self.documents.pop(name, None) is not None:
+            del self._names[bisect_left(self._names, name)]
+
+    def between(self, prefix: str, after: str) -> Iterable[Stored]:
+        start = max(bisect_left(self._names, prefix), bisect_right(self._names, after) if after else 0)
+        end = prefix_end(prefix)
+        stop = len(self._names) if end is None else bisect_left(self._names, end)
+        return (self.documents[name] for name in self._names[start:stop])
+
+
+def _matches(entry: JournalEntry, wanted: JournalFilter) -> bool:
+    return (
+        wanted.hub in ("", entry.hub)
+        and wanted.device in ("", entry.device)
+        and wanted.address in ("", entry.address)
+        and wanted.tracking_id in ("", entry.tracking_id)
+        and wanted.verdict in ("", entry.verdict)
+        and entry.utc_ms >= wanted.since_ms
+    )
