@@ -150,11 +150,10 @@ def _is_constant(name: str) -> bool:
 def _mutations(module: Module) -> Iterator[str]:
     """`global` statements, and changes of what is spelt as a constant."""
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Global):
-            yield f"global {', '.join(node.names)}"
-        elif (isinstance(node, ast.Attribute) and node.attr in MUTATORS and _names_constant(node.value)) or (
-            isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and _names_constant(node.value)
-        ):
+        changed = isinstance(node, ast.Attribute) and node.attr in MUTATORS and _names_constant(node.value)
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            changed = _names_constant(node.value)
+        if changed or isinstance(node, ast.Global):
             yield ast.unparse(node)
 
 
