@@ -1,0 +1,52 @@
+"""Stock SDKs and tools against a running hub, over TLS, nothing changed but the host name and the trusted CA."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import certifi
+import pytest
+
+from clients.reading import EventCollector
+from support.loopback import Loopback
+from support.server import RunningHub
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """A hub of this module's own, on its own loopback address."""
+    with Loopback() as loopback:
+        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take())
+        try:
+            running.start()
+            yield running
+            running.stop()
+        finally:
+            running.kill()
+
+
+@pytest.fixture(autouse=True)
+def trust(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes requests and uamqp, which read certifi's file only, trust the hub's CA, as `isthmus env` tells."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(hub.ca))
+    monkeypatch.setattr(certifi, "where", lambda: str(hub.ca))
+
+
+@pytest.fixture
+def device_id() -> str:
+    """A device id of this test's own."""
+    return f"dev-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def collect(hub: RunningHub) -> Iterator[Callable[..., EventCollector]]:
+    """Starts readers of the built-in endpoint and stops them after the test."""
+    started: list[EventCollector] = []
+
+    def start(**options: object) -> EventCollector:
+        collector = EventCollector(hub.events_connection_string(), str(hub.ca), **options)
+        started.append(collector)
+        return collector
+
+    yield start
+    for collector in started:
+        collector.close()
