@@ -42,8 +42,8 @@ class Principal:
 
     `name` is `device`, `device/module`, the policy's name, or `uid:N` for the local owner. `scope` and `type` are the
     words of `iothub-connection-auth-method`. `expires_s` is Unix seconds, 0 for never. `key_fingerprint` is the first
-    16 hex digits of the SHA-256 of the key (or certificate) that was used: a key change cuts the sessions whose key is
-    gone.
+    16 hex digits of the SHA-256 of the key (or configured thumbprint) that was used: a key change cuts the sessions
+    whose key is gone.
     """
 
     kind: PrincipalKind

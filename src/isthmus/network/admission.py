@@ -1,0 +1,112 @@
+"""Admission: may a peer that came in by this door, from this address, speak to this resource at all.
+
+A connection belongs to one path, and the path decides the rule. Through a private door only the state of that door's
+private endpoint connection counts, and the door must be the resource's own. Through the public door the public switch
+counts first, then the IP rules. The local door is the owner's. Admission grants no identity: authentication follows in
+every case ("IoT Hub support for virtual networks with Private Link", "Use IP filters").
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from isthmus.base.errors import Hop, Refusal
+from isthmus.network.door import Door, DoorKind
+from isthmus.network.private_endpoints import ConnectionStatus, PrivateEndpointConnection, status_of
+from isthmus.network.rules import DefaultAction, NetworkRules
+
+
+class GuardedResource(Protocol):
+    """A resource as admission sees it; `name` is what the command line calls it by."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def resource_id(self) -> str: ...
+    @property
+    def public_network_access(self) -> bool: ...
+    @property
+    def rules(self) -> NetworkRules | None: ...
+    @property
+    def connections(self) -> tuple[PrivateEndpointConnection, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Admitted: by which door and which rule."""
+
+    door: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Not admitted; the refusal is for the owner."""
+
+    refusal: Refusal
+
+
+Admission = Allow | Deny
+
+
+def admit(resource: GuardedResource, *, door: Door, address: str, built_in: bool = False) -> Admission:
+    """Judges a peer's door and real address against a resource; `built_in` when it asks for the built-in endpoint.
+
+    Pure: the same arguments always give the same answer.
+    """
+    if door.kind is DoorKind.LOCAL:
+        return Allow(door.label, "network.local")
+    if door.kind is DoorKind.PRIVATE:
+        return _private(resource, door)
+    return _public(resource, address, built_in=built_in)
+
+
+def _private(resource: GuardedResource, door: Door) -> Admission:
+    if door.resource_id.lower() != resource.resource_id.lower():
+        remedy = f"make a private endpoint for {resource.name}, or connect to the hub of this address"
+        return _deny("network.wrong-door", f"{door.label} does not belong to {resource.name}", remedy)
+    status = status_of(door.connection, resource.connections)
+    if status is ConnectionStatus.APPROVED:
+        return Allow(door.label, "network.private-endpoint")
+    remedy = _REMEDIES[status].format(connection=door.connection, hub=resource.name)
+    return _deny(f"network.private-endpoint-{status.value.lower()}", f"{door.label} is {status.value}", remedy)
+
+
+def _public(resource: GuardedResource, address: str, *, built_in: bool) -> Admission:
+    if not resource.public_network_access:
+        remedy = (
+            f"connect through a private endpoint, or: isthmus iot hub update -n {resource.name} "
+            "--set properties.publicNetworkAccess=Enabled"
+        )
+        return _deny(
+            "network.public-access", f"publicNetworkAccess is Disabled; {address} came by the public door", remedy
+        )
+    rules = resource.rules
+    if rules is None or (built_in and not rules.apply_to_built_in):
+        return Allow("public", "network.public-access")
+    return _by_rules(resource, rules, address)
+
+
+def _by_rules(resource: GuardedResource, rules: NetworkRules, address: str) -> Admission:
+    rule = rules.matching(address)
+    if rule is not None:
+        return Allow("public", f"network.ip-rule:{rule.name}")
+    if rules.default_action is DefaultAction.ALLOW:
+        return Allow("public", "network.ip-rule:default")
+    remedy = f"add an IP rule for {address} to properties.networkRuleSets of {resource.name}"
+    return _deny(
+        "network.ip-rule", f"{address} is in none of {len(rules.ip_rules)} IP rules, defaultAction is Deny", remedy
+    )
+
+
+def _deny(rule: str, value: str, remedy: str) -> Deny:
+    return Deny(Refusal(Hop.NETWORK, rule, value, remedy))
+
+
+_REMEDIES: Mapping[ConnectionStatus, str] = {
+    ConnectionStatus.PENDING: (
+        "isthmus network private-endpoint-connection approve -n {connection} --resource-name {hub}"
+    ),
+    ConnectionStatus.REJECTED: "the owner of {hub} rejected it: delete the private endpoint, make a new one",
+    ConnectionStatus.DISCONNECTED: "{hub} has no such connection any more: delete the private endpoint, make a new one",
+}
