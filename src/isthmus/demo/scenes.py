@@ -208,9 +208,8 @@ def _close_the_public_door(stage: Stage) -> None:
     stage.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
     stage.wait_for("press-1", "disconnected")
     stage.wait_for("press-1", "refused")
-    say(
-        "   press-1 was cut at once, and is refused since. Its answer is a bare 'not authorized'; the owner may know more:"
-    )
+    say("   press-1 was cut at once, and is refused since.")
+    say("   It hears a bare 'not authorized', as any stranger would; the owner may know more:")
     say("[bold]6. isthmus explain --device-id press-1[/bold]")
     for line in stage.isthmus("explain", "--device-id", "press-1").splitlines()[:8]:
         say(f"   {line}")

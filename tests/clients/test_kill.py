@@ -1,0 +1,147 @@
+"""`kill -9` under load: what was acknowledged is there afterwards, in order per device; twins and queues as well."""
+
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from urllib.parse import quote
+
+import certifi
+import pytest
+from azure.eventhub import EventData
+from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.models import Twin, TwinProperties
+from paho.mqtt import client as paho
+
+from clients.reading import EventCollector, sender
+from clients.sas import sas_token
+from support.server import RunningHub
+
+pytestmark = pytest.mark.clients
+
+DEVICES = 6
+KILLS = 5
+KILLS_LONG = 100
+ACKNOWLEDGED_BETWEEN_KILLS = 150
+ROUND_SECONDS_MAX = 60.0
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., RunningHub]) -> RunningHub:
+    return make_hub()
+
+
+def test_nothing_acknowledged_is_lost(hub: RunningHub, publishers: list["Publisher"]) -> None:
+    kill_and_check(hub, publishers, KILLS)
+
+
+@pytest.mark.long
+def test_nothing_acknowledged_is_lost_in_many_rounds(hub: RunningHub, publishers: list["Publisher"]) -> None:
+    kill_and_check(hub, publishers, KILLS_LONG)
+
+
+def kill_and_check(hub: RunningHub, publishers: list["Publisher"], kills: int) -> None:
+    twins: dict[str, int] = {}
+    queued: dict[str, int] = defaultdict(int)
+    hub.create_device("away")
+    for round_number in range(kills):
+        wanted = acknowledged_by_all(publishers) + ACKNOWLEDGED_BETWEEN_KILLS
+        change_twin_and_queue(hub, round_number, twins, queued)
+        wait_for_acknowledgements(publishers, wanted)
+        hub.restart()
+        twin = hub.json("device-twin", "show", "-d", "away")
+        assert twin["properties"]["desired"]["$version"] == twins["away"]
+        assert twin["properties"]["desired"]["round"] == round_number
+        assert twin["cloudToDeviceMessageCount"] == queued["away"]
+    for publisher in publishers:
+        publisher.stop()
+    events = read_all(hub, sum(len(publisher.acknowledged) for publisher in publishers))
+    for publisher in publishers:
+        numbers = [int(event.body_as_str()) for event in events if sender(event) == publisher.device_id]
+        assert publisher.acknowledged <= set(numbers)
+        first_seen = list(dict.fromkeys(numbers))
+        assert first_seen == sorted(first_seen)
+
+
+def change_twin_and_queue(hub: RunningHub, round_number: int, twins: dict[str, int], queued: dict[str, int]) -> None:
+    service = IoTHubRegistryManager.from_connection_string(hub.connection_string())
+    twin = service.update_twin("away", Twin(properties=TwinProperties(desired={"round": round_number})), "*")
+    twins["away"] = twin.properties.desired["$version"]
+    if queued["away"] < 40:
+        service.send_c2d_message("away", f"message {round_number}", {})
+        queued["away"] += 1
+    service.amqp_svc_client.disconnect_sync()
+
+
+def read_all(hub: RunningHub, at_least: int) -> list[EventData]:
+    collector = EventCollector(hub.events_connection_string(), str(hub.ca))
+    try:
+        collector.wait(lambda event: True, at_least, timeout=120)
+        return collector.events
+    finally:
+        collector.close()
+
+
+@pytest.fixture
+def publishers(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[list["Publisher"]]:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(hub.ca))
+    monkeypatch.setattr(certifi, "where", lambda: str(hub.ca))
+    running = [Publisher(hub, f"loader-{number}") for number in range(DEVICES)]
+    yield running
+    for publisher in running:
+        publisher.stop()
+
+
+class Publisher:
+    """Publishes numbers at QoS 1, a few in flight, and notes which were acknowledged; reconnects by itself."""
+
+    def __init__(self, hub: RunningHub, device_id: str) -> None:
+        self.device_id = device_id
+        self.acknowledged: set[int] = set()
+        self._numbers: dict[int, int] = {}
+        self._next = 0
+        self._lock = threading.Lock()
+        connection_string = hub.create_device(device_id)
+        self._client = paho.Client(device_id, clean_session=False)
+        self._client.username_pw_set(
+            f"{hub.host_name}/{device_id}/?api-version=2021-04-12",
+            sas_token(f"{hub.host_name}/devices/{device_id}", connection_string.rsplit("SharedAccessKey=", 1)[1]),
+        )
+        context = ssl.create_default_context(cafile=str(hub.ca))
+        self._client.tls_set_context(context)
+        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self._client.on_connect = lambda *_: self._fill()
+        self._client.on_publish = self._published
+        self._client.connect(hub.address, 8883)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _fill(self) -> None:
+        with self._lock:
+            while len(self._numbers) < 8:
+                number, self._next = self._next, self._next + 1
+                topic = f"devices/{self.device_id}/messages/events/{quote('n')}={number}"
+                self._numbers[self._client.publish(topic, str(number), qos=1).mid] = number
+
+    def _published(self, client: object, userdata: object, mid: int) -> None:
+        with self._lock:
+            number = self._numbers.pop(mid, None)
+            if number is not None:
+                self.acknowledged.add(number)
+        self._fill()
+
+
+def acknowledged_by_all(publishers: list[Publisher]) -> int:
+    return min(len(publisher.acknowledged) for publisher in publishers)
+
+
+def wait_for_acknowledgements(publishers: list[Publisher], wanted: int) -> None:
+    deadline = time.monotonic() + ROUND_SECONDS_MAX
+    pause = threading.Event()
+    while acknowledged_by_all(publishers) < wanted:
+        assert time.monotonic() < deadline
+        pause.wait(0.05)
