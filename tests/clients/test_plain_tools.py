@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def mosquitto(hub: RunningHub, device_id: str, program: str) -> list[str]:
     ]
 
 
-def curl(hub: RunningHub, verb: str, path: str, body: str = "") -> tuple[int, dict[str, object]]:
+def curl(hub: RunningHub, verb: str, path: str, body: str = "") -> tuple[int, dict[str, Any]]:
     key = hub.connection_string().rsplit("SharedAccessKey=", 1)[1]
     command = [
         *("curl", "-sS", "--cacert", str(hub.ca), "-X", verb, "-w", "\n%{http_code}"),
