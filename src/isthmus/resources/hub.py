@@ -1,0 +1,181 @@
+"""The hub as a resource: its record, its stored form and the pure rules of its names.
+
+The stored form is JSON with the field names of this file; a field is only ever added, with a default, so that a data
+folder of any released version opens in the next.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import msgspec
+
+from isthmus.access.principal import Right, SharedAccessPolicy
+from isthmus.access.x509 import fingerprint
+from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import twin_etag
+from isthmus.base.hosts import is_address, normal_host
+from isthmus.base.ids import HubId, Ids
+from isthmus.network.private_endpoints import PrivateEndpointConnection
+from isthmus.network.rules import NetworkRules
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+RESOURCE_GROUP = "isthmus"
+GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
+"""Where all resources of an installation live, unless said otherwise."""
+
+LOCATION = "local"
+"""The region of resources that are given none."""
+
+PARTITIONS_MAX = 32
+"""Partitions of the built-in endpoint ("IoT Hub quotas and throttling")."""
+
+ROUTES_MAX = 100
+"""Routes of a hub ("IoT Hub quotas and throttling")."""
+
+HUB_NAME = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{2,49}[A-Za-z0-9]")
+"""Microsoft.Devices/IotHubs, parameter `resourceName`."""
+
+NAME_OF_NAMELESS = "isthmus"
+"""The name of a hub whose host name is a bare address."""
+
+
+class RouteSource(StrEnum):
+    """Message sources that a route can name; those of features that are not there yet are refused."""
+
+    DEVICE_MESSAGES = "DeviceMessages"
+    TWIN_CHANGES = "TwinChangeEvents"
+    DEVICE_LIFECYCLE = "DeviceLifecycleEvents"
+    DEVICE_CONNECTION_STATE = "DeviceConnectionStateEvents"
+
+
+EVENTS_ENDPOINT = "events"
+"""The built-in endpoint's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Sends the messages of one source that fulfil a condition to endpoints."""
+
+    name: str
+    source: RouteSource
+    endpoint_names: tuple[str, ...] = (EVENTS_ENDPOINT,)
+    enabled: bool = True
+    condition: str = "true"
+
+
+FALLBACK_ROUTE = Route("$fallback", RouteSource.DEVICE_MESSAGES)
+"""Takes device messages that no enabled route took."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSettings:
+    """What holds for feedback messages."""
+
+    ttl_ms: int = 3_600_000
+    lock_ms: int = 60_000
+    max_delivery_count: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CloudToDeviceSettings:
+    """What holds for cloud-to-device messages."""
+
+    default_ttl_ms: int = 3_600_000
+    max_delivery_count: int = 10
+    feedback: FeedbackSettings = FeedbackSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """One hub; a snapshot that never changes. `revision` is the state's, and makes the etag.
+
+    `host_name` is in normal form (lower case, no port); `aliases` are other names of the same hub, in normal form.
+    `rules` is None when no network rule set was ever given. `created_ms` is milliseconds since the epoch.
+    """
+
+    number: HubId
+    name: str
+    host_name: str
+    partitions: int
+    created_ms: int
+    aliases: tuple[str, ...] = ()
+    public_network_access: bool = True
+    rules: NetworkRules | None = None
+    connections: tuple[PrivateEndpointConnection, ...] = ()
+    policies: tuple[SharedAccessPolicy, ...] = ()
+    routes: tuple[Route, ...] = ()
+    fallback_route: Route = FALLBACK_ROUTE
+    cloud_to_device: CloudToDeviceSettings = CloudToDeviceSettings()
+    retention_days: int = 1
+    location: str = LOCATION
+    tags: dict[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+    @property
+    def resource_id(self) -> str:
+        """The ARM id; compared without case."""
+        return hub_resource_id(self.name)
+
+    @property
+    def etag(self) -> str:
+        return twin_etag(self.revision)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All names of the hub, in normal form."""
+        return (self.host_name, *self.aliases)
+
+    def policy(self, name: str) -> SharedAccessPolicy | None:
+        """The policy of that name, or None."""
+        return next((policy for policy in self.policies if policy.name == name), None)
+
+    def key_fingerprints(self) -> frozenset[str]:
+        """Fingerprints of all policy keys that are good now; a policy's session with another one is to be cut."""
+        return frozenset(fingerprint(key) for policy in self.policies for key in policy.keys if key)
+
+
+def hub_resource_id(name: str) -> str:
+    """The ARM id of the hub of that name."""
+    return f"{GROUP_PATH}/providers/Microsoft.Devices/IotHubs/{name}"
+
+
+def encode_hub(hub: Hub) -> bytes:
+    """The stored form; the revision is the store's and stays out."""
+    return msgspec.json.encode(replace(hub, revision=0))
+
+
+def decode_hub(body: bytes, revision: int) -> Hub:
+    """The hub of a stored form; raises `msgspec.DecodeError` on damage."""
+    return replace(msgspec.json.decode(body, type=Hub), revision=revision)
+
+
+def default_policies(ids: Ids) -> tuple[SharedAccessPolicy, ...]:
+    """The five policies every hub begins with, with random keys (IoT Hub developer guide, "Access control")."""
+    rights: dict[str, frozenset[Right]] = {
+        "iothubowner": frozenset(Right),
+        "service": frozenset({Right.SERVICE_CONNECT}),
+        "device": frozenset({Right.DEVICE_CONNECT}),
+        "registryRead": frozenset({Right.REGISTRY_READ}),
+        "registryReadWrite": frozenset({Right.REGISTRY_READ, Right.REGISTRY_WRITE}),
+    }
+    return tuple(SharedAccessPolicy(name, granted, ids.key(), ids.key()) for name, granted in rights.items())
+
+
+def hub_name_of(host_name: str) -> str:
+    """The hub's name in `{hub}.{domain}`, a single label's own, or `isthmus` for a bare address."""
+    host = normal_host(host_name)
+    return NAME_OF_NAMELESS if is_address(host) else host.partition(".")[0]
+
+
+def host_name_of(name: str, sibling: str) -> str:
+    """The host name of another hub beside the one of host name `sibling`: the same domain, if there is one."""
+    domain = "" if is_address(sibling) else sibling.partition(".")[2]
+    return f"{name.lower()}.{domain}" if domain else name.lower()
+
+
+def check_hub_name(name: str) -> None:
+    """Raises HubError ArgumentInvalid when a hub cannot have that name."""
+    if not HUB_NAME.fullmatch(name):
+        message = f"A hub's name has 3 to 50 letters, digits and inner dashes and is not a number; {name!r} is not one"
+        raise HubError(Code.ARGUMENT_INVALID, message)
