@@ -1,0 +1,116 @@
+"""Device queries as SQL: conditions over the joined view become `json_extract` over the three documents of a device.
+
+Values and paths are bound, never written into the statement. Each document that a condition looks at is verified by
+`sound(...)`, a function of ours inside the statement, so that a damaged twin fails the query and is not just left out.
+SQLite's paths cannot name a key that JSON must escape (its quotes have no escape before 3.46); such conditions are
+answered by `holds(...)`, the same rule that the memory backend uses.
+"""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, holds, home_of
+from isthmus.backends.sqlite.documents import checksum, verified
+from isthmus.base.ids import HubId
+from isthmus.base.state import Damaged, Equals, Key, Stored
+
+_ALIASES = {IDENTITY: "i", TWIN: "t", PRESENCE: "p"}
+_COLUMNS = ", ".join(f"{alias}.{column}" for alias in "itp" for column in ("revision", "checksum", "body"))
+_NEEDS_ESCAPE = re.compile(r'["\\\x00-\x1f\x7f]')
+_INTEGER_MAX = 2**63 - 1
+
+
+class DevicesQuery:
+    """Runs queries on one connection, which gets the two functions they need."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._damaged: Key | None = None
+        connection.create_function("sound", 6, self._sound, deterministic=True)
+        connection.create_function("holds", 2, _holds, deterministic=True)
+
+    def run(
+        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+    ) -> list[tuple[Stored, Stored, Stored | None]]:
+        """(identity, twin, presence) in the order of names; raises `Damaged`."""
+        statement, values = _compile(hub, conditions, modules=modules, after=after, limit=limit)
+        self._damaged = None
+        try:
+            rows = self._connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if self._damaged is not None:
+                raise Damaged(self._damaged) from error
+            raise
+        return [_triple(hub, *row) for row in rows]
+
+    def _sound(self, kind: str, hub: int, name: str, revision: int, check: int, body: bytes) -> str:
+        key = Key(kind, HubId(hub), name)
+        if check != checksum(key, revision, body):
+            self._damaged = key
+            raise Damaged(key)
+        return body.decode()
+
+
+def _compile(
+    hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+) -> tuple[str, list[object]]:
+    values: list[object] = [TWIN, PRESENCE, IDENTITY, hub, after]
+    where = f"i.kind = ? AND i.hub = ? AND i.name > ? AND instr(i.name, '/') {'>' if modules else '='} 0"
+    for condition in conditions:
+        term, bound = _term(condition)
+        where += f" AND {term}"
+        values += bound
+    statement = f"""SELECT i.name, {_COLUMNS} FROM documents AS i
+        CROSS JOIN documents AS t ON t.kind = ? AND t.hub = i.hub AND t.name = i.name
+        LEFT JOIN documents AS p ON p.kind = ? AND p.hub = i.hub AND p.name = i.name
+        WHERE {where} ORDER BY i.name LIMIT ?"""
+    return statement, [*values, limit]
+
+
+def _term(condition: Equals) -> tuple[str, list[object]]:
+    """The condition over the text of its document, and the values to bind."""
+    text = _text(home_of(condition.path))
+    if any(_NEEDS_ESCAPE.search(segment) for segment in condition.path) or _is_wide(condition.value):
+        asked = msgspec.json.encode((condition.path, condition.value)).decode()
+        return f"holds({text}, ?)", [asked]
+    path = "$" + "".join(f'."{segment}"' for segment in condition.path)
+    value = condition.value
+    if value is None:
+        return f"json_type({text}, ?) = 'null'", [path]
+    if isinstance(value, bool):
+        return f"json_type({text}, ?) = ?", [path, "true" if value else "false"]
+    types = "('text')" if isinstance(value, str) else "('integer', 'real')"
+    return f"(json_type({text}, ?) IN {types} AND json_extract({text}, ?) = ?)", [path, path, value]
+
+
+def _text(kind: str) -> str:
+    alias = _ALIASES[kind]
+    columns = ", ".join(f"{alias}.{column}" for column in ("kind", "hub", "name", "revision", "checksum", "body"))
+    if kind == PRESENCE:
+        return f"CASE WHEN p.name IS NULL THEN '{NEVER_CONNECTED}' ELSE sound({columns}) END"
+    return f"sound({columns})"
+
+
+def _is_wide(value: str | int | float | bool | None) -> bool:
+    return isinstance(value, int) and abs(value) > _INTEGER_MAX
+
+
+def _holds(text: str, asked: str) -> bool:
+    path, value = msgspec.json.decode(asked, type=tuple[tuple[str, ...], str | int | float | bool | None])
+    return holds(Equals(path, value), msgspec.json.decode(text))
+
+
+def _triple(hub: HubId, name: str, *columns: int | bytes | None) -> tuple[Stored, Stored, Stored | None]:
+    identity = _document(Key(IDENTITY, hub, name), *columns[0:3])
+    twin = _document(Key(TWIN, hub, name), *columns[3:6])
+    presence = _document(Key(PRESENCE, hub, name), *columns[6:9]) if columns[6] is not None else None
+    return identity, twin, presence
+
+
+def _document(key: Key, revision: int | bytes | None, check: int | bytes | None, body: int | bytes | None) -> Stored:
+    if not (isinstance(revision, int) and isinstance(check, int) and isinstance(body, bytes)):
+        raise Damaged(key)
+    return verified(key, revision, check, body)

@@ -1,0 +1,83 @@
+"""Reading connections: one on the event loop for single documents, a few on threads for scans and queries.
+
+Each statement sees everything committed before it began, so what a commit has answered is read by all of them. A point
+read takes some microseconds and is not worth a thread; whatever may look at many rows goes to one.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from isthmus.backends.sqlite import documents
+from isthmus.backends.sqlite.devices_query import DevicesQuery
+from isthmus.backends.sqlite.schema import Connect, open_reader
+from isthmus.base.errors import Code, HubError
+from isthmus.base.ids import HubId
+from isthmus.base.state import Equals, Key, Stored
+
+READER_THREADS = 2
+"""Scans and queries at once; more would take the cores from the event loop."""
+
+READS_WAITING_MAX = 4_096
+"""Scans and queries not yet answered; the next is refused as `ServerBusy`."""
+
+T = TypeVar("T")
+Triple = tuple[Stored, Stored, Stored | None]
+
+
+class Readers:
+    """Opened on any thread, used on the event loop."""
+
+    def __init__(self, path: Path, connecting: Connect) -> None:
+        self._point = open_reader(path, connecting)
+        self._all = [_Reader(open_reader(path, connecting)) for _ in range(READER_THREADS)]
+        self._free: SimpleQueue[_Reader] = SimpleQueue()
+        for reader in self._all:
+            self._free.put(reader)
+        self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="state reader")
+        self._waiting = 0
+
+    def get(self, key: Key) -> Stored | None:
+        """The document, read at once on the calling thread."""
+        return documents.get(self._point, key)
+
+    async def run(self, read: Callable[["_Reader"], T]) -> T:
+        """Reads on a thread; raises `HubError` (`SERVER_BUSY`) at `READS_WAITING_MAX`."""
+        if self._waiting >= READS_WAITING_MAX:
+            raise HubError(Code.SERVER_BUSY, "Server busy, please retry operation")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._with_free, read)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Waits for the reads under way; called on a thread."""
+        self._pool.shutdown()
+        self._point.close()
+        for reader in self._all:
+            reader.connection.close()
+
+    def _with_free(self, read: Callable[["_Reader"], T]) -> T:
+        reader = self._free.get()
+        try:
+            return read(reader)
+        finally:
+            self._free.put(reader)
+
+
+class _Reader:
+    """A connection and the query compiler's functions on it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._devices = DevicesQuery(connection)
+
+    def devices(
+        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+    ) -> list[Triple]:
+        return self._devices.run(hub, conditions, modules=modules, after=after, limit=limit)

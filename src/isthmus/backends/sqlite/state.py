@@ -1,0 +1,162 @@
+"""The state port on SQLite: one writer thread with group commit, readers beside it (see `writer` and `readers`)."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from isthmus.backends.chain import JOURNAL_ENTRIES_MAX
+from isthmus.backends.sqlite import documents, journal
+from isthmus.backends.sqlite.readers import Readers
+from isthmus.backends.sqlite.schema import Connect, connect, prepare
+from isthmus.backends.sqlite.writer import GroupWriter, Health
+from isthmus.base.errors import ConfigurationError
+from isthmus.base.ids import HubId
+from isthmus.base.state import (
+    Change,
+    Equals,
+    JournalEntry,
+    JournalFilter,
+    JournalRow,
+    Key,
+    OutboxEvent,
+    OutboxRow,
+    StateClosed,
+    Stored,
+    Wake,
+)
+
+
+class SqliteState:
+    """Implements `State` on one file; belongs to the event loop that opened it."""
+
+    def __init__(self, writer: GroupWriter, readers: Readers, lock: int) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._lock = lock
+        self._wakes: list[Wake] = []
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, journal_entries_max: int = JOURNAL_ENTRIES_MAX, connecting: Connect = connect
+    ) -> "SqliteState":
+        """Makes, upgrades or just opens the file; its folder must exist.
+
+        Raises `ConfigurationError` when another process has it open, when it was written by a newer release, or when
+        it is no state file.
+        """
+        lock = _lock(path)
+        try:
+            await asyncio.to_thread(prepare, path, connecting)
+            readers = await asyncio.to_thread(Readers, path, connecting)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(GroupWriter(path, connecting, journal_entries_max=journal_entries_max), readers, lock)
+
+    @property
+    def health(self) -> Health:
+        """Whether the last commit succeeded, and what was lost so far."""
+        return self._writer.health
+
+    async def get(self, key: Key) -> Stored | None:
+        self._require_open()
+        return self._readers.get(key)
+
+    async def scan(
+        self, kind: str, hub: HubId, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[Stored]:
+        self._require_open()
+        return await self._readers.run(
+            lambda reader: documents.scan(reader.connection, kind, hub, prefix=prefix, after=after, limit=limit)
+        )
+
+    async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
+        self._require_open()
+        return await self._readers.run(lambda reader: documents.count(reader.connection, kind, hub, prefix=prefix))
+
+    async def query_devices(
+        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+    ) -> list[tuple[Stored, Stored, Stored | None]]:
+        self._require_open()
+        return await self._readers.run(
+            lambda reader: reader.devices(hub, conditions, modules=modules, after=after, limit=limit)
+        )
+
+    async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
+        self._require_open()
+        changes, outbox = tuple(changes), tuple(outbox)
+
+        def job(connection: sqlite3.Connection) -> list[int]:
+            revisions = documents.apply(connection, changes)
+            connection.executemany("INSERT INTO outbox (hub, body) VALUES (?, ?)", ((e.hub, e.body) for e in outbox))
+            return revisions
+
+        return await self._writer.submit(job, self._wake if outbox else None)
+
+    async def outbox(self, *, after: int, limit: int) -> list[OutboxRow]:
+        self._require_open()
+
+        def read(connection: sqlite3.Connection) -> list[OutboxRow]:
+            statement = "SELECT row_id, hub, body FROM outbox WHERE row_id > ? ORDER BY row_id LIMIT ?"
+            return [OutboxRow(*row) for row in connection.execute(statement, (after, limit))]
+
+        return await self._readers.run(lambda reader: read(reader.connection))
+
+    async def outbox_done(self, upto: int) -> None:
+        self._require_open()
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM outbox WHERE row_id <= ?", (upto,))
+
+        await self._writer.submit(job)
+
+    def on_outbox(self, wake: Wake) -> None:
+        self._wakes.append(wake)
+
+    def journal(self, row: JournalRow) -> None:
+        if self._closing is None:
+            self._writer.journal(row)
+
+    async def journal_flushed(self) -> None:
+        self._require_open()
+        await self._writer.submit(lambda connection: None)
+
+    async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]:
+        self._require_open()
+        return await self._readers.run(lambda reader: journal.read(reader.connection, wanted))
+
+    async def close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(self._readers.close)
+        await self._writer.close()
+        os.close(self._lock)
+
+    def _require_open(self) -> None:
+        if self._closing is not None:
+            raise StateClosed("the state is closed")
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+
+def _lock(path: Path) -> int:
+    """Two servers on one file would each keep a queue's locks of their own; the lock goes with the process."""
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ConfigurationError(f"{path} is in use by another process: stop that one first") from error
+    return lock
