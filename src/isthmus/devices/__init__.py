@@ -1,1 +1,1 @@
-"""Devices: the identity registry and the twins."""
+"""Devices: the identity registry, the twins, who is connected, and the events about them."""

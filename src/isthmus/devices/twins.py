@@ -1,0 +1,130 @@
+"""Twins of all hubs: read, written from either side, and the news of it."""
+
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from isthmus.base.clock import Clock, iso_utc
+from isthmus.base.errors import Code, HubError
+from isthmus.base.ids import DeviceRef
+from isthmus.base.state import Put, State
+from isthmus.devices.commit import compare_and_set
+from isthmus.devices.documents import presence_key, twin_key
+from isthmus.devices.events import twin_replaced, twin_reported, twin_updated
+from isthmus.devices.identity import Identity
+from isthmus.devices.ports import ConnectedDevices
+from isthmus.devices.presence import PresenceRecord, presence_of
+from isthmus.devices.registry import ANY_ETAG, Registry
+from isthmus.devices.twin import (
+    JsonObject,
+    Twin,
+    TwinBody,
+    client_section,
+    decode_twin,
+    desired_with_version,
+    encode_twin,
+    parse_twin_body,
+    patched,
+    replaced,
+    reported_patched,
+    reported_with_version,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class TwinView:
+    """A twin with what services read beside it."""
+
+    ref: DeviceRef
+    identity: Identity
+    twin: Twin
+    presence: PresenceRecord
+
+
+class Twins:
+    """Reads and writes twins; each write commits the document and its twin-change event together."""
+
+    def __init__(self, state: State, clock: Clock, registry: Registry, connected: ConnectedDevices) -> None:
+        self._state = state
+        self._clock = clock
+        self._registry = registry
+        self._connected = connected
+
+    async def get(self, ref: DeviceRef) -> TwinView:
+        """The whole twin; raises `DEVICE_NOT_FOUND` or `MODULE_NOT_FOUND`."""
+        view, _ = await self._view(ref)
+        return view
+
+    async def patch(self, ref: DeviceRef, body: object, if_match: str | None) -> TwinView:
+        """A service's merge patch of tags and desired properties, under an etag unless `if_match` is None or `*`.
+
+        Raises `HubError`: `ARGUMENT_INVALID`, `DEVICE_NOT_FOUND`, `MODULE_NOT_FOUND`, `PRECONDITION_FAILED`,
+        `SERVER_BUSY`. A connected device hears of a change of its desired properties after the commit.
+        """
+        parsed = parse_twin_body(body)
+        return await compare_and_set(lambda: self._write(ref, parsed, if_match, whole=False))
+
+    async def replace(self, ref: DeviceRef, body: object, if_match: str | None) -> TwinView:
+        """A service's replacement of the sections that `body` holds; otherwise as `patch`."""
+        parsed = parse_twin_body(body)
+        return await compare_and_set(lambda: self._write(ref, parsed, if_match, whole=True))
+
+    async def patch_reported(self, ref: DeviceRef, patch: object, if_version: int | None = None) -> int:
+        """The device's merge patch of its reported properties; returns their new version.
+
+        `if_version` is the version the patch is based on, when the device gave one. Raises `HubError`:
+        `ARGUMENT_INVALID`, `DEVICE_NOT_FOUND`, `MODULE_NOT_FOUND`, `PRECONDITION_FAILED`, `SERVER_BUSY`.
+        """
+        section = client_section(patch, "properties.reported")
+        return await compare_and_set(lambda: self._patch_reported(ref, section, if_version))
+
+    async def device_view(self, ref: DeviceRef) -> JsonObject:
+        """The twin as its device reads it: `desired` and `reported`, each with `$version`."""
+        twin, _ = await self._read(ref)
+        return {"desired": desired_with_version(twin), "reported": reported_with_version(twin)}
+
+    async def _write(self, ref: DeviceRef, body: TwinBody, if_match: str | None, *, whole: bool) -> TwinView:
+        view, revision = await self._view(ref)
+        if if_match not in (None, ANY_ETAG, view.twin.etag):
+            raise HubError(Code.PRECONDITION_FAILED, "The etag in If-Match is not the present one")
+        stamp, now_ms = self._stamp()
+        twin = replaced(view.twin, body, stamp) if whole else patched(view.twin, body, stamp)
+        if twin is view.twin:
+            return view
+        event = twin_replaced(ref, twin, now_ms) if whole else twin_updated(ref, twin, body, stamp, now_ms)
+        await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        if body.desired is not None:
+            self._notify(ref, twin.properties.desired if whole else body.desired, twin.desired_version)
+        return replace(view, twin=twin)
+
+    async def _view(self, ref: DeviceRef) -> tuple[TwinView, int]:
+        identity = await self._registry.require(ref)
+        twin, revision = await self._read(ref)
+        return TwinView(ref, identity, twin, presence_of(await self._state.get(presence_key(ref)))), revision
+
+    async def _patch_reported(self, ref: DeviceRef, section: JsonObject, if_version: int | None) -> int:
+        current, revision = await self._read(ref)
+        if if_version is not None and if_version != current.reported_version:
+            raise HubError(Code.PRECONDITION_FAILED, f"The reported properties have version {current.reported_version}")
+        stamp, now_ms = self._stamp()
+        twin = reported_patched(current, section, stamp)
+        event = twin_reported(ref, twin, section, stamp, now_ms)
+        await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        return twin.reported_version
+
+    async def _read(self, ref: DeviceRef) -> tuple[Twin, int]:
+        stored = await self._state.get(twin_key(ref))
+        if stored is None:
+            raise await self._registry.absence(ref)
+        return decode_twin(stored.body), stored.revision
+
+    def _notify(self, ref: DeviceRef, patch: JsonObject, version: int) -> None:
+        device = self._connected.find(ref)
+        if device is not None:
+            device.desired_changed(_encode({**patch, "$version": version}), version)
+
+    def _stamp(self) -> tuple[str, int]:
+        now_ms = self._clock.utc_ms()
+        return iso_utc(now_ms), now_ms
