@@ -1,0 +1,99 @@
+"""The bytes a stranger sees: raw MQTT and HTTPS over TLS, without an SDK that smooths things over."""
+
+import http.client
+import json
+import socket
+import ssl
+import struct
+from dataclasses import dataclass
+from typing import Any, Self
+
+from support.server import RunningHub
+
+TIMEOUT_SECONDS = 15.0
+
+
+def tls_context(hub: RunningHub) -> ssl.SSLContext:
+    """Trusts the hub's CA and nothing else."""
+    return ssl.create_default_context(cafile=str(hub.ca))
+
+
+class RawMqtt:
+    """One MQTT connection, packet by packet."""
+
+    def __init__(self, hub: RunningHub, address: str = "", server_name: str = "") -> None:
+        plain = socket.create_connection((address or hub.address, 8883), TIMEOUT_SECONDS)
+        context = tls_context(hub)
+        if server_name:
+            context.check_hostname = False
+        self.socket = context.wrap_socket(plain, server_hostname=server_name or hub.host_name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def connect(self, client_id: str, user_name: str, password: str) -> bytes:
+        """Sends CONNECT and returns the CONNACK, or nothing when the hub closed instead."""
+        body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + text(client_id) + text(user_name) + text(password)
+        self.socket.sendall(b"\x10" + remaining(len(body)) + body)
+        return self.read(4)
+
+    def publish(self, topic: str, payload: bytes, packet_id: int = 1) -> bytes:
+        """Publishes at QoS 1 and returns the PUBACK, or nothing when the hub closed instead."""
+        body = text(topic) + struct.pack(">H", packet_id) + payload
+        self.socket.sendall(b"\x32" + remaining(len(body)) + body)
+        return self.read(4)
+
+    def read(self, count: int) -> bytes:
+        """Exactly `count` bytes, or what came before the hub closed."""
+        got = b""
+        while len(got) < count:
+            try:
+                part = self.socket.recv(count - len(got))
+            except (ConnectionResetError, ssl.SSLEOFError):
+                return got
+            if not part:
+                return got
+            got += part
+        return got
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """Status, headers and body of a raw HTTPS request."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+def https(hub: RunningHub, verb: str, path: str, token: str = "", *, body: object = None, host: str = "") -> HttpAnswer:
+    """One request over TLS with nothing added that is not named here."""
+    connection = http.client.HTTPSConnection(hub.address, 443, timeout=TIMEOUT_SECONDS, context=tls_context(hub))
+    headers = {"Host": host or hub.host_name} | ({"Authorization": token} if token else {})
+    content = None if body is None else json.dumps(body)
+    try:
+        connection.request(verb, f"{path}?api-version=2021-04-12", content, headers)
+        answer = connection.getresponse()
+        text_body = answer.read()
+        return HttpAnswer(answer.status, dict(answer.getheaders()), json.loads(text_body) if text_body else None)
+    finally:
+        connection.close()
+
+
+def text(value: str) -> bytes:
+    """A length-prefixed UTF-8 string [MQTT-1.5.3]."""
+    encoded = value.encode()
+    return struct.pack(">H", len(encoded)) + encoded
+
+
+def remaining(length: int) -> bytes:
+    """The remaining length, seven bits a byte [MQTT-2.2.3]."""
+    encoded = bytearray()
+    while True:
+        length, digit = divmod(length, 128)
+        encoded.append(digit | (0x80 if length else 0))
+        if not length:
+            return bytes(encoded)
