@@ -142,7 +142,7 @@ def hub_resource_id(name: str) -> str:
 
 def encode_hub(hub: Hub) -> bytes:
     """The stored form; the revision is the store's and stays out."""
-    return msgspec.json.encode(replace(hub, revision=0))
+    return msgspec.json.encode(replace(hub, revision=0), order="deterministic")
 
 
 def decode_hub(body: bytes, revision: int) -> Hub:

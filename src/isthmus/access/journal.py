@@ -1,0 +1,280 @@
+"""The journal: every decision at the doors and every administrative change, one append-only record each.
+
+Theory of operation. `write` gives a decision to the state's group commit and does not wait. What strangers cause is
+bounded: of the refusals before somebody has proved who he is, the first few of a minute with the same door, source
+prefix and rule are stored one by one; the rest are counted, and one entry tells their number when the minute is over.
+Each door has a share of entries per minute and per day and a bounded table of counters; beyond it everything of that
+door is counted in one bucket without a prefix. So nobody can fill the journal or flush it, and a flood at one door does
+not silence another. Nothing else is counted away: the decisions about those who proved themselves, and changes, are
+stored each.
+"""
+
+import ipaddress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from isthmus.base.clock import Clock
+from isthmus.base.errors import Hop
+from isthmus.base.state import JournalEntry, JournalFilter, JournalRow
+
+STORED_EACH_MAX = 5
+"""Refusals of one door, prefix, rule and minute stored one by one: enough to see a pattern with devices and times."""
+
+DOOR_ENTRIES_PER_MINUTE_MAX = 120
+"""A door's entries of strangers in a minute, summaries included; beyond it they are counted without prefix."""
+
+DOOR_ENTRIES_PER_DAY_MAX = 20_000
+"""A door's entries of strangers in a day, some ten megabytes; beyond it one counting entry a minute is left."""
+
+BUCKETS_PER_DOOR_MAX = 256
+"""Counters (prefix and rule) of a door in a minute; further prefixes share one."""
+
+DOORS_MAX = 256
+"""Doors that are counted apart in a day; further ones share a counter."""
+
+VALUE_CHARACTERS_MAX = 256
+"""A text that a stranger may have chosen is cut at this length."""
+
+ELSEWHERE = "elsewhere"
+"""Stands for the prefixes that were not counted apart."""
+
+IPV4_PREFIX = 24
+IPV6_PREFIX = 64
+"""Bits of an address that tell sources apart: a small network, and what one subscriber is given."""
+
+_DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
+
+STRANGER_HOPS = frozenset(
+    {Hop.SOCKET.value, Hop.TLS.value, Hop.NAME.value, Hop.NETWORK.value, Hop.AUTHENTICATION.value}
+)
+"""Stations before anybody has proved who he is."""
+
+
+class Verdict(StrEnum):
+    """What a decision was."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision; an empty field does not apply.
+
+    `hub` is the hub's name, `device` is `device` or `device/module`, `code` the code's wire name; `hop`, `rule`,
+    `value` and `remedy` are those of the refusal. An entry that stands for several refusals tells their `count`, and
+    its address is a source prefix. `before` and `after` are JSON texts of a change, without secrets.
+    """
+
+    verdict: Verdict
+    utc_ms: int = 0
+    hub: str = ""
+    plane: str = ""
+    door: str = ""
+    address: str = ""
+    device: str = ""
+    principal: str = ""
+    code: str = ""
+    hop: str = ""
+    rule: str = ""
+    value: str = ""
+    remedy: str = ""
+    tracking_id: str = ""
+    detail: str = ""
+    before: str = ""
+    after: str = ""
+    count: int = 1
+
+
+class JournalStore(Protocol):
+    """What the journal needs of the state."""
+
+    def journal(self, row: JournalRow) -> None: ...
+    async def journal_flushed(self) -> None: ...
+    async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]: ...
+
+
+class Journal:
+    """Writes decisions and reads them back; used on the event loop only."""
+
+    def __init__(self, store: JournalStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._minute = 0
+        self._day = 0
+        self._shares: dict[str, _DoorShare] = {}
+
+    def write(self, decision: Decision) -> None:
+        """Stamps the time, cuts over-long texts, and stores the decision or counts it; does not wait."""
+        now_ms = self._clock.utc_ms()
+        self.close_minute(now_ms)
+        stamped = _cut(replace(decision, utc_ms=now_ms))
+        if not _is_strangers(stamped) or self._share(stamped.door).take(stamped):
+            self._store.journal(row_of(stamped))
+
+    def close_minute(self, now_ms: int | None = None) -> None:
+        """Stores the summaries of a minute that is over; without a time, of the current one too.
+
+        Every write does it; a timer should as well, or a flood's last summary waits for the next decision, and so
+        should the end of the process.
+        """
+        minute = self._minute + 1 if now_ms is None else now_ms // _MINUTE_MS
+        if minute == self._minute:
+            return
+        for share in self._shares.values():
+            for summary in share.close_minute():
+                self._store.journal(row_of(summary))
+        self._minute = self._minute if now_ms is None else minute
+        day = self._minute * _MINUTE_MS // _DAY_MS
+        if day != self._day:
+            self._shares.clear()
+            self._day = day
+
+    async def read(self, wanted: JournalFilter) -> list[Decision]:
+        """Decisions that match, newest first, those given before the call included.
+
+        A wanted address is also looked for in the entries that count its source prefix.
+        """
+        await self._store.journal_flushed()
+        entries = await self._store.journal_read(wanted)
+        prefix = source_prefix(wanted.address)
+        if prefix != wanted.address:
+            entries += await self._store.journal_read(replace(wanted, address=prefix))
+            entries.sort(key=lambda entry: entry.entry_id, reverse=True)
+        return [decision_of(entry) for entry in entries[: wanted.limit]]
+
+    def _share(self, door: str) -> "_DoorShare":
+        name = door if door in self._shares or len(self._shares) < DOORS_MAX else ELSEWHERE
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = _DoorShare()
+        return share
+
+
+def row_of(decision: Decision) -> JournalRow:
+    """The columns by which decisions are found, and the whole as JSON."""
+    return JournalRow(
+        utc_ms=decision.utc_ms,
+        hub=decision.hub,
+        device=decision.device,
+        address=decision.address,
+        tracking_id=decision.tracking_id,
+        verdict=decision.verdict,
+        body=msgspec.json.encode(decision),
+    )
+
+
+def decision_of(entry: JournalEntry) -> Decision:
+    """The decision of a stored entry; raises `msgspec.DecodeError` on damage."""
+    return msgspec.json.decode(entry.body, type=Decision)
+
+
+def source_prefix(address: str) -> str:
+    """The network an address is counted in: /24 for IPv4, /64 for IPv6; the text itself when it is no address."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    bits = IPV4_PREFIX if parsed.version == 4 else IPV6_PREFIX
+    return str(ipaddress.ip_network((parsed, bits), strict=False))
+
+
+class _Bucket:
+    """Refusals of one prefix and rule in the running minute; `last` is the newest that was not stored."""
+
+    __slots__ = ("counted", "last", "seen")
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.counted = 0
+        self.last: Decision | None = None
+
+
+class _DoorShare:
+    """What strangers may have stored about one door."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._this_minute = 0
+        self._today = 0
+
+    def take(self, decision: Decision) -> bool:
+        """True when the refusal is to be stored by itself; otherwise it has been counted."""
+        bucket = self._bucket(source_prefix(decision.address), decision.rule)
+        bucket.seen += 1
+        if bucket.seen <= STORED_EACH_MAX and self._has_room():
+            self._note_entry()
+            return True
+        bucket.counted += 1
+        bucket.last = decision
+        return False
+
+    def close_minute(self) -> list[Decision]:
+        """The summaries of the minute, as many as the share allows, the rest in one."""
+        summaries: list[Decision] = []
+        left = _Bucket()
+        for (prefix, _), bucket in self._buckets.items():
+            if bucket.last is None:
+                continue
+            if prefix != ELSEWHERE and self._has_room():
+                self._note_entry()
+                summaries.append(_summary(bucket, bucket.last, prefix))
+            else:
+                left.counted += bucket.counted
+                left.last = bucket.last
+        if left.last is not None:
+            summaries.append(_summary(left, replace(left.last, rule="", value="", remedy=""), ELSEWHERE))
+        self._buckets.clear()
+        self._this_minute = 0
+        return summaries
+
+    def _bucket(self, prefix: str, rule: str) -> _Bucket:
+        key = (prefix, rule)
+        if key not in self._buckets and len(self._buckets) >= BUCKETS_PER_DOOR_MAX:
+            key = (ELSEWHERE, "")
+        return self._buckets.setdefault(key, _Bucket())
+
+    def _has_room(self) -> bool:
+        return self._this_minute < DOOR_ENTRIES_PER_MINUTE_MAX and self._today < DOOR_ENTRIES_PER_DAY_MAX
+
+    def _note_entry(self) -> None:
+        self._this_minute += 1
+        self._today += 1
+
+
+def _summary(bucket: _Bucket, last: Decision, prefix: str) -> Decision:
+    return replace(
+        last,
+        address=prefix,
+        device="",
+        count=bucket.counted,
+        detail=f"{bucket.counted} more refusals within a minute were counted, not stored; this is the last of them",
+    )
+
+
+def _is_strangers(decision: Decision) -> bool:
+    return decision.verdict == Verdict.REFUSED and decision.hop in STRANGER_HOPS and not decision.principal
+
+
+def _cut(decision: Decision) -> Decision:
+    return replace(
+        decision,
+        hub=_shortened(decision.hub),
+        address=_shortened(decision.address),
+        device=_shortened(decision.device),
+        principal=_shortened(decision.principal),
+        value=_shortened(decision.value),
+        remedy=_shortened(decision.remedy),
+        detail=_shortened(decision.detail),
+    )
+
+
+def _shortened(text: str) -> str:
+    """The text without lone surrogates (JSON has none) and not longer than the limit."""
+    sound = text if text.isascii() else text.encode("utf-8", "replace").decode()
+    return sound if len(sound) <= VALUE_CHARACTERS_MAX else sound[: VALUE_CHARACTERS_MAX - 1] + "…"
