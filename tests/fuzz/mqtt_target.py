@@ -1,7 +1,7 @@
 """The fuzz target of the MQTT engine.
 
-Invariant: whatever bytes a connection brings, and however they are cut, the server's side returns the same events and
-the same output, never raises, holds no more than one packet of the agreed length, and once it has failed says nothing
+Invariant: whatever bytes a connection brings, and however they are cut, the server's side returns the same events,
+the same answers and the same output of its own, never raises, holds no more than one packet of the agreed length, and once it has failed says nothing
 more.
 
 The committed corpus is replayed by `test_mqtt_corpus.py`; a finding becomes one more file of it. Run with any fuzzer
@@ -23,8 +23,8 @@ def check(data: bytes) -> None:
     assert run([data[:middle], data[middle:]]) == whole
 
 
-def run(pieces: list[bytes]) -> tuple[list[str], bytes]:
-    """Events and output of a server that accepts each CONNECT and acknowledges each message."""
+def run(pieces: list[bytes]) -> tuple[list[str], bytes, bytes]:
+    """Events, answers and own output of a server that accepts each CONNECT and acknowledges each message."""
     server = ServerSession(
         0.0,
         remaining_length_max=REMAINING_LENGTH_MAX,
@@ -33,22 +33,23 @@ def run(pieces: list[bytes]) -> tuple[list[str], bytes]:
         outbound_window_max=4,
     )
     events: list[ServerEvent] = []
-    output = b""
+    answers = output = b""
     for piece in pieces:
-        output += _step(server, server.receive(piece, 0.0), events)
+        answers += _step(server, server.receive(piece, 0.0), events)
+        output += server.take_output()
         assert server._reader.held <= max(PIPELINED_BYTES_MAX, REMAINING_LENGTH_MAX + 5)
-    return [repr(event) for event in events], output
+    return [repr(event) for event in events], answers, output
 
 
 def _step(server: ServerSession, new: list[ServerEvent], events: list[ServerEvent]) -> bytes:
-    output = server.take_output()
+    answers = b""
     for event in new:
         assert not (events and isinstance(events[-1], Failed)), "an event behind a failure"
         events.append(event)
         if isinstance(event, Connect):
             assert server.state is SessionState.DECIDING
             connack, more = server.accept(keep_alive=event.keep_alive, session_present=False, now=0.0)
-            output += connack + _step(server, more, events)
+            answers += connack + _step(server, more, events)
         elif isinstance(event, Publish) and event.qos == 1:
-            output += server.puback([event.packet_id])
-    return output
+            answers += server.puback([event.packet_id])
+    return answers

@@ -23,7 +23,7 @@ class PacketReader:
         self._position = 0
         self._partial = bytearray()
         self._needed = 0
-        self._last_topic = b"\0"  # no topic that passes the check
+        self._last_topic: bytes | None = None
 
     @property
     def held(self) -> int:
@@ -69,9 +69,10 @@ class PacketReader:
         return decode(data, first, body, end)
 
     def _publish(self, publish: Publish) -> Publish:
-        if publish.topic == self._last_topic:
+        last_topic = self._last_topic
+        if last_topic is not None and publish.topic == last_topic:
             # The same object again has its hash already, for the cache that is asked next.
-            publish.topic = self._last_topic
+            publish.topic = last_topic
             return publish
         check_topic_name(publish.topic)
         if len(publish.topic) <= TOPIC_REMEMBERED_BYTES_MAX:
