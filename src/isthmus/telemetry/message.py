@@ -1,6 +1,7 @@
 """What a telemetry record says, free of any protocol: the envelope around a payload."""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,11 @@ class MessageSource(StrEnum):
 
 PropertyValue = str | int | float | bool | bytes | None
 """Application properties; MQTT and HTTP send strings only, AMQP any primitive."""
+
+if TYPE_CHECKING:
+    Properties = dict[str, PropertyValue]
+else:
+    Properties = dict[str, object]  # msgspec refuses a union of str and bytes, though MessagePack tells them apart
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
@@ -37,8 +43,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False
     door: str = ""
     principal: str = ""
     model_id: str = ""
-    system: dict[str, PropertyValue] = {}
-    properties: dict[str, PropertyValue] = {}
+    system: Properties = {}
+    properties: Properties = {}
     enrichments: dict[str, str] = {}
 
 
