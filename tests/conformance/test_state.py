@@ -11,6 +11,7 @@ from isthmus.base.ids import HubId
 from isthmus.base.state import (
     MUST_NOT_EXIST,
     Change,
+    Check,
     Conflict,
     Delete,
     Equals,
@@ -52,6 +53,9 @@ async def test_revisions_rise_with_each_put_and_a_delete_gives_0(state: State) -
         Delete(Key("thing", HUB, "there"), 2),
         Delete(Key("thing", HUB, "absent"), 1),
         Delete(Key("thing", HUB, "there"), MUST_NOT_EXIST),
+        Check(Key("thing", HUB, "there"), 2),
+        Check(Key("thing", HUB, "there"), MUST_NOT_EXIST),
+        Check(Key("thing", HUB, "absent"), 1),
     ],
 )
 async def test_an_expectation_that_does_not_hold_is_a_conflict(state: State, change: Change) -> None:
@@ -76,6 +80,14 @@ async def test_an_expectation_that_holds_lets_the_change_pass(state: State, chan
     await state.commit([put("there")])
     await state.commit([change])
     assert (await state.get(change.key) is not None) is isinstance(change, Put)
+
+
+async def test_a_check_that_holds_changes_nothing(state: State) -> None:
+    await state.commit([put("there")])
+    assert await state.commit([Check(key("there"), 1), Check(key("absent"), MUST_NOT_EXIST), put("new")]) == [0, 0, 1]
+    stored = await state.get(key("there"))
+    assert stored is not None
+    assert stored.revision == 1
 
 
 async def test_a_conflict_leaves_nothing_of_its_commit(state: State) -> None:

@@ -71,7 +71,15 @@ class Delete:
     expect: int | None = None
 
 
-Change = Put | Delete
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Changes nothing, but lets the commit pass only while the document has this revision (0: is not there)."""
+
+    key: Key
+    expect: int
+
+
+Change = Put | Delete | Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +188,7 @@ class State(Protocol):
         """(identity, twin, presence) of devices or modules that fulfil all conditions, in the order of names."""
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
-        """Applies all or nothing, durably, and returns the new revision of each put (0 for a delete).
+        """Applies all or nothing, durably, and returns the new revision of each put (0 for others).
 
         Raises `Conflict` or `StateClosed`. Once called it runs to its end: cancelling the wait does not undo it.
         """

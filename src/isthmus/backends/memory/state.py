@@ -13,6 +13,7 @@ from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TW
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     Change,
+    Delete,
     Equals,
     JournalEntry,
     JournalFilter,
@@ -65,7 +66,7 @@ class MemoryState:
             shelf = self._shelf(change.key.kind, change.key.hub)
             if isinstance(change, Put):
                 shelf.put(Stored(change.key, revision, bytes(change.body)))
-            else:
+            elif isinstance(change, Delete):
                 shelf.remove(change.key.name)
         self._outbox.extend(OutboxRow(next(self._row_ids), event.hub, event.body) for event in outbox)
         for wake in self._wakes if outbox else ():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from isthmus.backends.comparing import next_revisions, prefix_end
 from isthmus.base.ids import HubId
-from isthmus.base.state import Change, Damaged, Key, Put, Stored
+from isthmus.base.state import Change, Damaged, Delete, Key, Put, Stored
 
 _PUT = """INSERT INTO documents (kind, hub, name, revision, checksum, body) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (kind, hub, name) DO UPDATE SET
@@ -31,7 +31,7 @@ def apply(connection: sqlite3.Connection, changes: Sequence[Change]) -> list[int
         if isinstance(change, Put):
             body = bytes(change.body)
             connection.execute(_PUT, (*change.key, revision, checksum(change.key, revision, body), body))
-        else:
+        elif isinstance(change, Delete):
             connection.execute(_DELETE, change.key)
     return revisions
 
