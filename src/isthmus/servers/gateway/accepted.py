@@ -1,0 +1,182 @@
+"""Accepted sockets: each gets a ticket of the budget, its door and real addresses, and becomes a connection."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isthmus.base.clock import Clock
+from isthmus.base.errors import Refusal
+from isthmus.base.ids import Ids
+from isthmus.network.door import LOCAL_DOOR, Door
+from isthmus.servers.gateway.budget import SocketBudget, Ticket, source_of
+from isthmus.servers.gateway.connection import Connection, Failure, Handler, Origin, PlainLayer, Scratch
+from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.socket_refusals import BUDGET_FULL, EVICTED, refusal_of
+from isthmus.wire.tls import ServerContexts
+
+LOCAL_SOCKETS_MAX = 64
+"""Connections of the local owner at a time, outside the budget, so that he gets in when it is full; more are closed."""
+
+_PEER_CREDENTIALS = struct.Struct("3i")
+"""struct ucred of unix(7): process, user, group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What all sockets of one listener have in common; `local_address` is empty where it differs (a wildcard)."""
+
+    plane: Plane
+    door: Door
+    local_address: str
+    contexts: ServerContexts
+    make_handler: Callable[[], Handler]
+
+
+class AcceptedSockets:
+    """The ledger of all accepted sockets of the process. Use it on its loop only."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: Ids,
+        budget: SocketBudget,
+        owner_of: Callable[[str], Door | None],
+        on_refused: Callable[[Door, Plane, str, Refusal], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._budget = budget
+        self._owner_of = owner_of
+        self._on_refused = on_refused
+        self._loop = loop
+        self._scratch = Scratch()
+        self._accepted: dict[Ticket, _Accepted] = {}
+        self._local: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def count(self) -> int:
+        """Accepted sockets that are not closed yet, without the local owner's."""
+        return len(self._accepted)
+
+    def take(self, entrance: Entrance, peer_socket: socket.socket, peer: tuple[str, int]) -> None:
+        """Makes a connection of a TCP socket, or closes it when the budget turns it away."""
+        local_address = entrance.local_address or str(peer_socket.getsockname()[0])
+        door = self._owner_of(local_address) or entrance.door
+        now = self._clock.monotonic()
+        taken = self._budget.take(source_of(peer[0]), now)
+        for ticket in taken.evicted:
+            self._accepted[ticket].evict()
+        if taken.ticket is None:
+            peer_socket.close()
+            self._on_refused(door, entrance.plane, peer[0], BUDGET_FULL)
+            return
+        origin = Origin(self._ids.uuid(), door, peer[0], peer[1], local_address, now)
+        accepted = _Accepted(self, entrance, taken.ticket)
+        layer = entrance.contexts.layer()
+        connection = Connection(peer_socket, origin, layer, accepted, loop=self._loop, scratch=self._scratch)
+        accepted.connection = connection
+        self._accepted[taken.ticket] = accepted
+        self._empty.clear()
+        connection.start()
+
+    def take_local(self, make_handler: Callable[[], Handler], peer_socket: socket.socket) -> None:
+        """Makes a connection of a Unix socket, whose peer's user the kernel vouches for (SO_PEERCRED)."""
+        if len(self._local) >= LOCAL_SOCKETS_MAX:
+            peer_socket.close()
+            return
+        credentials = peer_socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        uid = _PEER_CREDENTIALS.unpack(credentials)[1]
+        origin = Origin(self._ids.uuid(), LOCAL_DOOR, "unix", 0, "unix", self._clock.monotonic(), peer_uid=uid)
+        owner = _Local(self._local, make_handler)
+        connection = Connection(peer_socket, origin, PlainLayer(), owner, loop=self._loop, scratch=self._scratch)
+        self._local.add(connection)
+        connection.made_progress()
+        connection.start()
+
+    async def drain(self, seconds: float) -> int:
+        """Waits until every TCP connection is closed, aborts the rest after `seconds`; returns how many it aborted."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        left = list(self._accepted.values())
+        for accepted in left:
+            accepted.connection.abort("server stopped")
+        return len(left)
+
+    def abort_local(self) -> None:
+        """Aborts the local owner's connections."""
+        for connection in list(self._local):
+            connection.abort("server stopped")
+
+    def advanced(self, ticket: Ticket, *, proven: bool) -> None:
+        """The peer took a step of the handshake, or has proved who it is."""
+        if proven:
+            self._budget.prove(ticket)
+        else:
+            self._budget.advance(ticket, self._clock.monotonic())
+
+    def refused(self, connection: Connection, plane: Plane, refusal: Refusal) -> None:
+        """The socket ends before its peer has proved who it is."""
+        self._on_refused(connection.door, plane, connection.peer_address, refusal)
+
+    def released(self, ticket: Ticket) -> None:
+        """The descriptor is closed."""
+        self._budget.release(ticket)
+        del self._accepted[ticket]
+        if not self._accepted:
+            self._empty.set()
+
+
+class _Accepted:
+    """Accounts for one TCP connection."""
+
+    __slots__ = ("_entrance", "_ledger", "_ticket", "connection")
+
+    connection: Connection
+
+    def __init__(self, ledger: AcceptedSockets, entrance: Entrance, ticket: Ticket) -> None:
+        self._ledger = ledger
+        self._entrance = entrance
+        self._ticket = ticket
+
+    def evict(self) -> None:
+        self._ledger.refused(self.connection, self._entrance.plane, EVICTED)
+        self.connection.abort("evicted")
+
+    def make_handler(self) -> Handler:
+        return self._entrance.make_handler()
+
+    def advanced(self, _connection: Connection, *, proven: bool) -> None:
+        self._ledger.advanced(self._ticket, proven=proven)
+
+    def failed(self, connection: Connection, failure: Failure, detail: str) -> None:
+        self._ledger.refused(connection, self._entrance.plane, refusal_of(failure, detail))
+
+    def released(self, _connection: Connection) -> None:
+        self._ledger.released(self._ticket)
+
+
+class _Local:
+    """Accounts for one connection of the local owner."""
+
+    def __init__(self, open_connections: set[Connection], make_handler: Callable[[], Handler]) -> None:
+        self._open = open_connections
+        self._make_handler = make_handler
+
+    def make_handler(self) -> Handler:
+        return self._make_handler()
+
+    def advanced(self, _connection: Connection, *, proven: bool) -> None:
+        """The kernel has proved who it is."""
+
+    def failed(self, _connection: Connection, _failure: Failure, _detail: str) -> None:
+        """A plain stream without a deadline does not fail."""
+
+    def released(self, connection: Connection) -> None:
+        self._open.discard(connection)

@@ -1,0 +1,249 @@
+"""The front door: the only file that opens a server socket, the local owner's Unix socket included.
+
+The door of a connection is looked up by the local address that its peer reached, not by the listener: an address that a
+private endpoint owns, in whatever state, is judged by that endpoint, also where one wildcard listener serves every
+address. For that reason an address needs no listener of its own where a wildcard one has its port: `Listeners.open`
+notices, and a second socket there would be refused by the kernel. `SO_REUSEPORT` is never set: it would let both exist,
+and closing the specific one would drop its clients onto the wildcard one. IPv6 wildcards serve IPv6 only, so that an
+address has one spelling.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.base.clock import Clock
+from isthmus.base.errors import ConfigurationError, Refusal
+from isthmus.base.ids import Ids
+from isthmus.network.door import Door
+from isthmus.servers.gateway.accepted import AcceptedSockets, Entrance
+from isthmus.servers.gateway.accepting import AcceptLoop
+from isthmus.servers.gateway.budget import SocketBudget
+from isthmus.servers.gateway.connection import Handler
+from isthmus.servers.gateway.plane import Plane as Plane
+from isthmus.wire.tls import ServerContexts
+
+LISTEN_BACKLOG = 4_096
+"""Connections the kernel completes before we accept them; it caps this at net.core.somaxconn."""
+
+KEEPALIVE_IDLE_SECONDS = 120
+KEEPALIVE_INTERVAL_SECONDS = 30
+KEEPALIVE_PROBES = 4
+"""A peer that vanished without a word is noticed within four minutes, whatever its protocol does."""
+
+UNACKNOWLEDGED_MS = 240_000
+"""A peer that takes no bytes for so long is cut: the idle time-out of IoT Hub's AMQP side, the longest of any plane."""
+
+UNIX_PATH_BYTES_MAX = 107
+"""The longest path of a Unix socket on Linux (unix(7))."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class PortNotPermitted(ConfigurationError):  # noqa: N818 - a case of ConfigurationError, named by what happened
+    """The user who runs the server may not bind this port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A place that is listened at; `port` is the real one where 0 was asked for."""
+
+    address: str
+    port: int
+    plane: Plane
+    door: Door
+
+
+class Listeners:
+    """All listening sockets of the process and what they accepted. Make it on a running loop and use it there only."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: Ids,
+        budget: SocketBudget,
+        owner_of: Callable[[str], Door | None],
+        on_refused: Callable[[Door, Plane, str, Refusal], None],
+    ) -> None:
+        """`owner_of` gives the door of the private endpoint that owns a local address, None when nobody does.
+
+        `on_refused` hears of door, plane, peer address and reason of each socket that ends before its peer has proved
+        who it is: turned away, evicted, a broken or slow handshake, silence after it. Both must not block.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._accepted = AcceptedSockets(
+            clock=clock, ids=ids, budget=budget, owner_of=owner_of, on_refused=on_refused, loop=self._loop
+        )
+        self._listening: dict[tuple[str, int], tuple[Bound, AcceptLoop]] = {}
+        self._unix: dict[Path, AcceptLoop] = {}
+
+    @property
+    def bound(self) -> tuple[Bound, ...]:
+        """Every place that is listened at with a socket of its own."""
+        return tuple(bound for bound, _ in self._listening.values())
+
+    @property
+    def connections(self) -> int:
+        """Accepted TCP sockets that are not closed yet."""
+        return self._accepted.count
+
+    def open(
+        self,
+        address: str,
+        port: int,
+        *,
+        door: Door,
+        plane: Plane,
+        contexts: ServerContexts,
+        make_handler: Callable[[], Handler],
+    ) -> Bound:
+        """Listens at an address; returns where, with the real port when `port` is 0.
+
+        Where a wildcard listener of the same plane has this port, that one serves the address and is returned. Raises
+        `PortNotPermitted`, and `ConfigurationError` for any other cause, each one sentence with the remedy.
+        """
+        parsed = _parsed(address)
+        covering = self._listening.get((_wildcard(parsed), port))
+        if covering is not None and covering[0].plane is plane:
+            return covering[0]
+        opened = _tcp_socket(parsed, port)
+        bound = Bound(str(parsed), opened.getsockname()[1], plane, door)
+        local_address = "" if parsed.is_unspecified else bound.address
+        entrance = Entrance(plane, door, local_address, contexts, make_handler)
+        accepting = AcceptLoop(opened, lambda taken, peer: self._accepted.take(entrance, taken, peer), self._loop)
+        self._listening[bound.address, bound.port] = (bound, accepting)
+        return bound
+
+    def close(self, address: str, port: int) -> None:
+        """Stops listening there; accepted connections live on. Without effect where nothing listens."""
+        found = self._listening.pop((str(_parsed(address)), port), None)
+        if found is not None:
+            found[1].close()
+
+    def open_unix(self, path: Path, make_handler: Callable[[], Handler]) -> None:
+        """Listens at a Unix socket that only its user may use (0600); connections know the peer's user by `peer_uid`.
+
+        A socket file that a dead server left behind is replaced. Raises `ConfigurationError` when a live one has it.
+        """
+        opened = _unix_socket(path)
+        self._unix[path] = AcceptLoop(
+            opened, lambda taken, _peer: self._accepted.take_local(make_handler, taken), self._loop
+        )
+
+    def close_unix(self, path: Path) -> None:
+        """Stops listening there and removes the file; connections live on. Without effect where nothing listens."""
+        accepting = self._unix.pop(path, None)
+        if accepting is not None:
+            accepting.close()
+            path.unlink(missing_ok=True)
+
+    def stop_accepting(self) -> None:
+        """Closes every TCP listener; connections and the local owner's socket live on."""
+        for bound in self.bound:
+            self.close(bound.address, bound.port)
+
+    async def drain(self, seconds: float) -> int:
+        """Waits until every TCP connection is closed, aborts the rest after `seconds`; returns how many it aborted."""
+        return await self._accepted.drain(seconds)
+
+    def shut_down(self) -> None:
+        """Closes all listeners, aborts the local owner's connections, and removes the Unix sockets' files."""
+        self.stop_accepting()
+        for path in list(self._unix):
+            self.close_unix(path)
+        self._accepted.abort_local()
+
+
+def _parsed(address: str) -> Address:
+    try:
+        return ipaddress.ip_address(address)
+    except ValueError:
+        message = f"{address!r} is not an IP address: give the address of one of this machine's interfaces, or 0.0.0.0."
+        raise ConfigurationError(message) from None
+
+
+def _wildcard(address: Address) -> str:
+    return "0.0.0.0" if address.version == 4 else "::"
+
+
+def _tcp_socket(address: Address, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)
+        _set_options(opened)
+        opened.bind(socket.getaddrinfo(str(address), port, opened.family, opened.type)[0][4])
+        opened.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        opened.close()
+        raise _not_bound(error, address, port) from error
+    return opened
+
+
+def _set_options(listening: socket.socket) -> None:
+    """Sets what accepted sockets inherit (Linux copies the listener's options), once instead of for each of them."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+    if listening.family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def _not_bound(error: OSError, address: Address, port: int) -> ConfigurationError:
+    if error.errno == errno.EACCES:
+        remedy = f"choose one from 1024 up, or run `sysctl net.ipv4.ip_unprivileged_port_start={port}` as root"
+        return PortNotPermitted(f"Port {port} may not be bound by this user: {remedy}.")
+    if error.errno == errno.EADDRINUSE:
+        return ConfigurationError(f"Port {port} at {address} is in use: stop what listens there, or choose another.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigurationError(f"{address} is not an address of this machine: add it to an interface first.")
+    return ConfigurationError(f"Cannot listen at {address} port {port} ({os.strerror(error.errno or 0)}).")
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+        limit = f"{UNIX_PATH_BYTES_MAX} bytes"
+        raise ConfigurationError(
+            f"{path} is longer than a Unix socket's path may be ({limit}): choose a shorter folder."
+        )
+    _remove_stale(path)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)
+        opened.bind(str(path))
+        # Nobody can connect between bind and listen, so nobody gets in with the wider mode of the umask.
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        opened.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        opened.close()
+        raise ConfigurationError(f"Cannot listen at {path}: {os.strerror(error.errno or 0)}.") from error
+    return opened
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes the socket file of a server that is gone; raises `ConfigurationError` when one answers."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise ConfigurationError(f"{path} is in the way of the server's socket: move it away.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            # A full backlog answers "try again": somebody listens.
+            pass
+    raise ConfigurationError(f"A server runs on this folder already ({path} answers): stop it first.")
