@@ -1,0 +1,414 @@
+"""The installation's own certificate authority and the server certificates it issues, made at the first start.
+
+The authority may vouch for nothing but the hub's own names and addresses (RFC 5280 §4.2.1.10), so trusting it on a
+device or a desk opens nothing else. The extension is not marked critical, although RFC 5280 asks for it: TLS libraries
+of small devices that do not know name constraints would refuse the authority as a whole, and those that know them
+enforce them either way (the CA/Browser Forum's requirements allow the same).
+
+Key and certificate of one thing lie in one file (0600) that is replaced atomically, so a crash leaves either the old
+pair or the new one. `ca.pem` is the public half of `authority.pem`, made from it again at each start. `authority.pem`
+may be taken away ("the root is offline"): what it issued keeps working, and a certificate that has to be issued names
+the remedy.
+"""
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from isthmus.base.clock import Clock
+from isthmus.base.errors import ConfigurationError
+
+AUTHORITY_DAYS = 3_650
+"""Ten years: changing the authority means visiting every device."""
+
+SERVER_DAYS_MAX = 825
+"""The longest validity that clients of Apple's platforms accept from a private authority."""
+
+RENEWAL_DAYS = 180
+"""A certificate with less left is issued anew at start: servers are restarted at least twice a year."""
+
+BACKDATED_DAYS = 2
+"""Certificates are valid from before they are made: clocks of devices are wrong, most often behind."""
+
+ALWAYS = ("127.0.0.1", "::1")
+"""Addresses every server certificate names."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Name = str | Address
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """A PEM file with the key and the certificate of one host name, for `ssl.SSLContext.load_cert_chain`."""
+
+    host_name: str
+    path: Path
+    not_after: datetime.datetime
+
+
+class Authority:
+    """The certificate authority of a data folder. Its methods read and write files: call them off a busy loop."""
+
+    def __init__(
+        self, folder: Path, pair: "_Pair", machine_name: str, addresses: Sequence[Address], clock: Clock
+    ) -> None:
+        self._folder = folder
+        self._pair = pair
+        self._machine_name = machine_name
+        self._addresses = addresses
+        self._clock = clock
+
+    @classmethod
+    def load_or_create(
+        cls, folder: Path, host_names: Sequence[str], addresses: Sequence[str], machine_name: str, clock: Clock
+    ) -> "Authority":
+        """Loads the authority of `folder`, or makes one that may vouch for these names and addresses.
+
+        `host_names` are the hubs' (an address is allowed), `addresses` those that are bound; wildcards are ignored. A
+        new authority is made, and the old one kept beside it, when it expires within `RENEWAL_DAYS` or may not vouch
+        for one of the host names. Raises `ConfigurationError` when the files cannot be read or written.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        bound = [address for text in addresses if not (address := ipaddress.ip_address(text)).is_unspecified]
+        required = [_name(host_name) for host_name in host_names]
+        pair = _read_authority(folder)
+        if pair is None or not _still_good(pair.certificate, required, clock):
+            if pair is not None:
+                _keep_old(folder, pair)
+            pair = _make_authority(_permitted([*required, *bound, *_optional_name(machine_name)]), clock)
+            _write_atomically(folder / _AUTHORITY_FILE, pair.pem, 0o600)
+        _write_public(folder / _PUBLIC_FILE, pair)
+        return cls(folder, pair, machine_name, bound, clock)
+
+    @property
+    def ca_path(self) -> Path:
+        """The authority's certificate (PEM), for clients to trust."""
+        return self._folder / _PUBLIC_FILE
+
+    @property
+    def uncovered(self) -> tuple[str, ...]:
+        """Bound addresses that the authority may not vouch for: clients reach them by host name only.
+
+        Remove `authority.pem` and `ca.pem` to have an authority made that covers them; clients must trust it anew.
+        """
+        return tuple(str(address) for address in self._addresses if not _permits(self._pair.certificate, address))
+
+    def server_certificate(self, host_name: str) -> ServerCertificate:
+        """The certificate of a host name, issued now where there is none, its names differ, or it expires soon.
+
+        It names the host name, `*.` of its domain, `localhost`, the loopback addresses, the machine's name, and the
+        bound addresses the authority may vouch for. Raises `ConfigurationError` when the authority may not vouch for
+        the host name, or is offline and needed.
+        """
+        name = _name(host_name)
+        if not _permits(self._pair.certificate, name):
+            raise ConfigurationError(
+                f"The CA may not vouch for {host_name}: stop the server, remove {self._folder / _AUTHORITY_FILE} and"
+                f" {self.ca_path}, and start it with this host name; clients must trust the new CA."
+            )
+        names = [each for each in self._names_of(name) if _permits(self._pair.certificate, each)]
+        path = self._folder / f"server-{_slug(host_name)}.pem"
+        current = _read_pair(path)
+        if current is None or not self._fits(current, names):
+            current = self._issue(host_name, names)
+            _write_atomically(path, current.pem, 0o600)
+        return ServerCertificate(host_name, path, current.certificate.not_valid_after_utc)
+
+    def _names_of(self, name: Name) -> list[Name]:
+        names: list[Name] = [name]
+        if isinstance(name, str) and "." in name:
+            names.append(f"*.{name.partition('.')[2]}")
+        names += [
+            "localhost",
+            *map(ipaddress.ip_address, ALWAYS),
+            *_optional_name(self._machine_name),
+            *self._addresses,
+        ]
+        return list(dict.fromkeys(names))
+
+    def _fits(self, pair: "_Pair", names: list[Name]) -> bool:
+        certificate = pair.certificate
+        try:
+            certificate.verify_directly_issued_by(self._pair.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return set(_subject_names(certificate)) == set(names) and _days_left(certificate, self._clock) >= RENEWAL_DAYS
+
+    def _issue(self, host_name: str, names: list[Name]) -> "_Pair":
+        if self._pair.key is None:
+            raise ConfigurationError(
+                f"A certificate for {host_name} must be issued and the CA's key is offline: put"
+                f" {self._folder / _AUTHORITY_FILE} back and start again."
+            )
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = self._pair.certificate
+        start, end = _validity(self._clock, SERVER_DAYS_MAX)
+        builder = _builder(_subject(host_name), authority.subject, key.public_key(), start)
+        builder = builder.not_valid_after(min(end, authority.not_valid_after_utc))
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_key_usage(digital_signature=True), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        authority_key = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_key)
+        builder = builder.add_extension(issuer, critical=False)
+        return _Pair(builder.sign(self._pair.key, hashes.SHA256()), key)
+
+
+@contextlib.contextmanager
+def self_signed(folder: Path, clock: Clock) -> Iterator[Path]:
+    """Lends a PEM file with a throw-away self-signed certificate and its key, to try out client certificates with."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    start, end = _validity(clock, 1)
+    builder = _builder(_subject("trial"), _subject("trial"), key.public_key(), start).not_valid_after(end)
+    path = folder / f"trial-{secrets.token_hex(8)}.pem"
+    _write_atomically(path, _Pair(builder.sign(key, hashes.SHA256()), key).pem, 0o600)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+_AUTHORITY_FILE = "authority.pem"
+_PUBLIC_FILE = "ca.pem"
+_KEY_BLOCK = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey | None
+
+    @property
+    def pem(self) -> bytes:
+        public = self.certificate.public_bytes(Encoding.PEM)
+        if self.key is None:
+            return public
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + public
+
+
+# ── the authority ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _make_authority(permitted: Sequence[str | Network], clock: Clock) -> _Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The name is unique, so that clients that trust an older authority too do not try the wrong key first.
+    subject = _subject(f"Isthmus CA {secrets.token_hex(4)}")
+    start, end = _validity(clock, AUTHORITY_DAYS)
+    builder = _builder(subject, subject, key.public_key(), start).not_valid_after(end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+    trees = [x509.DNSName(tree) if isinstance(tree, str) else x509.IPAddress(tree) for tree in permitted]
+    builder = builder.add_extension(x509.NameConstraints(trees, excluded_subtrees=None), critical=False)
+    return _Pair(builder.sign(key, hashes.SHA256()), key)
+
+
+def _permitted(names: Iterable[Name]) -> list[str | Network]:
+    """Subtrees that cover the names: the domain of `hub.domain` (neighbours live there), else exactly the name."""
+    trees: list[str | Network] = ["localhost", ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
+    for name in names:
+        if not isinstance(name, str):
+            trees.append(ipaddress.ip_network(name))
+            continue
+        domain = name.partition(".")[2]
+        # A top-level domain would be everybody's, except where it is one that nobody can own.
+        trees.append(domain if "." in domain or domain in _LOCAL_DOMAINS else name)
+    return list(dict.fromkeys(trees))
+
+
+_LOCAL_DOMAINS = frozenset({"test", "internal", "local", "lan", "home", "localhost", "corp", "private", "intranet"})
+"""Top-level domains reserved or never delegated (RFC 6761, RFC 6762, ICANN): `hub.lan` may have neighbours in `lan`."""
+
+
+def _permits(authority: x509.Certificate, name: Name) -> bool:
+    try:
+        constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return True
+    return any(_covers(tree.value, name) for tree in constraints.permitted_subtrees or ())
+
+
+def _covers(tree: object, name: Name) -> bool:
+    if isinstance(tree, str):
+        return isinstance(name, str) and (name == tree or name.endswith(f".{tree}"))
+    if isinstance(tree, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return not isinstance(name, str) and name in tree
+    return False
+
+
+def _still_good(authority: x509.Certificate, required: Iterable[Name], clock: Clock) -> bool:
+    return _days_left(authority, clock) >= RENEWAL_DAYS and all(_permits(authority, name) for name in required)
+
+
+def _keep_old(folder: Path, pair: _Pair) -> None:
+    if pair.key is None:
+        raise ConfigurationError(
+            f"The CA must be replaced and its key is offline: put {folder / _AUTHORITY_FILE} back, or remove"
+            f" {folder / _PUBLIC_FILE} to have a new CA made, which clients must trust anew."
+        )
+    _write_atomically(folder / f"authority-until-{pair.certificate.serial_number:x}.pem", pair.pem, 0o600)
+
+
+# ── certificates ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime.datetime
+) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), start)
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _subject(common_name: str) -> x509.Name:
+    # X.520 allows 64 characters; the names that count are the alternative ones.
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _validity(clock: Clock, days: int) -> tuple[datetime.datetime, datetime.datetime]:
+    start = _now(clock) - datetime.timedelta(days=BACKDATED_DAYS)
+    return start, start + datetime.timedelta(days=days)
+
+
+def _now(clock: Clock) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(clock.utc_ms() // 1000, datetime.UTC)
+
+
+def _days_left(certificate: x509.Certificate, clock: Clock) -> float:
+    return (certificate.not_valid_after_utc - _now(clock)) / datetime.timedelta(days=1)
+
+
+def _subject_names(certificate: x509.Certificate) -> list[Name]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = [address for address in names.get_values_for_type(x509.IPAddress) if isinstance(address, Address)]
+    return [*names.get_values_for_type(x509.DNSName), *addresses]
+
+
+def _general(name: Name) -> x509.GeneralName:
+    return x509.DNSName(name) if isinstance(name, str) else x509.IPAddress(name)
+
+
+def _name(text: str) -> Name:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return text.lower().rstrip(".")
+
+
+def _optional_name(machine_name: str) -> list[Name]:
+    name = _name(machine_name)
+    # A machine may be called anything; a certificate takes host names only (RFC 1123 §2.1).
+    usable = not isinstance(name, str) or re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name)
+    return [name] if usable else []
+
+
+def _slug(host_name: str) -> str:
+    return re.sub(r"[^a-z0-9.-]", "_", host_name.lower())
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read_authority(folder: Path) -> _Pair | None:
+    """The authority with its key; without it when only the public file is there; None when neither is."""
+    path, public = folder / _AUTHORITY_FILE, folder / _PUBLIC_FILE
+    pair = _read_pair(path)
+    if pair is not None:
+        return pair
+    if path.exists():
+        raise ConfigurationError(
+            f"{path} is damaged: restore it from a backup, or remove it and {public} to start anew."
+        )
+    if not public.exists():
+        return None
+    try:
+        return _Pair(x509.load_pem_x509_certificate(public.read_bytes()), None)
+    except ValueError as error:
+        raise ConfigurationError(f"{public} is damaged: remove it to have it made again.") from error
+
+
+def _read_pair(path: Path) -> _Pair | None:
+    """Certificate and key of a file; None when it is not there, damaged, or the two do not belong together."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): give its owner the right to.") from error
+    try:
+        key = load_pem_private_key(content, password=None)
+        certificate = x509.load_pem_x509_certificate(_KEY_BLOCK.sub(b"", content))
+    except (ValueError, TypeError):
+        return None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        return None
+    return _Pair(certificate, key)
+
+
+def _write_public(path: Path, pair: _Pair) -> None:
+    content = pair.certificate.public_bytes(Encoding.PEM)
+    if not path.exists() or path.read_bytes() != content:
+        _write_atomically(path, content, 0o644)
+
+
+def _write_atomically(path: Path, content: bytes, mode: int) -> None:
+    """Replaces a file as a whole; the new content is on disk before the name points to it."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}): check the folder's rights.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
