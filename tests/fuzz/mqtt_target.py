@@ -1,8 +1,8 @@
 """The fuzz target of the MQTT engine.
 
-Invariant: whatever bytes a connection brings, and however they are cut, the server's side returns the same events,
-the same answers and the same output of its own, never raises, holds no more than one packet of the agreed length, and once it has failed says nothing
-more.
+Invariant: whatever bytes a connection brings, and however they are cut, the server's side returns the same events, the
+same answers and the same output of its own, never raises, holds no more than one packet of the agreed length, and once
+it has failed says nothing more.
 
 The committed corpus is replayed by `test_mqtt_corpus.py`; a finding becomes one more file of it. Run with any fuzzer
 that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
