@@ -1,0 +1,11 @@
+"""What lies where in a data folder, for the server that writes it and the command line that finds it."""
+
+MANAGEMENT_SOCKET = "management.sock"
+"""The Unix socket of the management API, mode 0600."""
+
+CA_CERTIFICATE = "ca.pem"
+"""The certificate of the hub's own certificate authority, for clients to trust."""
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+RESOURCE_GROUP = "isthmus"
+"""What resource ids are made of unless somebody says otherwise."""

@@ -1,0 +1,155 @@
+"""What all commands share: the options `az` accepts everywhere, its options of several words, its way to answer.
+
+A command is a function of a `Target` and its own options that returns what is to be printed, as JSON.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
+from isthmus.cli.errors import NotThereYet
+from isthmus.cli.output import FORMATS, show
+from isthmus.cli.target import Target
+
+DATA_DEFAULT = "./isthmus-data"
+DATA_VARIABLE = "ISTHMUS_DATA"
+LOGIN_VARIABLE = "ISTHMUS_LOGIN"
+HUB_FLAGS = ("--hub-name", "-n")
+_SEPARATOR = "\x1f"
+"""Between the words of one option; no shell lets it into a word by accident."""
+
+
+class Words(click.Option):
+    """An option that takes all words up to the next option: `--set a=1 b=2`. May be given several times."""
+
+    def __init__(self, names: Sequence[str], **attributes: Any) -> None:
+        super().__init__(names, multiple=True, callback=_split, **attributes)
+
+
+class HubCommand(click.Command):
+    """A command that asks a hub or its server and prints the answer in the wanted format.
+
+    `hub_flags` are the flags that name the hub, where `-n` names something else. `remote` is False for what only the
+    local owner may ask: --login is not among the options then.
+    """
+
+    def __init__(
+        self, *arguments: Any, hub_flags: Sequence[str] = HUB_FLAGS, remote: bool = True, **attributes: Any
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        own = {flag for param in self.params for flag in param.opts}
+        common = _common_options(hub_flags, remote=remote)
+        self.params += [option for option in common if not own & set(option.opts)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        flags = {flag for param in self.params if isinstance(param, Words) for flag in param.opts}
+        return super().parse_args(ctx, list(_joined(args, flags)))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        common = {name: ctx.params.pop(name, "") for name in _COMMON}
+        target = Target(
+            data=Path(ctx.params.pop("data_folder", "") or default_data()),
+            login=common["login"] or "",
+            hub=common["hub"] or "",
+            subscription=common["subscription"] or SUBSCRIPTION,
+            resource_group=common["resource_group"] or RESOURCE_GROUP,
+        )
+        assert self.callback is not None
+        result = ctx.invoke(self.callback, target, **ctx.params)
+        show(result, output=common["output"] or "", query=common["query"] or "")
+        return result
+
+
+class Group(click.Group):
+    """A group that knows which of `az`'s commands are still to come: they say so, and end with code 2."""
+
+    command_class = HubCommand
+
+    def __init__(self, *arguments: Any, coming: Iterable[str] = (), **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.coming = frozenset(coming)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in self.coming:
+            path = f"{ctx.command_path} {cmd_name}".partition(" ")[2]
+            path = f"{ctx.command_path} {cmd_name}".partition(" ")[2]
+            raise NotThereYet(f"`{path}` is not there yet.")
+        return found
+
+
+def default_data() -> str:
+    """The data folder when nobody names one."""
+    return os.environ.get(DATA_VARIABLE) or DATA_DEFAULT
+
+
+def data_option(*flags: str) -> click.Option:
+    """The option that names the data folder."""
+    return click.Option(
+        ["data_folder", *(flags or ("--data",))],
+        metavar="DIR",
+        help=f"Folder of the local server. Default: ${DATA_VARIABLE}, or {DATA_DEFAULT}.",
+    )
+
+
+def three_state(*flags: str, help: str) -> Callable[[Any], Any]:  # noqa: A002 - click's own word
+    """A flag that may stand alone or be followed by true or false, as those of `az`."""
+    return click.option(*flags, type=click.BOOL, is_flag=False, flag_value="true", help=help)
+
+
+def device_option(function: Any) -> Any:
+    """`--device-id -d`, required."""
+    return click.option("--device-id", "-d", required=True, help="The device.")(function)
+
+
+def module_option(function: Any) -> Any:
+    """`--module-id -m`, required."""
+    return click.option("--module-id", "-m", required=True, help="The module.")(function)
+
+
+def etag_option(function: Any) -> Any:
+    """`--etag -e`."""
+    return click.option("--etag", "-e", default="", help="Only if the entity still has this etag.")(function)
+
+
+_COMMON = ("login", "hub", "resource_group", "subscription", "output", "query")
+
+
+def _common_options(hub_flags: Sequence[str], *, remote: bool) -> list[click.Option]:
+    login = click.Option(
+        ["login", "--login", "-l"],
+        envvar=LOGIN_VARIABLE,
+        show_envvar=True,
+        metavar="STRING|@FILE|VARIABLE",
+        help="A policy's connection string, to reach a hub over HTTPS instead of the local server.",
+    )
+    return [
+        data_option(),
+        *([login] if remote else []),
+        click.Option(["hub", *hub_flags], metavar="HUB", help="Name or host name of the hub. Default: the only one."),
+        click.Option(["resource_group", "--resource-group", "-g"], metavar="GROUP", help="Default: isthmus."),
+        click.Option(["subscription", "--subscription"], metavar="ID", help="Default: all zeros."),
+        click.Option(["output", "--output", "-o"], type=click.Choice(FORMATS), help="Default: json."),
+        click.Option(["query", "--query"], metavar="JMESPATH", help="Shows only what this JMESPath selects."),
+    ]
+
+
+def _joined(args: Sequence[str], flags: set[str]) -> Iterable[str]:
+    """Makes one word of those that follow a flag of several words."""
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        yield word
+        if word in flags:
+            until = next((place for place, other in enumerate(rest) if other.startswith("-")), len(rest))
+            if until:
+                yield _SEPARATOR.join(rest[:until])
+                del rest[:until]
+
+
+def _split(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(group.split(_SEPARATOR)) for group in value)

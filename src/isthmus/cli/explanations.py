@@ -1,0 +1,67 @@
+"""`explain`: why something was refused, in the owner's words."""
+
+import re
+from typing import Any
+
+import click
+
+from isthmus.base.clock import SystemClock, iso_utc, parse_iso_ms
+from isthmus.cli.command import HubCommand
+from isthmus.cli.errors import CommandError
+from isthmus.cli.output import Readable
+from isthmus.cli.target import Target
+
+TOP_DEFAULT = 20
+AGO_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+"""Units of `--since 15m`."""
+DETAILS = ("value", "remedy", "detail", "principal", "trackingId")
+"""What follows the headline of an explanation, where there is something to tell."""
+NOTHING = "Nothing of that kind was refused."
+
+
+@click.command("explain", cls=HubCommand, remote=False)
+@click.argument("tracking_id", required=False, default="")
+@click.option("--device-id", "-d", default="", help="Of this device, or `DEVICE/MODULE`.")
+@click.option("--address", default="", help="From this address.")
+@click.option("--since", default="", metavar="TIME|AGO", help="Since then: ISO 8601, or 30s, 15m, 2h, 1d ago.")
+@click.option("--top", type=click.IntRange(min=1), default=TOP_DEFAULT, show_default=True, help="How many, the newest.")
+@click.option("--all", "everything", is_flag=True, help="What was allowed or changed, too.")
+def explain(target: Target, tracking_id: str, everything: bool, since: str, top: int, **given: str) -> Any:
+    """Says why a connection or request was refused, and the smallest change that would let it pass.
+
+    Works without a running server.
+    """
+    wanted = {
+        "trackingId": tracking_id,
+        "deviceId": given["device_id"],
+        "address": given["address"],
+        "hub": target.hub,
+        "since": _since(since),
+        "verdict": "" if everything or tracking_id else "refused",
+        "top": str(top),
+    }
+    decisions = target.manage("GET", "/explain", query=wanted)
+    return Readable("\n".join(_told(decision) for decision in decisions) or NOTHING, decisions)
+
+
+def _since(text: str) -> str:
+    if not text:
+        return ""
+    ago = re.fullmatch(r"([0-9]+)([smhd])", text)
+    if ago:
+        return iso_utc(SystemClock().utc_ms() - int(ago[1]) * AGO_MS[ago[2]])
+    moment = parse_iso_ms(text)
+    if moment is None:
+        raise CommandError(f"--since takes a time such as 2026-01-31T14:02:00Z, or 15m; {text!r} is neither.")
+    return iso_utc(moment)
+
+
+def _told(decision: dict[str, Any]) -> str:
+    who = f"device {decision['device']}" if decision.get("device") else "somebody"
+    times = f", {decision['count']} times" if decision.get("count", 1) > 1 else ""
+    door = f" at the {decision['door']} door" if decision.get("door") else ""
+    plane = f" by {decision['plane']}" if decision.get("plane") else ""
+    why = f", {decision['hop']}: {decision['rule']}" if decision.get("rule") else ""
+    source = f" from {decision['address']}" if decision.get("address") else ""
+    head = f"{decision['time'][:23]}Z {who}{source}{plane}{door} was {decision['verdict']}{why}{times}"
+    return "\n".join([head, *(f"    {name:11} {decision[name]}" for name in DETAILS if decision.get(name))])

@@ -1,0 +1,90 @@
+"""`iot hub show|list|create|update|delete` and `policy`: hubs as resources."""
+
+from typing import Any
+
+import click
+
+from isthmus.cli.command import HUB_FLAGS, Group, HubCommand, Words
+from isthmus.cli.connection_strings import find_policy, policies
+from isthmus.cli.edits import Edits, read_pairs
+from isthmus.cli.errors import CommandError
+from isthmus.cli.identities import edit_options
+from isthmus.cli.target import DEVICES_API, DEVICES_PROVIDER, Target
+
+NAME_FLAGS = ("--name", *HUB_FLAGS)
+API = {"api-version": DEVICES_API}
+
+policy = Group("policy", help="Shared access policies of a hub.", coming=("create", "delete", "renew-key"))
+
+
+@click.command("show", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+def show_hub(target: Target) -> Any:
+    """Shows a hub."""
+    return read_hub(target)
+
+
+@click.command("list", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+def list_hubs(target: Target) -> Any:
+    """Lists the hubs of this server."""
+    return target.manage("GET", target.resource_id(DEVICES_PROVIDER, "IotHubs"), query=API)["value"]
+
+
+@click.command("create", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+@click.option("--location", "-l", default="", help="Where it is; any word.")
+@click.option("--sku", default="S1", show_default=True, help="Size, kept as said; nothing here depends on it.")
+@click.option("--unit", type=int, default=1, show_default=True, help="Units, kept as said.")
+@click.option("--partition-count", type=click.IntRange(1, 32), help="Partitions of the built-in endpoint.")
+@click.option("--retention-day", "--rd", type=click.IntRange(1, 7), help="Days messages are kept.")
+@click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Tags.")
+def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any) -> Any:
+    """Creates a hub in this server."""
+    if not target.hub:
+        raise CommandError("A new hub needs a name: --name.")
+    events = {"partitionCount": given["partition_count"], "retentionTimeInDays": given["retention_day"]}
+    said = {name: value for name, value in events.items() if value is not None}
+    body = {
+        "location": location or "local",
+        "sku": {"name": sku, "capacity": unit},
+        "tags": read_pairs([word for group in given["tags"] for word in group], "--tags"),
+        "properties": {"eventHubEndpoints": {"events": said}} if said else {},
+    }
+    return target.manage("PUT", target.resource_id(DEVICES_PROVIDER, "IotHubs", target.hub), body, query=API)
+
+
+@click.command("update", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+@edit_options
+@click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Replaces the tags.")
+def update_hub(target: Target, tags: Any, **given: Any) -> Any:
+    """Changes a hub, such as `--set properties.publicNetworkAccess=Disabled`; answers when every session obeys."""
+    hub = read_hub(target)
+    if tags:
+        hub["tags"] = read_pairs([word for group in tags for word in group], "--tags")
+    Edits(given["to_set"], given["to_add"], given["to_remove"]).apply(hub)
+    return target.manage("PUT", target.hub_id(), hub, etag=hub.get("etag", ""), query=API)
+
+
+@click.command("delete", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+def delete_hub(target: Target) -> Any:
+    """Deletes a hub with everything in it."""
+    if not target.hub:
+        raise CommandError("Say which hub to delete: --name.")
+    return target.manage("DELETE", target.hub_id(), query=API)
+
+
+@policy.command("list", hub_flags=("--hub-name",), remote=False)
+def list_policies(target: Target) -> Any:
+    """Lists the policies of a hub with their keys."""
+    return policies(target)
+
+
+@policy.command("show", hub_flags=("--hub-name",), remote=False)
+@click.option("--name", "-n", "policy_name", required=True, help="The policy.")
+def show_policy(target: Target, policy_name: str) -> Any:
+    """Shows a policy with its keys."""
+    return find_policy(target, policy_name)
+
+
+def read_hub(target: Target) -> dict[str, Any]:
+    """The hub's resource as the management API tells it."""
+    hub: dict[str, Any] = target.manage("GET", target.hub_id(), query=API)
+    return hub

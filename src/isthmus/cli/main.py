@@ -1,0 +1,74 @@
+"""The tree of commands. The words `iot hub` may be given or left out for the hub's own commands."""
+
+import os
+import sys
+
+import click
+
+from isthmus.cli.command import Group
+from isthmus.cli.connection_strings import connection_string, generate_sas_token
+from isthmus.cli.errors import CommandError, NotThereYet
+from isthmus.cli.explanations import explain
+from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
+from isthmus.cli.identities import device_identity, module_identity
+from isthmus.cli.messages import c2d_message, monitor_events
+from isthmus.cli.methods import invoke_device_method, invoke_module_method
+from isthmus.cli.private_network import network
+from isthmus.cli.queries import query
+from isthmus.cli.server import ca, demo, env, health, metrics, up
+from isthmus.cli.twins import device_twin, module_twin
+
+HUB_COMMANDS: tuple[click.Command, ...] = (
+    *(create_hub, show_hub, list_hubs, update_hub, delete_hub, policy, connection_string, generate_sas_token),
+    *(device_identity, module_identity, device_twin, module_twin, query),
+    *(invoke_device_method, invoke_module_method, monitor_events),
+)
+HUB_COMING = (
+    *("configuration", "job", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
+    *("consumer-group", "devicestream", "identity", "message-enrichment", "message-endpoint", "message-route"),
+    *("route", "routing-endpoint", "list-skus", "manual-failover", "show-quota-metrics", "show-stats"),
+    "show-connection-string",
+)
+TOP_COMING = (
+    *("role", "identity", "storage", "eventhubs", "servicebus", "resource", "group", "account", "ad"),
+    *("login", "logout", "cloud", "monitor", "check", "lab"),
+)
+ENDED_BY_CTRL_C = 130
+
+hub = Group("hub", help="Hubs, their devices and their keys.", coming=HUB_COMING)
+device = Group("device", help="What devices are sent.", coming=("simulate", "send-d2c-message", "upload-file"))
+iot = Group("iot", help="The commands of `az iot`.", coming=("edge", "dps", "central", "adr", "ops", "du"))
+root = Group(
+    "isthmus",
+    help="An IoT hub for your own network. Commands, flags and output are those of `az iot hub`.",
+    coming=(*HUB_COMING, *TOP_COMING),
+)
+for command in HUB_COMMANDS:
+    hub.add_command(command)
+    root.add_command(command)
+for own in (up, demo, ca, env, explain, health, metrics, network, iot, c2d_message):
+    root.add_command(own)
+device.add_command(c2d_message)
+iot.add_command(hub)
+iot.add_command(device)
+
+
+def main() -> None:
+    """Runs the command in `sys.argv`; exit code 1 for what cannot be done, 2 for what was not understood."""
+    try:
+        root(prog_name="isthmus")
+    except NotThereYet as error:
+        _end(str(error), 2)
+    except CommandError as error:
+        _end(str(error), 1)
+    except BrokenPipeError:
+        # Whoever read the output has left: nothing more may be written, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(ENDED_BY_CTRL_C)
+
+
+def _end(sentence: str, code: int) -> None:
+    click.echo(f"isthmus: {sentence}", err=True)
+    sys.exit(code)
