@@ -274,7 +274,7 @@ def _keep_old(folder: Path, pair: _Pair) -> None:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime.datetime
 ) -> x509.CertificateBuilder:
-    builder = x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), start)
+    builder = x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number()).not_valid_before(start)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 

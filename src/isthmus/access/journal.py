@@ -1,12 +1,12 @@
 """The journal: every decision at the doors and every administrative change, one append-only record each.
 
 Theory of operation. `write` gives a decision to the state's group commit and does not wait. What strangers cause is
-bounded: of the refusals before somebody has proved who he is, the first few of a minute with the same door, source
-prefix and rule are stored one by one; the rest are counted, and one entry tells their number when the minute is over.
-Each door has a share of entries per minute and per day and a bounded table of counters; beyond it everything of that
-door is counted in one bucket without a prefix. So nobody can fill the journal or flush it, and a flood at one door does
-not silence another. Nothing else is counted away: the decisions about those who proved themselves, and changes, are
-stored each.
+bounded: of the refusals in a minute with the same door, source prefix and rule the first few are stored one by one; the
+rest are counted, and one entry tells their number when the minute is over. Each door has a share of entries per minute
+and per day and a bounded table of counters; beyond it everything of that door is counted in one bucket without a
+prefix. So nobody can fill the journal or flush it, and a flood at one door does not silence another. Refusals of those
+who had proved who they are have a share of their own, counted by principal, so that strangers cannot use it up. What
+was allowed and what was changed is stored each.
 """
 
 import ipaddress
@@ -17,7 +17,6 @@ from typing import Protocol
 import msgspec
 
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Hop
 from isthmus.base.state import JournalEntry, JournalFilter, JournalRow
 
 STORED_EACH_MAX = 5
@@ -47,11 +46,6 @@ IPV6_PREFIX = 64
 
 _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
-
-STRANGER_HOPS = frozenset(
-    {Hop.SOCKET.value, Hop.TLS.value, Hop.NAME.value, Hop.NETWORK.value, Hop.AUTHENTICATION.value}
-)
-"""Stations before anybody has proved who he is."""
 
 
 class Verdict(StrEnum):
@@ -107,15 +101,17 @@ class Journal:
         self._clock = clock
         self._minute = 0
         self._day = 0
-        self._shares: dict[str, _DoorShare] = {}
+        self._shares: dict[tuple[str, bool], _DoorShare] = {}
 
-    def write(self, decision: Decision) -> None:
-        """Stamps the time, cuts over-long texts, and stores the decision or counts it; does not wait."""
+    def write(self, decision: Decision) -> bool:
+        """Stamps the time, cuts over-long texts, and stores the decision (True) or counts it (False); does not wait."""
         now_ms = self._clock.utc_ms()
         self.close_minute(now_ms)
         stamped = _cut(replace(decision, utc_ms=now_ms))
-        if not _is_strangers(stamped) or self._share(stamped.door).take(stamped):
-            self._store.journal(row_of(stamped))
+        if stamped.verdict is Verdict.REFUSED and not self._share(stamped).take(stamped):
+            return False
+        self._store.journal(row_of(stamped))
+        return True
 
     def close_minute(self, now_ms: int | None = None) -> None:
         """Stores the summaries of a minute that is over; without a time, of the current one too.
@@ -148,11 +144,13 @@ class Journal:
             entries.sort(key=lambda entry: entry.entry_id, reverse=True)
         return [decision_of(entry) for entry in entries[: wanted.limit]]
 
-    def _share(self, door: str) -> "_DoorShare":
-        name = door if door in self._shares or len(self._shares) < DOORS_MAX else ELSEWHERE
-        share = self._shares.get(name)
+    def _share(self, decision: Decision) -> "_DoorShare":
+        key = (decision.door, bool(decision.principal))
+        if key not in self._shares and len(self._shares) >= DOORS_MAX:
+            key = (ELSEWHERE, key[1])
+        share = self._shares.get(key)
         if share is None:
-            share = self._shares[name] = _DoorShare()
+            share = self._shares[key] = _DoorShare()
         return share
 
 
@@ -185,7 +183,7 @@ def source_prefix(address: str) -> str:
 
 
 class _Bucket:
-    """Refusals of one prefix and rule in the running minute; `last` is the newest that was not stored."""
+    """Refusals of one source and rule in the running minute; `last` is the newest that was not stored."""
 
     __slots__ = ("counted", "last", "seen")
 
@@ -196,7 +194,7 @@ class _Bucket:
 
 
 class _DoorShare:
-    """What strangers may have stored about one door."""
+    """What may be stored about the refusals at one door, of strangers or of proven peers."""
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, str], _Bucket] = {}
@@ -205,7 +203,7 @@ class _DoorShare:
 
     def take(self, decision: Decision) -> bool:
         """True when the refusal is to be stored by itself; otherwise it has been counted."""
-        bucket = self._bucket(source_prefix(decision.address), decision.rule)
+        bucket = self._bucket(decision.principal or source_prefix(decision.address), decision.rule)
         bucket.seen += 1
         if bucket.seen <= STORED_EACH_MAX and self._has_room():
             self._note_entry()
@@ -218,12 +216,12 @@ class _DoorShare:
         """The summaries of the minute, as many as the share allows, the rest in one."""
         summaries: list[Decision] = []
         left = _Bucket()
-        for (prefix, _), bucket in self._buckets.items():
+        for (source, _), bucket in self._buckets.items():
             if bucket.last is None:
                 continue
-            if prefix != ELSEWHERE and self._has_room():
+            if source != ELSEWHERE and self._has_room():
                 self._note_entry()
-                summaries.append(_summary(bucket, bucket.last, prefix))
+                summaries.append(_summary(bucket, bucket.last, source_prefix(bucket.last.address)))
             else:
                 left.counted += bucket.counted
                 left.last = bucket.last
@@ -233,8 +231,8 @@ class _DoorShare:
         self._this_minute = 0
         return summaries
 
-    def _bucket(self, prefix: str, rule: str) -> _Bucket:
-        key = (prefix, rule)
+    def _bucket(self, source: str, rule: str) -> _Bucket:
+        key = (source, rule)
         if key not in self._buckets and len(self._buckets) >= BUCKETS_PER_DOOR_MAX:
             key = (ELSEWHERE, "")
         return self._buckets.setdefault(key, _Bucket())
@@ -247,18 +245,14 @@ class _DoorShare:
         self._today += 1
 
 
-def _summary(bucket: _Bucket, last: Decision, prefix: str) -> Decision:
+def _summary(bucket: _Bucket, last: Decision, address: str) -> Decision:
     return replace(
         last,
-        address=prefix,
-        device="",
+        address=address,
+        device=last.device if last.principal else "",
         count=bucket.counted,
         detail=f"{bucket.counted} more refusals within a minute were counted, not stored; this is the last of them",
     )
-
-
-def _is_strangers(decision: Decision) -> bool:
-    return decision.verdict == Verdict.REFUSED and decision.hop in STRANGER_HOPS and not decision.principal
 
 
 def _cut(decision: Decision) -> Decision:

@@ -1,0 +1,140 @@
+"""Resources in ARM's form, as `az iot hub show` and `az network private-endpoint show` print them.
+
+Keys of policies are never part of it. Shapes: Microsoft.Devices/IotHubs 2023-06-30, Microsoft.Network/privateEndpoints.
+"""
+
+from isthmus.access.principal import Right, SharedAccessPolicy
+from isthmus.network.private_endpoints import GROUP_ID, PrivateEndpointConnection
+from isthmus.network.rules import NetworkRules
+from isthmus.resources.durations import format_duration
+from isthmus.resources.hub import RESOURCE_GROUP, SUBSCRIPTION, CloudToDeviceSettings, Hub
+from isthmus.resources.routes import route_to_arm
+
+HUB_TYPE = "Microsoft.Devices/IotHubs"
+
+
+def hub_to_arm(hub: Hub) -> dict[str, object]:
+    """The hub as a client reads it."""
+    return {
+        "id": hub.resource_id,
+        "name": hub.name,
+        "type": HUB_TYPE,
+        "location": hub.location,
+        "tags": dict(hub.tags),
+        "etag": hub.etag,
+        "resourcegroup": RESOURCE_GROUP,
+        "subscriptionid": SUBSCRIPTION,
+        "identity": {"type": "None"},
+        "sku": {"name": "S1", "tier": "Standard", "capacity": 1},
+        "properties": _properties(hub),
+    }
+
+
+def connection_to_arm(hub: Hub, connection: PrivateEndpointConnection) -> dict[str, object]:
+    """A private endpoint connection as the resource's owner reads it."""
+    return {
+        "id": f"{hub.resource_id}/privateEndpointConnections/{connection.name}",
+        "name": connection.name,
+        "type": f"{HUB_TYPE}/PrivateEndpointConnections",
+        "properties": {
+            "privateEndpoint": {"id": connection.endpoint_id},
+            "groupIds": [connection.group_id],
+            "privateLinkServiceConnectionState": {
+                "status": connection.status.value,
+                "description": connection.description,
+                "actionsRequired": "None",
+            },
+        },
+    }
+
+
+def link_resources_to_arm(hub: Hub) -> list[dict[str, object]]:
+    """What a private endpoint can lead to: the group `iotHub`, the only one."""
+    domain = hub.host_name.partition(".")[2] or hub.host_name
+    return [
+        {
+            "id": f"{hub.resource_id}/privateLinkResources/{GROUP_ID}",
+            "name": GROUP_ID,
+            "type": f"{HUB_TYPE}/PrivateLinkResources",
+            "properties": {
+                "groupId": GROUP_ID,
+                "requiredMembers": [GROUP_ID],
+                "requiredZoneNames": [f"privatelink.{domain}"],
+            },
+        }
+    ]
+
+
+def policy_to_arm(policy: SharedAccessPolicy) -> dict[str, object]:
+    """A policy without its keys."""
+    rights = ", ".join(right.value for right in Right if right in policy.rights)
+    return {"keyName": policy.name, "primaryKey": None, "secondaryKey": None, "rights": rights}
+
+
+def _properties(hub: Hub) -> dict[str, object]:
+    return {
+        "allowedFqdnList": [],
+        "authorizationPolicies": [policy_to_arm(policy) for policy in hub.policies],
+        "cloudToDevice": _cloud_to_device(hub.cloud_to_device),
+        "comments": "",
+        "disableDeviceSAS": False,
+        "disableLocalAuth": False,
+        "disableModuleSAS": False,
+        "enableFileUploadNotifications": False,
+        "eventHubEndpoints": {"events": _events(hub)},
+        "features": "None",
+        "hostName": hub.host_name,
+        "ipFilterRules": [],
+        "locations": [{"location": hub.location, "role": "primary"}],
+        "messagingEndpoints": {},
+        "minTlsVersion": "1.2",
+        "networkRuleSets": _rules(hub.rules) if hub.rules is not None else None,
+        "privateEndpointConnections": [connection_to_arm(hub, connection) for connection in hub.connections],
+        "provisioningState": "Succeeded",
+        "publicNetworkAccess": "Enabled" if hub.public_network_access else "Disabled",
+        "restrictOutboundNetworkAccess": False,
+        "routing": {
+            "endpoints": {
+                "cosmosDBSqlContainers": [],
+                "eventHubs": [],
+                "serviceBusQueues": [],
+                "serviceBusTopics": [],
+                "storageContainers": [],
+            },
+            "enrichments": [],
+            "fallbackRoute": route_to_arm(hub.fallback_route),
+            "routes": [route_to_arm(route) for route in hub.routes],
+        },
+        "state": "Active",
+        "storageEndpoints": {},
+    }
+
+
+def _cloud_to_device(settings: CloudToDeviceSettings) -> dict[str, object]:
+    return {
+        "defaultTtlAsIso8601": format_duration(settings.default_ttl_ms),
+        "feedback": {
+            "lockDurationAsIso8601": format_duration(settings.feedback.lock_ms),
+            "maxDeliveryCount": settings.feedback.max_delivery_count,
+            "ttlAsIso8601": format_duration(settings.feedback.ttl_ms),
+        },
+        "maxDeliveryCount": settings.max_delivery_count,
+    }
+
+
+def _events(hub: Hub) -> dict[str, object]:
+    return {
+        "endpoint": f"sb://{hub.host_name}/",
+        "partitionCount": hub.partitions,
+        "partitionIds": [str(number) for number in range(hub.partitions)],
+        "path": hub.name,
+        "retentionTimeInDays": hub.retention_days,
+    }
+
+
+def _rules(rules: NetworkRules) -> dict[str, object]:
+    return {
+        "applyToBuiltInEventHubEndpoint": rules.apply_to_built_in,
+        "defaultAction": rules.default_action.value,
+        "ipRules": [{"action": "Allow", "filterName": rule.name, "ipMask": rule.mask} for rule in rules.ip_rules],
+    }

@@ -1,0 +1,217 @@
+"""Changes of a hub that come in ARM's form.
+
+A change is a merge: the patch is laid over the present form (null puts a member back to its default, and switches the
+fallback route off), and what differs afterwards must be a member that can be set. So a whole form that was printed,
+edited and sent back works as well as a fragment, and a member that is unknown, read-only or not offered is refused by
+its name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from isthmus.base.errors import Code, HubError
+from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_ip_rule, checked_rules
+from isthmus.resources.arm import hub_to_arm
+from isthmus.resources.hub import CloudToDeviceSettings, FeedbackSettings, Hub
+from isthmus.resources.members import (
+    Json,
+    bad,
+    boolean,
+    choice,
+    duration_ms,
+    integer,
+    items,
+    known_members,
+    mapping,
+    text,
+)
+from isthmus.resources.routes import checked_fallback, checked_routes
+
+DELIVERY_COUNT_MAX = 100
+"""Deliveries of a cloud-to-device or feedback message (Microsoft.Devices/IotHubs)."""
+
+TTL_MS_MIN = 60_000
+TTL_MS_MAX = 172_800_000
+"""Life of a cloud-to-device or feedback message ("Cloud-to-device configuration options")."""
+
+LOCK_MS_MIN = 5_000
+LOCK_MS_MAX = 300_000
+"""Lock of a feedback message ("Cloud-to-device configuration options")."""
+
+TAGS_MAX = 50
+"""Tags of a resource (ARM)."""
+
+Path = tuple[str, ...]
+
+
+def apply_patch(hub: Hub, patch: Json) -> Hub:
+    """The hub with an ARM body merged in.
+
+    Raises HubError ArgumentInvalid for an unknown or read-only member or a bad value, NotImplemented for a member that
+    is not offered, PreconditionFailed when the body carries another etag.
+    """
+    present = hub_to_arm(hub)
+    wanted = merged(present, patch)
+    changed = hub
+    for path, value in differences(present, mapping(wanted, "the body")):
+        setter = _SETTERS.get(path)
+        if setter is None:
+            raise _refused(path, present)
+        changed = setter(changed, value, ".".join(path))
+    return changed
+
+
+def merged(present: object, patch: object) -> object:
+    """JSON merge (RFC 7396), but a null stays, so that it can be told from a member that was never named."""
+    if not isinstance(patch, Mapping) or not isinstance(present, Mapping):
+        return patch
+    return {**present, **{name: merged(present.get(name), value) for name, value in patch.items()}}
+
+
+def differences(present: Json, wanted: Json, above: Path = ()) -> Iterator[tuple[Path, object]]:
+    """Path and new value of each member that differs; members that are set as a whole are told as a whole."""
+    for name, want in wanted.items():
+        path = (*above, name)
+        have = present.get(name)
+        if name in present and have == want:
+            continue
+        if isinstance(have, Mapping) and isinstance(want, Mapping) and path not in _SETTERS:
+            yield from differences(have, want, path)
+        else:
+            yield path, want
+
+
+def _set_tags(hub: Hub, value: object, path: str) -> Hub:
+    wanted = {} if value is None else mapping(value, path)
+    tags = {name: text(each, f"{path}.{name}") for name, each in wanted.items() if each is not None}
+    if len(tags) > TAGS_MAX:
+        raise bad(path, f"at most {TAGS_MAX} tags")
+    return replace(hub, tags=tags)
+
+
+def _set_public_network_access(hub: Hub, value: object, path: str) -> Hub:
+    enabled = value is None or choice(value, path, ("Enabled", "Disabled")) == "Enabled"
+    return replace(hub, public_network_access=enabled)
+
+
+def _set_rules(hub: Hub, value: object, path: str) -> Hub:
+    if value is None:
+        return replace(hub, rules=None)
+    members = mapping(value, path)
+    known_members(members, path, ("defaultAction", "applyToBuiltInEventHubEndpoint", "ipRules"))
+    action = choice(members.get("defaultAction") or "Deny", f"{path}.defaultAction", ("Deny", "Allow"))
+    covers = boolean(members.get("applyToBuiltInEventHubEndpoint"), f"{path}.applyToBuiltInEventHubEndpoint")
+    if "ipRules" not in members:
+        raise bad(f"{path}.ipRules", "an array")
+    rules = tuple(_ip_rule(each, f"{path}.ipRules") for each in items(members["ipRules"], f"{path}.ipRules"))
+    return replace(hub, rules=checked_rules(NetworkRules(DefaultAction(action), covers, rules)))
+
+
+def _ip_rule(value: object, path: str) -> IpRule:
+    members = mapping(value, path)
+    known_members(members, path, ("action", "filterName", "ipMask"))
+    choice(members.get("action", "Allow"), f"{path}.action", ("Allow",))
+    name = text(members.get("filterName"), f"{path}.filterName")
+    return checked_ip_rule(name, text(members.get("ipMask"), f"{path}.ipMask"))
+
+
+def _set_routes(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, routes=checked_routes(value, path))
+
+
+def _set_fallback(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, fallback_route=checked_fallback(value, path))
+
+
+def _set_cloud_to_device(hub: Hub, value: object, path: str) -> Hub:
+    members = _without_nulls(value, path)
+    known_members(members, path, ("defaultTtlAsIso8601", "feedback", "maxDeliveryCount"))
+    usual = CloudToDeviceSettings()
+    settings = CloudToDeviceSettings(
+        default_ttl_ms=_ttl(members, "defaultTtlAsIso8601", path, usual.default_ttl_ms),
+        max_delivery_count=_deliveries(members, path, usual.max_delivery_count),
+        feedback=_feedback(members.get("feedback"), f"{path}.feedback"),
+    )
+    return replace(hub, cloud_to_device=settings)
+
+
+def _feedback(value: object, path: str) -> FeedbackSettings:
+    members = _without_nulls(value, path)
+    known_members(members, path, ("lockDurationAsIso8601", "maxDeliveryCount", "ttlAsIso8601"))
+    usual = FeedbackSettings()
+    lock_ms = usual.lock_ms
+    if "lockDurationAsIso8601" in members:
+        lock = members["lockDurationAsIso8601"]
+        lock_ms = duration_ms(lock, f"{path}.lockDurationAsIso8601", least=LOCK_MS_MIN, most=LOCK_MS_MAX)
+    return FeedbackSettings(
+        ttl_ms=_ttl(members, "ttlAsIso8601", path, usual.ttl_ms),
+        lock_ms=lock_ms,
+        max_delivery_count=_deliveries(members, path, usual.max_delivery_count),
+    )
+
+
+def _without_nulls(value: object, path: str) -> Json:
+    members = {} if value is None else mapping(value, path)
+    return {name: each for name, each in members.items() if each is not None}
+
+
+def _ttl(members: Json, name: str, path: str, usual: int) -> int:
+    if name not in members:
+        return usual
+    return duration_ms(members[name], f"{path}.{name}", least=TTL_MS_MIN, most=TTL_MS_MAX)
+
+
+def _deliveries(members: Json, path: str, usual: int) -> int:
+    count = members.get("maxDeliveryCount", usual)
+    return integer(count, f"{path}.maxDeliveryCount", least=1, most=DELIVERY_COUNT_MAX)
+
+
+def _refused(path: Path, present: Json) -> HubError:
+    name = ".".join(path)
+    if path == ("etag",):
+        return HubError(Code.PRECONDITION_FAILED, "The hub was changed since this body was read: its etag is another")
+    if path in _READ_ONLY:
+        return HubError(Code.ARGUMENT_INVALID, f"{name} is read-only{_READ_ONLY[path]}")
+    if _is_known(path, present):
+        return HubError(Code.NOT_IMPLEMENTED, f"{name} cannot be changed: this hub does not offer it")
+    return HubError(Code.ARGUMENT_INVALID, f"{name} is not a member of a hub")
+
+
+def _is_known(path: Path, present: Json) -> bool:
+    inner: object = present
+    for name in path:
+        if not isinstance(inner, Mapping) or name not in inner:
+            return False
+        inner = inner[name]
+    return True
+
+
+Setter = Callable[[Hub, object, str], Hub]
+
+_SETTERS: Mapping[Path, Setter] = {
+    ("tags",): _set_tags,
+    ("properties", "publicNetworkAccess"): _set_public_network_access,
+    ("properties", "networkRuleSets"): _set_rules,
+    ("properties", "routing", "routes"): _set_routes,
+    ("properties", "routing", "fallbackRoute"): _set_fallback,
+    ("properties", "cloudToDevice"): _set_cloud_to_device,
+}
+
+_READ_ONLY: Mapping[Path, str] = {
+    ("id",): "",
+    ("name",): "",
+    ("type",): "",
+    ("location",): "",
+    ("resourcegroup",): "",
+    ("subscriptionid",): "",
+    ("sku", "tier"): "",
+    ("properties", "hostName"): "",
+    ("properties", "locations"): "",
+    ("properties", "provisioningState"): "",
+    ("properties", "state"): "",
+    ("properties", "eventHubEndpoints", "events", "endpoint"): "",
+    ("properties", "eventHubEndpoints", "events", "path"): "",
+    ("properties", "eventHubEndpoints", "events", "partitionIds"): "",
+    ("properties", "eventHubEndpoints", "events", "partitionCount"): ": it counts when the hub is made",
+    ("properties", "privateEndpointConnections"): ": use network private-endpoint-connection approve, reject or delete",
+}

@@ -1,0 +1,97 @@
+"""Routes in ARM's form, checked when they are saved: names, sources, endpoints, and the only condition, `true`."""
+
+import re
+
+from isthmus.base.errors import Code, HubError
+from isthmus.resources.hub import EVENTS_ENDPOINT, FALLBACK_ROUTE, ROUTES_MAX, Route, RouteSource
+from isthmus.resources.members import bad, boolean, items, known_members, mapping, text
+
+ROUTE_NAME = re.compile(r"[A-Za-z0-9\-._]{1,64}")
+"""Microsoft.Devices/IotHubs, `RouteProperties.name`."""
+
+AZURE_SOURCES = ("DeviceJobLifecycleEvents", "DigitalTwinChangeEvents", "MqttBrokerMessages")
+"""Sources of Azure's that no feature here gives messages to."""
+
+_MEMBERS = ("name", "source", "condition", "endpointNames", "isEnabled")
+
+
+def route_to_arm(route: Route) -> dict[str, object]:
+    """A route as a client reads it."""
+    return {
+        "name": route.name,
+        "source": route.source.value,
+        "condition": route.condition,
+        "endpointNames": list(route.endpoint_names),
+        "isEnabled": route.enabled,
+    }
+
+
+def checked_routes(value: object, path: str) -> tuple[Route, ...]:
+    """The routes of an ARM array; raises HubError ArgumentInvalid or NotImplemented."""
+    routes = tuple(_route(each, f"{path}[{place}]") for place, each in enumerate(items(value, path)))
+    if len(routes) > ROUTES_MAX:
+        raise bad(path, f"at most {ROUTES_MAX} routes")
+    names = [route.name.lower() for route in routes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise HubError(Code.ARGUMENT_INVALID, f"the route {twice} stands twice in {path}")
+    return routes
+
+
+def checked_fallback(value: object, path: str) -> Route:
+    """The fallback route; null switches it off, as its absence does in a whole ARM body."""
+    if value is None:
+        return Route(FALLBACK_ROUTE.name, FALLBACK_ROUTE.source, enabled=False)
+    members = mapping(value, path)
+    known_members(members, path, _MEMBERS)
+    if members.get("source") != FALLBACK_ROUTE.source.value:
+        raise bad(f"{path}.source", FALLBACK_ROUTE.source.value)
+    _condition(members.get("condition"), f"{path}.condition")
+    return Route(
+        name=FALLBACK_ROUTE.name,
+        source=FALLBACK_ROUTE.source,
+        endpoint_names=_endpoints(members.get("endpointNames"), f"{path}.endpointNames"),
+        enabled=boolean(members.get("isEnabled"), f"{path}.isEnabled"),
+    )
+
+
+def _route(value: object, path: str) -> Route:
+    members = mapping(value, path)
+    known_members(members, path, _MEMBERS)
+    name = text(members.get("name"), f"{path}.name")
+    if not ROUTE_NAME.fullmatch(name):
+        raise bad(f"{path}.name", "1 to 64 letters, digits, dashes, dots and underscores")
+    return Route(
+        name=name,
+        source=_source(members.get("source"), f"{path}.source"),
+        endpoint_names=_endpoints(members.get("endpointNames"), f"{path}.endpointNames"),
+        enabled=boolean(members.get("isEnabled", True), f"{path}.isEnabled"),
+        condition=_condition(members.get("condition"), f"{path}.condition"),
+    )
+
+
+def _source(value: object, path: str) -> RouteSource:
+    if value in AZURE_SOURCES:
+        raise HubError(Code.NOT_IMPLEMENTED, f"{path}: this hub has no messages of the source {value}")
+    try:
+        return RouteSource(text(value, path))
+    except ValueError as error:
+        raise bad(path, f"one of {', '.join(RouteSource)}") from error
+
+
+def _endpoints(value: object, path: str) -> tuple[str, ...]:
+    names = tuple(text(each, path) for each in items(value, path))
+    if len(names) != 1:
+        raise bad(path, "an array of one endpoint's name")
+    if names[0] != EVENTS_ENDPOINT:
+        raise HubError(
+            Code.ARGUMENT_INVALID, f"{path}: there is no endpoint {names[0]}; this hub has: {EVENTS_ENDPOINT}"
+        )
+    return names
+
+
+def _condition(value: object, path: str) -> str:
+    condition = "true" if value in (None, "") else text(value, path)
+    if condition.strip().lower() != "true":
+        raise HubError(Code.NOT_IMPLEMENTED, f"{path}: conditions other than true are not offered yet")
+    return "true"

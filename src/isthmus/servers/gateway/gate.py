@@ -1,0 +1,405 @@
+"""The order of the front door, the same on every plane: name, admission, authentication, rights; and the journal of it.
+
+Theory of operation. A pump first calls `resolve` with every name the peer gave; all of them must mean one hub. Then it
+calls `device`, `policy`, `token` or `plain` with what the peer showed. There the registry is asked, the credentials are
+checked, and admission is judged against the hub as it is *after* the last wait, so that a door closed meanwhile is
+closed. A denial by admission is answered only after the credentials were checked and exactly as a wrong key is: a
+stranger learns neither that a device exists nor that another door would let it in. The same holds for a private door of
+another hub. When one of these calls has returned, nothing was awaited since the verdict: a pump that enters its session
+into the index before it awaits again cannot be missed by a cut.
+
+All four raise HubError; the pump answers in its protocol's words, after it has called `refused`, which journals, counts
+and logs, and gives the tracking id for the answer.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from isthmus.access import sas
+from isthmus.access.authenticate import (
+    DeviceSecrets,
+    Evidence,
+    Guard,
+    Method,
+    Subject,
+    authenticate_device,
+    authenticate_policy,
+    require_right,
+)
+from isthmus.access.journal import Decision, Journal, Verdict
+from isthmus.access.principal import Principal, Right
+from isthmus.access.refusals import denied, unauthorized
+from isthmus.base.clock import Clock
+from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.hosts import is_unnamed, normal_host
+from isthmus.base.ids import DeviceRef, Ids, TrackingId
+from isthmus.devices.identity import Identity
+from isthmus.network.admission import Allow, Deny, admit
+from isthmus.network.door import Door, DoorKind
+from isthmus.resources.hub import Hub
+from isthmus.resources.hubs import Hubs
+from isthmus.servers.gateway.plain import PlainUser
+from isthmus.servers.gateway.plane import Plane
+
+logger = logging.getLogger(__name__)
+
+
+class Peer(Protocol):
+    """What the gate looks at in a `Connection`."""
+
+    @property
+    def connection_id(self) -> str: ...
+    @property
+    def door(self) -> Door: ...
+    @property
+    def peer_address(self) -> str: ...
+    @property
+    def server_name(self) -> str: ...
+    @property
+    def peer_chain(self) -> tuple[bytes, ...]: ...
+    def made_progress(self) -> None: ...
+
+
+class Identities(Protocol):
+    """The registry, as far as the gate asks it."""
+
+    async def get(self, ref: DeviceRef) -> Identity | None:
+        """The identity, or None."""
+
+
+class Counters(Protocol):
+    """Metrics of the door."""
+
+    def admitted(self, plane: str) -> None:
+        """One more admitted connection."""
+
+    def refused(self, plane: str, rule: str) -> None:
+        """One more refusal; rules are a closed set of names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who came in, to which hub, by which door; `rule` let the peer in, `scope` is the path its credential covers.
+
+    An empty scope is the whole hub. `identity` is set when the peer is a device or module, also by a policy's token.
+    """
+
+    hub: Hub
+    principal: Principal
+    identity: Identity | None
+    door: Door
+    address: str
+    rule: str = ""
+    scope: tuple[str, ...] = ()
+
+    def covers(self, path: str) -> bool:
+        """True when the credential covers a path of the hub, `devices/{device}` or `{entity}/…`, by segments."""
+        return sas.covers(self.scope, sas.resource_of(f"/{path.strip('/')}").path)
+
+
+class Gate:
+    """The front door's judgement; built once and used on the event loop only."""
+
+    def __init__(
+        self,
+        hubs: Hubs,
+        identities: Identities,
+        journal: Journal,
+        counters: Counters,
+        clock: Clock,
+        ids: Ids,
+        *,
+        digest: sas.Hmac = sas.hmac_sha256,
+    ) -> None:
+        self._hubs = hubs
+        self._identities = identities
+        self._journal = journal
+        self._counters = counters
+        self._clock = clock
+        self._ids = ids
+        self._digest = digest
+
+    def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
+        """The one hub that SNI and all `names` mean.
+
+        Names are host names with or without port, in any case. A bare address, `localhost` and an empty name name
+        nobody, unless they are a hub's host name; when nobody is named it is the private door's hub, else the only one.
+        Raises HubError IotHubNotFound (`name.unknown`, `name.missing`) or IotHubUnauthorizedAccess (`name.mismatch`).
+        """
+        named: dict[str, Hub] = {}
+        for name in (connection.server_name, *names):
+            host = normal_host(name)
+            hub = self._hubs.by_host(host)
+            if hub is not None:
+                named[host] = hub
+            elif not is_unnamed(host):
+                raise self._unknown_name(host)
+        if len({hub.number for hub in named.values()}) > 1:
+            raise unauthorized(
+                "name.mismatch",
+                ", ".join(f"{host} is {hub.name}" for host, hub in named.items()),
+                "use one hub's host name in TLS, in the protocol and in the token",
+                Hop.NAME,
+            )
+        return next(iter(named.values()), None) or self._unnamed(connection)
+
+    def host_of_label(self, label: str) -> str:
+        """The host name of the hub called `label`, as SASL PLAIN names it; the label itself when no hub is."""
+        hub = self._hubs.by_name(label)
+        return hub.host_name if hub is not None else label
+
+    async def device(self, connection: Peer, plane: Plane, hub: Hub, ref: DeviceRef, password: str | None) -> Admitted:
+        """Lets a device or module in by its key, a policy with DeviceConnect, or its client certificate.
+
+        `password` is the token, None when there was none. Raises HubError IotHubUnauthorizedAccess, or IotHubNotFound
+        when the hub was deleted meanwhile.
+        """
+        identity, secrets = await self._look_up(ref)
+        current = self._current(hub)
+        subject = Subject(ref.device_id, ref.module_id)
+        leaf = connection.peer_chain[0] if connection.peer_chain else None
+        evidence = Evidence(password, leaf)
+        guard = self._guard(current)
+        principal, rule = self._decide(
+            connection,
+            current,
+            lambda: authenticate_device(guard, subject, secrets, evidence, now_ms=self._clock.utc_ms()),
+        )
+        return self._let_in(connection, current, principal, rule, identity=identity, scope=subject.path)
+
+    async def policy(
+        self, connection: Peer, plane: Plane, hub: Hub, token: str, *resource_uris: str, built_in: bool = False
+    ) -> Admitted:
+        """Lets a shared access policy in by its token, which must cover one of the URIs, or the hub when there is none.
+
+        `built_in` when the built-in endpoint is asked for: network rules may leave it out. No right is asked for: call
+        `require`. Raises HubError IotHubUnauthorizedAccess or IotHubNotFound.
+        """
+        resources = [sas.resource_of(uri) for uri in resource_uris]
+        return self._policy(connection, hub, lambda: _parsed(token), resources, built_in=built_in)
+
+    async def token(
+        self, connection: Peer, plane: Plane, hub: Hub, token_text: str, audience: str, *, built_in: bool = False
+    ) -> Admitted:
+        """Judges a put-token of `$cbs`: a policy's token for an audience, percent-encoded or not, with any scheme.
+
+        The links it opens are those whose path `Admitted.covers`; rights are asked for at the link. Raises as `policy`.
+        """
+        resources = [sas.resource_of(audience)] if audience else []
+        return self._policy(connection, hub, lambda: _parsed(token_text), resources, built_in=built_in)
+
+    async def plain(self, connection: Peer, plane: Plane, hub: Hub, user: PlainUser, password: str) -> Admitted:
+        """Lets in by SASL PLAIN: a policy, whose token may leave out `skn`, or a device. Raises as `policy`."""
+        if user.device_id:
+            return await self.device(
+                connection, plane, hub, DeviceRef(hub.number, user.device_id, user.module_id), password
+            )
+        return self._policy(connection, hub, lambda: _of_policy(_parsed(password), user.policy), None)
+
+    def require(self, admitted: Admitted, right: Right, path: str = "") -> None:
+        """Raises HubError IotHubUnauthorizedAccess unless the principal has the right and its credential the path."""
+        require_right(admitted.principal, right)
+        if path and not admitted.covers(path):
+            named = "/".join(admitted.scope)
+            raise unauthorized("auth.scope", f"sr names {named}", f"make a token for {path}", Hop.AUTHORIZATION)
+
+    def refused(
+        self,
+        connection: Peer,
+        plane: Plane,
+        hub_name: str,
+        device: str,
+        error: HubError,
+        *,
+        principal: str = "",
+    ) -> TrackingId:
+        """Journals, counts and logs a refusal, and returns the tracking id to answer with.
+
+        `hub_name` and `device` may be empty or whatever a stranger wrote. `principal` is the label of who had proved
+        himself before. Refusals that the journal only counts are not logged either.
+        """
+        tracking_id = self._ids.tracking_id(self._clock.utc_ms())
+        refusal = error.refusal or Refusal(Hop.CONTRACT, f"error.{error.code.wire_name}", error.message, "")
+        decision = _decision(connection.door, connection.peer_address, plane, refusal)
+        self._record(
+            replace(
+                decision,
+                hub=hub_name,
+                device=device,
+                principal=principal,
+                code=error.code.wire_name,
+                tracking_id=tracking_id,
+            ),
+            connection.connection_id,
+        )
+        return tracking_id
+
+    def turned_away(self, door: Door, plane: Plane, address: str, refusal: Refusal) -> None:
+        """As `refused`, for a socket that ended before it could name anything: no room, or no TLS."""
+        self._record(_decision(door, address, plane, refusal), "")
+
+    def admitted(self, connection: Peer, plane: Plane, admitted: Admitted) -> None:
+        """Journals and counts an admitted connection."""
+        self._counters.admitted(plane.value)
+        self._journal.write(
+            Decision(
+                Verdict.ALLOWED,
+                hub=admitted.hub.name,
+                plane=plane.value,
+                door=admitted.door.label,
+                address=admitted.address,
+                device=device_name(admitted.identity) if admitted.identity is not None else "",
+                principal=admitted.principal.label,
+                rule=admitted.rule,
+            )
+        )
+
+    def _unnamed(self, connection: Peer) -> Hub:
+        if connection.door.kind is DoorKind.PRIVATE:
+            hub = self._hubs.by_resource_id(connection.door.resource_id)
+            if hub is not None:
+                return hub
+        hubs = self._hubs.all()
+        if len(hubs) == 1:
+            return hubs[0]
+        known = ", ".join(hub.host_name for hub in hubs)
+        refusal = Refusal(Hop.NAME, "name.missing", "no hub was named", f"use one of the host names {known}")
+        raise HubError(Code.HUB_NOT_FOUND, "IoT hub not found", refusal)
+
+    def _unknown_name(self, host: str) -> HubError:
+        known = ", ".join(hub.host_name for hub in self._hubs.all())
+        refusal = Refusal(Hop.NAME, "name.unknown", host, f"use one of the host names {known}")
+        return HubError(Code.HUB_NOT_FOUND, "IoT hub not found", refusal)
+
+    async def _look_up(self, ref: DeviceRef) -> tuple[Identity | None, DeviceSecrets | None]:
+        """One look-up for a device, two for a module, whether or not they exist."""
+        device = await self._identities.get(DeviceRef(ref.hub, ref.device_id))
+        identity = await self._identities.get(ref) if ref.module_id else device
+        if identity is None or device is None or "/" in ref.device_id or "/" in ref.module_id:
+            # A slash is in no id, but joins the two in the registry's keys: `a/b` must not be taken for module b of a.
+            return None, None
+        return identity, replace(secrets_of(identity), enabled=device.enabled)
+
+    def _current(self, hub: Hub) -> Hub:
+        current = self._hubs.by_number(hub.number)
+        if current is None:
+            refusal = Refusal(Hop.NAME, "name.unknown", hub.host_name, f"the hub {hub.name} was deleted")
+            raise HubError(Code.HUB_NOT_FOUND, "IoT hub not found", refusal)
+        return current
+
+    def _guard(self, hub: Hub) -> Guard:
+        return Guard(hub.hosts, {policy.name: policy for policy in hub.policies}, self._digest)
+
+    def _policy(
+        self,
+        connection: Peer,
+        hub: Hub,
+        parse: Callable[[], sas.SasToken],
+        resources: Sequence[sas.Resource] | None,
+        *,
+        built_in: bool = False,
+    ) -> Admitted:
+        """Without resources (None) the token may be of any scope."""
+        current = self._current(hub)
+        guard = self._guard(current)
+        scope: list[tuple[str, ...]] = []
+
+        def prove() -> Principal:
+            token = parse()
+            scope.append(token.resource.path)
+            wanted = [token.resource] if resources is None else resources
+            return authenticate_policy(guard, token, wanted, now_ms=self._clock.utc_ms())
+
+        principal, rule = self._decide(connection, current, prove, built_in=built_in)
+        return self._let_in(connection, current, principal, rule, identity=None, scope=scope[0])
+
+    def _decide(
+        self, connection: Peer, hub: Hub, prove: Callable[[], Principal], *, built_in: bool = False
+    ) -> tuple[Principal, str]:
+        admission = admit(hub, door=connection.door, address=connection.peer_address, built_in=built_in)
+        match admission:
+            case Allow(rule=rule):
+                return prove(), rule
+            case Deny(refusal=refusal):
+                with suppress(HubError):
+                    prove()
+                raise denied(refusal)
+
+    def _let_in(
+        self,
+        connection: Peer,
+        hub: Hub,
+        principal: Principal,
+        rule: str,
+        *,
+        identity: Identity | None,
+        scope: tuple[str, ...],
+    ) -> Admitted:
+        connection.made_progress()
+        return Admitted(hub, principal, identity, connection.door, connection.peer_address, rule, scope)
+
+    def _record(self, decision: Decision, connection_id: str) -> None:
+        self._counters.refused(decision.plane, decision.rule)
+        if not self._journal.write(decision):
+            return
+        logger.warning(
+            "admission denied",
+            extra={
+                "hub": decision.hub,
+                "plane": decision.plane,
+                "door": decision.door,
+                "address": decision.address,
+                "device_id": decision.device,
+                "rule": decision.rule,
+                "tracking_id": decision.tracking_id,
+                "connection_id": connection_id,
+            },
+        )
+
+
+def secrets_of(identity: Identity) -> DeviceSecrets:
+    """What authentication needs of an identity; `fingerprints()` of it tells which sessions' keys are still good."""
+    return DeviceSecrets(
+        generation_id=identity.generation_id,
+        enabled=identity.enabled,
+        method=Method(identity.authentication_type.value),
+        primary_key=identity.primary_key or "",
+        secondary_key=identity.secondary_key or "",
+        primary_thumbprint=identity.primary_thumbprint or "",
+        secondary_thumbprint=identity.secondary_thumbprint or "",
+    )
+
+
+def device_name(identity: Identity) -> str:
+    """`device` or `device/module`."""
+    return f"{identity.device_id}/{identity.module_id}" if identity.module_id else identity.device_id
+
+
+def _decision(door: Door, address: str, plane: Plane, refusal: Refusal) -> Decision:
+    return Decision(
+        Verdict.REFUSED,
+        plane=plane.value,
+        door=door.label,
+        address=address,
+        hop=refusal.hop.value,
+        rule=refusal.rule,
+        value=refusal.value,
+        remedy=refusal.remedy,
+    )
+
+
+def _parsed(token: str) -> sas.SasToken:
+    if not token:
+        raise unauthorized("auth.missing", "no token", "send a SAS token of a shared access policy")
+    return sas.parse(token)
+
+
+def _of_policy(token: sas.SasToken, policy: str) -> sas.SasToken:
+    if token.policy not in ("", policy):
+        raise unauthorized(
+            "auth.unknown-policy", f"{policy} with a token of {token.policy}", "use the policy of the token"
+        )
+    return replace(token, policy=policy)

@@ -1,0 +1,32 @@
+"""User names of SASL PLAIN, `{policy}@sas.root.{hub}` and `{device}[/{module}]@sas.{hub}` (IoT Hub AMQP guide).
+
+`{hub}` is the first label of the hub's host name; some clients write the whole host name.
+"""
+
+from dataclasses import dataclass
+
+_POLICY = "sas.root."
+_DEVICE = "sas."
+
+
+@dataclass(frozen=True, slots=True)
+class PlainUser:
+    """Whom a PLAIN user name means: a policy, or a device or module; `hub` is a hub's name or host name."""
+
+    hub: str
+    policy: str = ""
+    device_id: str = ""
+    module_id: str = ""
+
+
+def parse_plain_user(text: str) -> PlainUser | None:
+    """The user of a PLAIN user name; None when it has neither form. Ids may hold an `@` themselves."""
+    name, separator, place = text.rpartition("@")
+    if not separator or not name:
+        return None
+    if place.startswith(_POLICY) and len(place) > len(_POLICY):
+        return PlainUser(place.removeprefix(_POLICY), policy=name)
+    if not place.startswith(_DEVICE) or len(place) == len(_DEVICE):
+        return None
+    device_id, _, module_id = name.partition("/")
+    return PlainUser(place.removeprefix(_DEVICE), device_id=device_id, module_id=module_id)
