@@ -54,7 +54,10 @@ class CommitWaiter(Protocol):
         """The cookies of this waiter's appends in this commit, in the order they were appended."""
 
     def failed(self, cookies: list[int], reason: str) -> None:
-        """These appends are not durable and will not be; the peer must not be acknowledged."""
+        """These appends are not durable and will not be; the peer must not be acknowledged.
+
+        Everything appended later and before this call fails too: what is durable is a prefix of what was appended.
+        """
 
 
 class Log(Protocol):
@@ -71,7 +74,11 @@ class Log(Protocol):
         cookie: int,
         outbox_id: int = 0,
     ) -> None:
-        """Takes a record into the next group commit; `waiter` hears of it. Never blocks and never raises for load."""
+        """Takes a record into the next group commit; `waiter` hears of it. Never blocks and never raises for load.
+
+        Waiters hear of commits in the order of appends, never during this call. Raises `ValueError` for a record that
+        is larger than any endpoint takes. Callers should give the same `endpoints` tuple again and again.
+        """
 
     @property
     def backlog_bytes(self) -> int:
@@ -84,13 +91,13 @@ class Log(Protocol):
         """Highest outbox id of that stream in the log, 0 when there is none: what the relay may skip."""
 
     def seek_sequence(self, partition: Partition, sequence: int) -> int:
-        """Cursor at the first retained event whose sequence number is at least `sequence`."""
+        """Cursor at the first retained event whose sequence number is at least `sequence`; the end when none is."""
 
     def seek_offset(self, partition: Partition, offset: int) -> int:
-        """Cursor at the first retained event whose offset is at least `offset`."""
+        """Cursor at the first retained event whose offset is at least `offset`; the end when none is."""
 
     def seek_time(self, partition: Partition, utc_ms: int) -> int:
-        """Cursor at the first retained event enqueued at or after `utc_ms`."""
+        """Cursor at the first retained event enqueued at or after `utc_ms`; the end when none is."""
 
     def seek_end(self, partition: Partition) -> int:
         """Cursor behind the last durable event: only what comes later is read."""
@@ -98,8 +105,10 @@ class Log(Protocol):
     def read(self, partition: Partition, cursor: int, max_records: int, max_bytes: int) -> tuple[list[Record], int]:
         """Durable events of the built-in endpoint's view from `cursor` on, and the cursor behind them.
 
-        At least one record is returned when there is one, whatever its size. A cursor is a log position: opaque,
-        valid for ever; one that lies before retention reads from the first retained event.
+        At least one record is returned when there is one, whatever its size; `max_bytes` counts envelopes and payloads.
+        A cursor is a log position: opaque, valid for ever; one that lies before retention reads from the first retained
+        event, and any number not negative may be given as one. Recent events come from memory, others from disk, up to
+        256 KiB a call.
         """
 
     def on_growth(self, partition: Partition, wake: Callable[[], None]) -> Callable[[], None]:

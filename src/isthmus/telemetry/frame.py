@@ -1,0 +1,33 @@
+"""A checksummed wrapper of the log's small structures: segment headers and index files."""
+
+import struct
+import zlib
+
+_FRAME = struct.Struct("<8sHHII")
+"""Magic, version, 0, length of the body, CRC-32 of the body."""
+
+
+class Damaged(Exception):  # noqa: N818 - what the bytes are
+    """The bytes are not what was written."""
+
+
+class NewerFormat(Exception):  # noqa: N818 - what the bytes are
+    """The bytes were written by a later version of this program; they must not be touched."""
+
+
+def frame(magic: bytes, version: int, body: bytes) -> bytes:
+    """The wrapped body; `magic` has eight bytes."""
+    return _FRAME.pack(magic, version, 0, len(body), zlib.crc32(body)) + body
+
+
+def unframe(magic: bytes, version: int, data: bytes) -> tuple[bytes, int]:
+    """Body and wrapped length of what `data` begins with; raises `Damaged`, or `NewerFormat` when intact but newer."""
+    if len(data) < _FRAME.size:
+        raise Damaged("too short")
+    found, written_by, _, length, checksum = _FRAME.unpack_from(data)
+    body = data[_FRAME.size : _FRAME.size + length]
+    if found != magic or len(body) != length or zlib.crc32(body) != checksum:
+        raise Damaged("wrong magic, length or checksum")
+    if written_by > version:
+        raise NewerFormat(f"version {written_by}; this program knows {version}")
+    return body, _FRAME.size + length

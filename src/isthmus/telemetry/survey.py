@@ -1,0 +1,82 @@
+"""What a scan of one whole segment finds: an index, the state it leaves behind, and damage with what was lost in it."""
+
+from collections.abc import Mapping
+
+from isthmus.telemetry.archive import index_record
+from isthmus.telemetry.damage import Damage, Lost
+from isthmus.telemetry.index import SegmentIndex
+from isthmus.telemetry.ports import Partition
+from isthmus.telemetry.record import BATCH_END, RECORD_BYTES_MIN, Found, Gap, ReadAt, scan
+from isthmus.telemetry.segment import Carry, Tail
+
+
+class Survey:
+    """Takes the items of a scan in order. `carry` is what was known where the segment begins, and is moved on.
+
+    Records of a commit are held back until its last one has been seen; `unfinished` are those that wait still. At most
+    one commit is held.
+    """
+
+    def __init__(self, index: SegmentIndex, carry: Carry) -> None:
+        self.index = index
+        self.carry = carry
+        self.unfinished: list[Found | Gap] = []
+        self.gaps: list[Gap] = []
+        self.records = 0
+        self._lost: dict[Gap, list[Lost]] = {}
+
+    def run(self, read: ReadAt, end: int) -> None:
+        """Scans from the index's end up to `end`."""
+        for item in scan(read, self.index.end, end):
+            self.unfinished.append(item)
+            if isinstance(item, Found) and item.header.flags & BATCH_END:
+                self.finish()
+
+    def finish(self) -> None:
+        """Counts what was held back."""
+        for item in self.unfinished:
+            if isinstance(item, Gap):
+                self.gaps.append(item)
+            else:
+                self._count(item)
+        self.unfinished.clear()
+
+    def compare(self, after: Mapping[Partition, Tail]) -> None:
+        """Takes what is known behind the segment: events that are missing before it were lost in the last gap."""
+        for partition, tail in after.items():
+            self._expect(partition, tail.next_sequence)
+
+    def damages(self, mark: int) -> list[Damage]:
+        """The gaps; those before `mark` were acknowledged once."""
+        return [Damage(gap.start, gap.end, tuple(self._lost.get(gap, ())), gap.start < mark) for gap in self.gaps]
+
+    def carry_past_gaps(self) -> Carry:
+        """The state behind the segment, with the numbers skipped that records lost without a trace may have had."""
+        tails = {
+            partition: tail._replace(next_sequence=tail.next_sequence + self._records_behind(tail.last_offset))
+            for partition, tail in self.carry.tails.items()
+        }
+        return Carry(tails, self.carry.outbox, self.carry.unseen_sequence + self._records_behind(-1))
+
+    def _records_behind(self, position: int) -> int:
+        """How many records, at most, were lost behind a position."""
+        return sum((gap.end - gap.start) // RECORD_BYTES_MIN + 1 for gap in self.gaps if gap.end > position)
+
+    def _count(self, found: Found) -> None:
+        header = found.header
+        index_record(self.index, found)
+        self.records += 1
+        if header.outbox_id:
+            known = self.carry.outbox.get(header.stream, 0)
+            self.carry.outbox[header.stream] = max(header.outbox_id, known)
+        if header.sequence >= 0:
+            partition = Partition(header.stream, header.number)
+            self._expect(partition, header.sequence)
+            self.carry.tails[partition] = Tail(header.sequence + 1, header.enqueued_ms, header.position)
+
+    def _expect(self, partition: Partition, sequence: int) -> None:
+        if not self.gaps:
+            return
+        expected = self.carry.tail(partition).next_sequence
+        if expected < sequence:
+            self._lost.setdefault(self.gaps[-1], []).append(Lost(partition, expected, sequence - 1))
