@@ -1,0 +1,81 @@
+"""Queries over the committed twins, page by page."""
+
+import pytest
+
+from devices.fakes import HUB, NOW_MS, World
+from isthmus.base.errors import Code, HubError
+from isthmus.devices.fleet import PAGE_MAX, Fleet, Page, project
+from isthmus.query.search import Column
+
+
+async def test_a_query_sees_what_was_just_written(world: World) -> None:
+    device = await world.add("dev1")
+    await world.add("dev2")
+    await world.twins.patch(device, {"tags": {"hall": 2}}, None)
+    assert names(await ask(world, "SELECT * FROM devices WHERE tags.hall = 2")) == ["dev1"]
+    await world.twins.patch(device, {"tags": {"hall": 3}}, None)
+    assert names(await ask(world, "SELECT * FROM devices WHERE tags.hall = 2")) == []
+
+
+async def test_every_document_of_a_device_can_be_asked_for(world: World) -> None:
+    device = await world.add("dev1")
+    await world.add("dev2")
+    await world.twins.patch_reported(device, {"t": {"on": True}})
+    await world.registry.put(device, {"status": "disabled"}, "*")
+    world.presence.connected(device, NOW_MS)
+    await world.presence.flush()
+    text = "properties.reported.t.on = true AND status = 'disabled' AND connectionState = 'Connected'"
+    assert names(await ask(world, f"SELECT * FROM devices WHERE {text}")) == ["dev1"]
+
+
+async def test_modules_are_asked_for_by_themselves(world: World) -> None:
+    for name in ("a", "a/m1", "b", "b/m1", "b/m2"):
+        await world.add(name)
+    assert names(await ask(world, "SELECT * FROM devices")) == ["a", "b"]
+    assert names(await ask(world, "SELECT * FROM devices.modules WHERE deviceId = 'b'")) == ["b/m1", "b/m2"]
+
+
+async def test_pages_follow_one_another_and_end(world: World) -> None:
+    for number in range(5):
+        await world.add(f"d{number}")
+    first = await ask(world, "SELECT * FROM devices", size=2)
+    second = await ask(world, "SELECT * FROM devices", size=2, continuation=first.continuation)
+    last = await ask(world, "SELECT * FROM devices", size=2, continuation=second.continuation)
+    assert [names(page) for page in (first, second, last)] == [["d0", "d1"], ["d2", "d3"], ["d4"]]
+    assert last.continuation is None
+
+
+async def test_a_full_last_page_has_no_continuation(world: World) -> None:
+    for number in range(PAGE_MAX):
+        await world.add(f"d{number}")
+    page = await ask(world, "SELECT * FROM devices", size=PAGE_MAX * 10)
+    assert len(page.rows) == PAGE_MAX
+    assert page.continuation is None
+
+
+@pytest.mark.parametrize(("size", "continuation"), [(0, None), (1, "*"), (1, "AA"), (1, "_w==")])
+async def test_bad_pages_are_refused(world: World, size: int, continuation: str | None) -> None:
+    with pytest.raises(HubError) as caught:
+        await ask(world, "SELECT * FROM devices", size=size, continuation=continuation)
+    assert caught.value.code is Code.ARGUMENT_INVALID
+
+
+def test_a_row_has_the_members_that_are_there() -> None:
+    twin = {"deviceId": "d", "tags": {"a": [1, {"b": None}]}, "parentScopes": ("s",)}
+    columns = (
+        Column("deviceId", ("deviceId",)),
+        Column("first", ("tags", "a", 0)),
+        Column("b", ("tags", "a", 1, "b")),
+        Column("scope", ("parentScopes", 0)),
+        Column("no", ("tags", "a", 7)),
+        Column("none", ("tags", "x", "y")),
+    )
+    assert project(twin, columns) == {"deviceId": "d", "first": 1, "b": None, "scope": "s"}
+
+
+async def ask(world: World, text: str, *, size: int = PAGE_MAX, continuation: str | None = None) -> Page:
+    return await Fleet(world.state).query(HUB, text, page_size=size, continuation=continuation)
+
+
+def names(page: Page) -> list[str]:
+    return [row.ref.name for row in page.rows]
