@@ -269,6 +269,10 @@ def _cut(decision: Decision) -> Decision:
 
 
 def _shortened(text: str) -> str:
-    """The text without lone surrogates (JSON has none) and not longer than the limit."""
-    sound = text if text.isascii() else text.encode("utf-8", "replace").decode()
+    """The text not longer than the limit and without what would act on a terminal or is not in JSON."""
+    sound = text if text.isprintable() else "".join(map(_printable, text[:VALUE_CHARACTERS_MAX]))
     return sound if len(sound) <= VALUE_CHARACTERS_MAX else sound[: VALUE_CHARACTERS_MAX - 1] + "…"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

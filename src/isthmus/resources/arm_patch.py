@@ -1,9 +1,9 @@
 """Changes of a hub that come in ARM's form.
 
 A change is a merge: the patch is laid over the present form (null puts a member back to its default, and switches the
-fallback route off), and what differs afterwards must be a member that can be set. So a whole form that was printed,
-edited and sent back works as well as a fragment, and a member that is unknown, read-only or not offered is refused by
-its name.
+fallback route off; tags are replaced), and what differs afterwards must be a member that can be set. So a whole form
+that was printed, edited and sent back works as well as a fragment, and a member that is unknown, read-only or not
+offered is refused by its name.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,14 +51,28 @@ def apply_patch(hub: Hub, patch: Json) -> Hub:
     is not offered, PreconditionFailed when the body carries another etag.
     """
     present = hub_to_arm(hub)
-    wanted = merged(present, patch)
+    wanted = dict(mapping(merged(present, patch), "the body"))
+    if "tags" in patch:
+        wanted["tags"] = patch["tags"]
     changed = hub
-    for path, value in differences(present, mapping(wanted, "the body")):
+    for path, value in differences(present, wanted):
         setter = _SETTERS.get(path)
         if setter is None:
             raise _refused(path, present)
         changed = setter(changed, value, ".".join(path))
     return changed
+
+
+def apply_body(hub: Hub, body: Json) -> Hub:
+    """As `apply_patch`, for a whole body (PUT): what it leaves out goes back to its default.
+
+    Only `publicNetworkAccess` stays as it is when left out: a client that does not know it must not open the door.
+    """
+    whole: object = body
+    for path in _SETTERS:
+        if path != ("properties", "publicNetworkAccess"):
+            whole = _with_default(whole, path)
+    return apply_patch(hub, mapping(whole, "the body"))
 
 
 def merged(present: object, patch: object) -> object:
@@ -79,6 +93,14 @@ def differences(present: Json, wanted: Json, above: Path = ()) -> Iterator[tuple
             yield from differences(have, want, path)
         else:
             yield path, want
+
+
+def _with_default(body: object, path: Path) -> object:
+    """The body with null where it leaves out the member at `path`."""
+    members = {} if body is None else mapping(body, "the body")
+    if len(path) == 1:
+        return {path[0]: None, **members}
+    return {**members, path[0]: _with_default(members.get(path[0]), path[1:])}
 
 
 def _set_tags(hub: Hub, value: object, path: str) -> Hub:

@@ -9,7 +9,7 @@ end even when the caller is cancelled. Numbers come from a counter document that
 ever given twice.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -32,7 +32,7 @@ from isthmus.base.state import (
     State,
     Stored,
 )
-from isthmus.resources.arm_patch import apply_patch
+from isthmus.resources.arm_patch import apply_body, apply_patch
 from isthmus.resources.completion import Completion
 from isthmus.resources.hub import (
     PARTITIONS_MAX,
@@ -118,13 +118,17 @@ class Hubs:
             self._create(name, host_name, partitions, aliases=tuple(aliases), location=location)
         )
 
-    async def update(self, name: str, patch: dict[str, object], if_match: str | None = None) -> Hub:
-        """Merges an ARM body into the hub and returns the new snapshot, in force.
+    async def update(self, name: str, patch: Mapping[str, object], if_match: str | None = None) -> Hub:
+        """Merges a fragment of an ARM body into the hub and returns the new snapshot, in force.
 
         `if_match` is an If-Match header's text. Raises HubError GenericNotFound, PreconditionFailed, and those of
         `apply_patch`. A patch that changes nothing changes nothing, not even the etag.
         """
         return await self.change(name, lambda hub: apply_patch(hub, patch), if_match)
+
+    async def replace(self, name: str, body: Mapping[str, object], if_match: str | None = None) -> Hub:
+        """As `update`, with a whole ARM body: what it leaves out goes back to its default (`apply_body`)."""
+        return await self.change(name, lambda hub: apply_body(hub, body), if_match)
 
     async def change(self, name: str, rule: HubRule, if_match: str | None = None, also: Sequence[Change] = ()) -> Hub:
         """Applies a pure rule under compare-and-set; `also` is committed with it, and its conflicts are the caller's.

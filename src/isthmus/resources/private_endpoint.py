@@ -1,0 +1,223 @@
+"""The consumer's side of a private endpoint: an address on this machine that leads to one resource.
+
+The record does not hold a state: Approved, Pending and Rejected are the resource's to say, and an endpoint whose
+connection is not there any more is Disconnected. So the two sides cannot contradict each other.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import twin_etag
+from isthmus.base.hosts import is_address, normal_address
+from isthmus.network.door import Door, DoorKind
+from isthmus.network.private_endpoints import GROUP_ID, ConnectionStatus
+from isthmus.resources.hub import GROUP_PATH, LOCATION, Hub
+from isthmus.resources.members import Json, bad, choice, items, mapping, text
+
+ENDPOINT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
+"""Microsoft.Network/privateEndpoints: up to 64 characters."""
+
+MESSAGE_CHARACTERS_MAX = 140
+"""`requestMessage` ("Restricted to 140 chars", Microsoft.Network/privateEndpoints)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateEndpoint:
+    """A private endpoint of the bind kind.
+
+    `target_id` is the resource's ARM id; `link_name` is how the consumer calls the connection, `connection` how the
+    resource does (unique for ever). `address` is in normal form.
+    """
+
+    name: str
+    target_id: str
+    link_name: str
+    address: str
+    manual: bool = False
+    request_message: str = ""
+    connection: str = ""
+    subnet_id: str = ""
+    configuration_name: str = ""
+    interface_name: str = ""
+    location: str = LOCATION
+    tags: dict[str, str] = field(default_factory=dict)
+    guid: str = ""
+    revision: int = 0
+
+    @property
+    def resource_id(self) -> str:
+        """The ARM id."""
+        return endpoint_resource_id(self.name)
+
+    @property
+    def door(self) -> Door:
+        """The door that sockets at its address come in by."""
+        return Door(DoorKind.PRIVATE, self.target_id, self.connection)
+
+
+def endpoint_resource_id(name: str) -> str:
+    """The ARM id of the private endpoint of that name."""
+    return f"{GROUP_PATH}/providers/Microsoft.Network/privateEndpoints/{name}"
+
+
+def encode_endpoint(endpoint: PrivateEndpoint) -> bytes:
+    """The stored form; the revision is the store's and stays out."""
+    return msgspec.json.encode(replace(endpoint, revision=0), order="deterministic")
+
+
+def decode_endpoint(body: bytes, revision: int) -> PrivateEndpoint:
+    """The endpoint of a stored form; raises `msgspec.DecodeError` on damage."""
+    return replace(msgspec.json.decode(body, type=PrivateEndpoint), revision=revision)
+
+
+def same_request(one: PrivateEndpoint, other: PrivateEndpoint) -> bool:
+    """True when both were asked for in the same words."""
+    return _asked(one) == _asked(other)
+
+
+def endpoint_body(target_id: str, address: str, *, manual: bool = False, message: str = "") -> dict[str, object]:
+    """The ARM body that asks for a private endpoint at an address, leading to a hub."""
+    link = {
+        "name": "connection",
+        "properties": {"privateLinkServiceId": target_id, "groupIds": [GROUP_ID], "requestMessage": message},
+    }
+    configuration = {
+        "name": "ipconfig",
+        "properties": {"groupId": GROUP_ID, "memberName": GROUP_ID, "privateIPAddress": address},
+    }
+    side = "manualPrivateLinkServiceConnections" if manual else "privateLinkServiceConnections"
+    return {"properties": {side: [link], "ipConfigurations": [configuration]}}
+
+
+def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
+    """The endpoint that an ARM body asks for, not yet connected; members of Azure's without meaning here are ignored.
+
+    Raises HubError ArgumentInvalid. Shape: Microsoft.Network/privateEndpoints.
+    """
+    if not ENDPOINT_NAME.fullmatch(name):
+        raise bad("name", "1 to 64 letters, digits, dots, dashes and underscores")
+    properties = mapping(body.get("properties"), "properties")
+    link, manual = _link(properties)
+    asked = mapping(link.get("properties"), "privateLinkServiceConnection.properties")
+    message = text(asked.get("requestMessage") or "", "requestMessage")
+    if len(message) > MESSAGE_CHARACTERS_MAX:
+        raise bad("requestMessage", f"at most {MESSAGE_CHARACTERS_MAX} characters")
+    _check_groups(items(asked.get("groupIds"), "groupIds"))
+    configuration_name, address = _configuration(items(properties.get("ipConfigurations"), "ipConfigurations"))
+    return PrivateEndpoint(
+        name=name,
+        target_id=text(asked.get("privateLinkServiceId"), "privateLinkServiceId"),
+        link_name=text(link.get("name"), "privateLinkServiceConnection.name"),
+        address=address,
+        manual=manual,
+        request_message=message,
+        subnet_id=_subnet_id(properties.get("subnet")),
+        configuration_name=configuration_name,
+        interface_name=text(properties.get("customNetworkInterfaceName") or "", "customNetworkInterfaceName"),
+        location=text(body.get("location") or LOCATION, "location"),
+        tags={tag: text(value, f"tags.{tag}") for tag, value in mapping(body.get("tags") or {}, "tags").items()},
+    )
+
+
+def parse_decision(body: Json) -> tuple[ConnectionStatus, str]:
+    """Status and description of the ARM body by which an owner approves or rejects a connection."""
+    path = "properties.privateLinkServiceConnectionState"
+    properties = mapping(body.get("properties"), "properties")
+    state = mapping(properties.get("privateLinkServiceConnectionState"), path)
+    words = [status.value for status in ConnectionStatus if status is not ConnectionStatus.DISCONNECTED]
+    status = ConnectionStatus(choice(state.get("status"), f"{path}.status", words))
+    return status, text(state.get("description") or "", f"{path}.description")
+
+
+def endpoint_to_arm(
+    endpoint: PrivateEndpoint, hub: Hub | None, status: ConnectionStatus, description: str
+) -> dict[str, object]:
+    """The endpoint as its owner reads it; `hub` is the resource it leads to, None when that is gone."""
+    link = {
+        "name": endpoint.link_name,
+        "properties": {
+            "groupIds": [GROUP_ID],
+            "privateLinkServiceConnectionState": {
+                "actionsRequired": "None",
+                "description": description,
+                "status": status.value,
+            },
+            "privateLinkServiceId": endpoint.target_id,
+            "provisioningState": "Succeeded",
+            "requestMessage": endpoint.request_message,
+        },
+    }
+    return {
+        "id": endpoint.resource_id,
+        "name": endpoint.name,
+        "type": "Microsoft.Network/privateEndpoints",
+        "location": endpoint.location,
+        "tags": dict(endpoint.tags),
+        "etag": twin_etag(endpoint.revision),
+        "properties": {
+            "customDnsConfigs": [{"fqdn": host, "ipAddresses": [endpoint.address]} for host in hub.hosts]
+            if hub
+            else [],
+            "customNetworkInterfaceName": endpoint.interface_name,
+            "ipConfigurations": [_configuration_to_arm(endpoint)],
+            "ipVersionType": "IPv6" if ":" in endpoint.address else "IPv4",
+            "manualPrivateLinkServiceConnections": [link] if endpoint.manual else [],
+            "networkInterfaces": [],
+            "privateLinkServiceConnections": [] if endpoint.manual else [link],
+            "provisioningState": "Succeeded",
+            "resourceGuid": endpoint.guid,
+            "subnet": {"id": endpoint.subnet_id} if endpoint.subnet_id else None,
+        },
+    }
+
+
+def _configuration_to_arm(endpoint: PrivateEndpoint) -> dict[str, object]:
+    return {
+        "name": endpoint.configuration_name,
+        "properties": {"groupId": GROUP_ID, "memberName": GROUP_ID, "privateIPAddress": endpoint.address},
+    }
+
+
+def _asked(endpoint: PrivateEndpoint) -> PrivateEndpoint:
+    return replace(endpoint, connection="", guid="", revision=0, target_id=endpoint.target_id.lower())
+
+
+def _link(properties: Json) -> tuple[Json, bool]:
+    automatic = items(properties.get("privateLinkServiceConnections"), "privateLinkServiceConnections")
+    manual = items(properties.get("manualPrivateLinkServiceConnections"), "manualPrivateLinkServiceConnections")
+    links = [*automatic, *manual]
+    if len(links) != 1:
+        raise bad("privateLinkServiceConnections and manualPrivateLinkServiceConnections", "one connection together")
+    return mapping(links[0], "privateLinkServiceConnections[0]"), bool(manual)
+
+
+def _check_groups(groups: list[object]) -> None:
+    if len(groups) != 1 or not isinstance(groups[0], str) or groups[0].lower() != GROUP_ID.lower():
+        raise bad("groupIds", f"an array of {GROUP_ID}, what a hub can be connected by")
+
+
+def _configuration(configurations: list[object]) -> tuple[str, str]:
+    """Name and address of the only IP configuration; addresses are not given out here, so there must be one."""
+    if len(configurations) != 1:
+        message = (
+            "One address on this machine is needed: "
+            f"--ip-config name=ip group-id={GROUP_ID} member-name={GROUP_ID} private-ip-address=ADDRESS"
+        )
+        raise HubError(Code.ARGUMENT_INVALID, message)
+    configuration = mapping(configurations[0], "ipConfigurations[0]")
+    properties = mapping(configuration.get("properties"), "ipConfigurations[0].properties")
+    for member in ("groupId", "memberName"):
+        choice(properties.get(member) or GROUP_ID, f"ipConfigurations[0].{member}", (GROUP_ID,))
+    address = text(properties.get("privateIPAddress"), "privateIPAddress")
+    if not is_address(address):
+        raise bad("privateIPAddress", "an IPv4 or IPv6 address")
+    return text(configuration.get("name") or "ipconfig", "ipConfigurations[0].name"), normal_address(address)
+
+
+def _subnet_id(value: object) -> str:
+    if value is None:
+        return ""
+    return text(mapping(value, "subnet").get("id") or "", "subnet.id")

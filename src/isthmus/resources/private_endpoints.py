@@ -1,0 +1,225 @@
+"""Private endpoints and their connections: made, decided, deleted; both sides in one commit.
+
+Theory of operation. An endpoint is a document, its connection a part of the hub's document, and whatever concerns both
+is one commit of both. The hub's listeners hear of the connection (and cut sessions that are not admitted any more), the
+listeners here hear of the address (and bind or release it); a change is answered after both. An address is judged by
+its endpoint from the moment it is listened on, in whatever state the connection is. When the address cannot be listened
+on after all, the endpoint is taken back, and the maker hears why.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from isthmus.base.errors import Code, ConfigurationError, HubError
+from isthmus.base.hosts import normal_address
+from isthmus.base.ids import Ids
+from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Conflict, Delete, Key, Put, State
+from isthmus.network.door import Door
+from isthmus.network.private_endpoints import ConnectionStatus, PrivateEndpointConnection, move
+from isthmus.resources.completion import Completion
+from isthmus.resources.hub import Hub
+from isthmus.resources.hubs import Hubs
+from isthmus.resources.private_endpoint import (
+    PrivateEndpoint,
+    decode_endpoint,
+    encode_endpoint,
+    endpoint_to_arm,
+    parse_endpoint,
+    same_request,
+)
+
+PRIVATE_ENDPOINTS_MAX = 1_000
+"""Private endpoints of an installation; each holds an address and its sockets."""
+
+EndpointListener = Callable[[PrivateEndpoint | None, PrivateEndpoint | None], Awaitable[None]]
+"""Is told of an endpoint's old and new record; None before it was made and after it was deleted."""
+
+AddressCheck = Callable[[str], str]
+"""Says in a sentence why an address (normal form) cannot be an endpoint's; empty when it can."""
+
+
+class PrivateEndpoints:
+    """All private endpoints; `load` first. Reading is synchronous; on the event loop only."""
+
+    def __init__(self, state: State, hubs: Hubs, ids: Ids, objection: AddressCheck) -> None:
+        self._state = state
+        self._hubs = hubs
+        self._ids = ids
+        self._objection = objection
+        self._completion = Completion()
+        self._listeners: list[EndpointListener] = []
+        self._by_name: dict[str, PrivateEndpoint] = {}
+        self._by_address: dict[str, PrivateEndpoint] = {}
+        self._in_making: set[str] = set()
+
+    async def load(self) -> None:
+        """Reads all endpoints; listeners are not told."""
+        for document in await self._state.scan("endpoint", NO_HUB, limit=PRIVATE_ENDPOINTS_MAX):
+            self._publish(decode_endpoint(document.body, document.revision))
+
+    def on_change(self, listener: EndpointListener) -> None:
+        """Awaits `listener(None, new)` to have the address listened on, `listener(old, None)` to have it released."""
+        self._listeners.append(listener)
+
+    def all(self) -> tuple[PrivateEndpoint, ...]:
+        """All endpoints in the order of their names."""
+        return tuple(sorted(self._by_name.values(), key=lambda endpoint: endpoint.name.lower()))
+
+    def require(self, name: str) -> PrivateEndpoint:
+        """The endpoint of that name, compared without case; raises HubError GenericNotFound."""
+        endpoint = self._by_name.get(name.lower())
+        if endpoint is None:
+            raise HubError(Code.NOT_FOUND, f"There is no private endpoint {name}")
+        return endpoint
+
+    def door_of(self, address: str) -> Door | None:
+        """The private door of a local address, whatever its connection's state; None when no endpoint owns it."""
+        endpoint = self._by_address.get(normal_address(address))
+        return endpoint.door if endpoint is not None else None
+
+    def status(self, endpoint: PrivateEndpoint) -> ConnectionStatus:
+        """The state of its connection; Disconnected when the resource has none."""
+        connection = self._connection_of(endpoint)
+        return connection.status if connection is not None else ConnectionStatus.DISCONNECTED
+
+    def to_arm(self, endpoint: PrivateEndpoint) -> dict[str, object]:
+        """The endpoint as `az network private-endpoint show` prints it."""
+        connection = self._connection_of(endpoint)
+        hub = self._hubs.by_resource_id(endpoint.target_id)
+        description = connection.description if connection is not None else ""
+        return endpoint_to_arm(endpoint, hub, self.status(endpoint), description)
+
+    def connection(self, hub_name: str, name: str) -> PrivateEndpointConnection:
+        """A hub's connection by its name, or by its endpoint's name where that tells one; raises GenericNotFound."""
+        return _find(self._hubs.require(hub_name), name)
+
+    async def create(self, name: str, body: Mapping[str, object]) -> PrivateEndpoint:
+        """Makes the endpoint that an ARM body asks for, and its connection: Approved, or Pending when asked manually.
+
+        Making the same again changes nothing. Raises HubError ArgumentInvalid, GenericNotFound for a resource that is
+        not here, GenericConflict when the name or address is taken, QuotaExceeded.
+        """
+        return await self._completion.run(self._create(parse_endpoint(name, body)))
+
+    async def delete(self, name: str) -> None:
+        """Forgets the endpoint and its connection; returns when its sessions are cut and its address is released."""
+        await self._completion.run(self._delete(self.require(name)))
+
+    async def decide(
+        self, hub_name: str, name: str, status: ConnectionStatus, description: str
+    ) -> PrivateEndpointConnection:
+        """Approves or rejects a connection as the hub's owner; returns when sessions that lost their right are cut.
+
+        Raises HubError GenericNotFound, OperationNotAllowedInCurrentState naming both states.
+        """
+        full_name = self.connection(hub_name, name).name
+
+        def moved(hub: Hub) -> Hub:
+            new = move(_find(hub, full_name), status, description)
+            kept = (new if each.name == full_name else each for each in hub.connections)
+            return replace(hub, connections=tuple(kept))
+
+        return _find(await self._hubs.change(hub_name, moved), full_name)
+
+    async def delete_connection(self, hub_name: str, name: str) -> None:
+        """Deletes a connection as the hub's owner: its endpoint is Disconnected from then on. Raises as `decide`."""
+        full_name = self.connection(hub_name, name).name
+        await self._hubs.change(hub_name, lambda hub: _without(hub, full_name))
+
+    async def _create(self, asked: PrivateEndpoint) -> PrivateEndpoint:
+        existing = self._by_name.get(asked.name.lower())
+        if existing is not None:
+            if same_request(existing, asked):
+                return existing
+            raise HubError(Code.CONFLICT, f"There is a private endpoint {asked.name} already, for something else")
+        hub = self._hubs.by_resource_id(asked.target_id)
+        if hub is None:
+            raise HubError(Code.NOT_FOUND, f"There is no resource {asked.target_id} here")
+        self._check_address(asked.address)
+        guid = self._ids.uuid()
+        endpoint = replace(asked, target_id=hub.resource_id, guid=guid, connection=f"{asked.name}.{guid}")
+        self._in_making.add(asked.address)
+        try:
+            return await self._commit_new(endpoint, hub)
+        finally:
+            self._in_making.discard(asked.address)
+
+    async def _commit_new(self, endpoint: PrivateEndpoint, hub: Hub) -> PrivateEndpoint:
+        connection = PrivateEndpointConnection(
+            name=endpoint.connection,
+            status=ConnectionStatus.PENDING if endpoint.manual else ConnectionStatus.APPROVED,
+            description=endpoint.request_message if endpoint.manual else "Auto-Approved",
+            endpoint_id=endpoint.resource_id,
+            address=endpoint.address,
+        )
+        document = Put(_key(endpoint.name), encode_endpoint(endpoint), MUST_NOT_EXIST)
+        try:
+            await self._hubs.change(
+                hub.name, lambda now: replace(now, connections=(*now.connections, connection)), also=[document]
+            )
+        except Conflict as conflict:
+            raise HubError(Code.CONFLICT, f"There is a private endpoint {endpoint.name} already") from conflict
+        made = replace(endpoint, revision=1)
+        self._publish(made)
+        try:
+            await self._tell(None, made)
+        except ConfigurationError as error:
+            await self._delete(made)
+            raise HubError(Code.ARGUMENT_INVALID, f"{endpoint.address} cannot be listened on. {error}") from error
+        return made
+
+    async def _delete(self, endpoint: PrivateEndpoint) -> None:
+        gone = Delete(_key(endpoint.name))
+        hub = self._hubs.by_resource_id(endpoint.target_id)
+        if hub is not None and self._connection_of(endpoint) is not None:
+            await self._hubs.change(hub.name, lambda now: _without(now, endpoint.connection), also=[gone])
+        else:
+            await self._state.commit([gone])
+        self._by_name.pop(endpoint.name.lower(), None)
+        try:
+            await self._tell(endpoint, None)
+        finally:
+            # Only now: until its sockets are closed, the address must not count as public.
+            self._by_address.pop(endpoint.address, None)
+
+    def _check_address(self, address: str) -> None:
+        owner = self._by_address.get(address)
+        if owner is not None or address in self._in_making:
+            raise HubError(
+                Code.CONFLICT, f"{address} belongs to the private endpoint {owner.name if owner else 'in making'}"
+            )
+        if len(self._by_name) >= PRIVATE_ENDPOINTS_MAX:
+            raise HubError(Code.QUOTA_EXCEEDED, f"{PRIVATE_ENDPOINTS_MAX} private endpoints are allowed")
+        objection = self._objection(address)
+        if objection:
+            raise HubError(Code.ARGUMENT_INVALID, objection)
+
+    def _connection_of(self, endpoint: PrivateEndpoint) -> PrivateEndpointConnection | None:
+        hub = self._hubs.by_resource_id(endpoint.target_id)
+        connections = hub.connections if hub is not None else ()
+        return next((each for each in connections if each.name == endpoint.connection), None)
+
+    def _publish(self, endpoint: PrivateEndpoint) -> None:
+        self._by_name[endpoint.name.lower()] = endpoint
+        self._by_address[endpoint.address] = endpoint
+
+    async def _tell(self, old: PrivateEndpoint | None, new: PrivateEndpoint | None) -> None:
+        for listener in self._listeners:
+            await listener(old, new)
+
+
+def _key(name: str) -> Key:
+    return Key("endpoint", NO_HUB, name.lower())
+
+
+def _find(hub: Hub, name: str) -> PrivateEndpointConnection:
+    exact = [each for each in hub.connections if each.name == name]
+    found = exact or [each for each in hub.connections if each.name.rpartition(".")[0].lower() == name.lower()]
+    if len(found) != 1:
+        known = ", ".join(each.name for each in hub.connections) or "none"
+        raise HubError(Code.NOT_FOUND, f"The hub {hub.name} has no connection {name}; it has: {known}")
+    return found[0]
+
+
+def _without(hub: Hub, connection: str) -> Hub:
+    return replace(hub, connections=tuple(each for each in hub.connections if each.name != connection))
