@@ -39,7 +39,7 @@ class Archive:
     def __init__(self, files: Files, on_damage: OnDamage) -> None:
         self.segments: list[SegmentIndex] = []
         self._files = files
-        self._reports = DamageReports(on_damage)
+        self.reports = DamageReports(on_damage)
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._indexes: OrderedDict[int, dict[Partition, Blocks]] = OrderedDict()
 
@@ -168,7 +168,7 @@ class Archive:
             self._report(partition, gap, expected, after - 1)
 
     def _report(self, partition: Partition, gap: Gap, first: int, last: int) -> None:
-        self._reports.add(Damage(gap.start, gap.end, (Lost(partition, first, last),), acknowledged=True))
+        self.reports.add(Damage(gap.start, gap.end, (Lost(partition, first, last),), acknowledged=True))
 
     def _handle(self, base: int) -> int:
         handle = self._handles.get(base)

@@ -15,7 +15,6 @@ checkpoint: numbers are skipped rather than used twice.
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from isthmus.base.errors import ConfigurationError
 from isthmus.telemetry.damage import Damage
@@ -23,25 +22,8 @@ from isthmus.telemetry.files import NEW_SUFFIX, Files
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.head import Mark
 from isthmus.telemetry.index import SegmentIndex, decode_index, encode_index
-from isthmus.telemetry.record import (
-    HEADER,
-    HEADER_BYTES,
-    MAGIC,
-    RECORD_BYTES_MAX,
-    RECORD_BYTES_MIN,
-    Gap,
-    Header,
-    record_at,
-)
-from isthmus.telemetry.segment import (
-    HEADER_BYTES_MAX,
-    INDEX_SUFFIX,
-    Carry,
-    decode_header,
-    index_name,
-    segment_bases,
-    segment_name,
-)
+from isthmus.telemetry.record import RECORD_BYTES_MIN, Gap
+from isthmus.telemetry.segment import INDEX_SUFFIX, Carry, index_name, open_segment, segment_bases, segment_name
 from isthmus.telemetry.survey import Survey
 
 
@@ -90,13 +72,6 @@ def recover(files: Files, mark: Mark | None) -> Recovered:
         ) from error
 
 
-class _Opened(NamedTuple):
-    """The beginning of a segment: `carry` is None when its header is damaged."""
-
-    carry: Carry | None
-    data_start: int
-
-
 class _Recovery:
     def __init__(self, files: Files, mark: int) -> None:
         self._files = files
@@ -140,7 +115,7 @@ class _Recovery:
         survey = self._survey(base, limit, None)
         survey.finish()
         survey.index.end = limit
-        after = self._open(limit).carry
+        after = open_segment(self._files, limit).carry
         if after is not None:
             survey.compare(after.tails)
         self._damages += survey.damages(limit)
@@ -170,7 +145,7 @@ class _Recovery:
 
     def _survey(self, base: int, limit: int | None, carry: Carry | None) -> Survey:
         """Scans a segment up to its limit, or to the end of its file."""
-        opened = self._open(base)
+        opened = open_segment(self._files, base)
         name = segment_name(base)
         size = self._files.size(name)
         end = base + size - opened.data_start if limit is None else limit
@@ -186,7 +161,7 @@ class _Recovery:
 
     def _carry_before(self, base: int) -> Carry:
         """What was known where a segment begins: by its header, or by the last intact one and all records since."""
-        opened = self._open(base)
+        opened = open_segment(self._files, base)
         if opened.carry is not None:
             return opened.carry
         self._damages.append(Damage(base, base, (), acknowledged=True))
@@ -194,7 +169,7 @@ class _Recovery:
         carry = Carry({}, {}, 0)
         for segment in reversed(self._segments):
             since.insert(0, segment)
-            before = self._open(segment.base).carry
+            before = open_segment(self._files, segment.base).carry
             if before is not None:
                 carry = before
                 break
@@ -203,37 +178,6 @@ class _Recovery:
             survey.finish()
             carry = survey.carry
         return carry
-
-    def _open(self, base: int) -> _Opened:
-        handle = self._files.open_read(segment_name(base))
-        try:
-            try:
-                carry, data_start = decode_header(self._files.read(handle, HEADER_BYTES_MAX, 0))
-                return _Opened(carry, data_start)
-            except Damaged:
-                return _Opened(None, self._find_data_start(handle, base))
-        finally:
-            self._files.close(handle)
-
-    def _find_data_start(self, handle: int, base: int) -> int:
-        """Where records begin in a segment with a damaged header, told by the first intact record; else at 0."""
-        data = self._files.read(handle, HEADER_BYTES_MAX, 0)
-        at = data.find(MAGIC)
-        while 0 <= at <= len(data) - HEADER_BYTES:
-            position = Header._make(HEADER.unpack_from(data, at)).position
-            data_start = at - (position - base)
-            if 0 < data_start <= at and self._is_record(handle, position, at):
-                return data_start
-            at = data.find(MAGIC, at + 1)
-        return 0
-
-    def _is_record(self, handle: int, position: int, at: int) -> bool:
-        found = record_at(
-            lambda start, size: self._files.read(handle, size, start - position + at),
-            position,
-            position + RECORD_BYTES_MAX,
-        )
-        return found is not None
 
     def _make_durable(self, index: SegmentIndex, *, cut: bool) -> None:
         """What will be served must survive a power cut, also when a killed process left it in the page cache only."""

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from isthmus.telemetry.files import Files
 from isthmus.telemetry.frame import Damaged, frame, unframe
 from isthmus.telemetry.ports import Partition
+from isthmus.telemetry.record import HEADER, HEADER_BYTES, MAGIC, RECORD_BYTES_MAX, Header, record_at
 
 SEGMENT_MAGIC = b"ISTHSEGM"
 SEGMENT_VERSION = 1
@@ -48,6 +50,13 @@ class Carry(NamedTuple):
         return self.tails.get(partition) or Tail(self.unseen_sequence, 0, -1)
 
 
+class Opened(NamedTuple):
+    """The beginning of a segment; `carry` is None when its header is damaged."""
+
+    carry: Carry | None
+    data_start: int
+
+
 def segment_name(base: int) -> str:
     """The file of the segment that begins at a position."""
     return f"{base:020d}.segment"
@@ -61,6 +70,20 @@ def index_name(base: int) -> str:
 def segment_bases(names: Iterable[str]) -> list[int]:
     """Where the segments among `names` begin, in order."""
     return sorted(int(match[1]) for match in map(_SEGMENT_NAME.fullmatch, names) if match)
+
+
+def open_segment(files: Files, base: int) -> Opened:
+    """Reads a segment's header; where it is damaged, the first intact record tells where records begin.
+
+    `data_start` is 0 when there is no such record either. Raises `NewerFormat` or `OSError`.
+    """
+    handle = files.open_read(segment_name(base))
+    try:
+        return Opened(*decode_header(files.read(handle, HEADER_BYTES_MAX, 0)))
+    except Damaged:
+        return Opened(None, _find_data_start(files, handle, base))
+    finally:
+        files.close(handle)
 
 
 class _StoredHeader(msgspec.Struct, array_like=True):
@@ -87,3 +110,22 @@ def decode_header(data: bytes) -> tuple[Carry, int]:
         raise Damaged(str(error)) from error
     tails = {Partition(stream, number): Tail(*tail) for stream, number, *tail in stored.tails}
     return Carry(tails, dict(stored.outbox), stored.unseen_sequence), data_start
+
+
+def _find_data_start(files: Files, handle: int, base: int) -> int:
+    data = files.read(handle, HEADER_BYTES_MAX, 0)
+    at = data.find(MAGIC)
+    while 0 <= at <= len(data) - HEADER_BYTES:
+        position = Header._make(HEADER.unpack_from(data, at)).position
+        data_start = at - (position - base)
+        if 0 < data_start <= at and _is_record(files, handle, position, at - position):
+            return data_start
+        at = data.find(MAGIC, at + 1)
+    return 0
+
+
+def _is_record(files: Files, handle: int, position: int, shift: int) -> bool:
+    def read(start: int, size: int) -> bytes:
+        return files.read(handle, size, start + shift)
+
+    return record_at(read, position, position + RECORD_BYTES_MAX) is not None
