@@ -51,12 +51,12 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
 }
 
 GROUND_FORBIDS = frozenset(
-    {"asyncio", "socket", "ssl", "time", "random", "os", "logging", "secrets", "uuid", "threading", "select",
+    {"asyncio", "socket", "ssl", "time", "random", "os", "logging", "secrets", "threading", "select",
      "selectors", "subprocess", "signal", "tempfile", "shutil", "pathlib"}
 )  # fmt: skip
 GROUND_EXCEPTIONS = {
     "isthmus.base.clock": ({"time"}, "the clock adapter"),
-    "isthmus.base.ids": ({"secrets", "uuid"}, "the adapter of the random source"),
+    "isthmus.base.ids": ({"secrets"}, "the adapter of the random source"),
     "isthmus.wire.tls": ({"ssl"}, "TLS is a layer of ours below the protocols"),
 }
 
@@ -149,8 +149,12 @@ def test_only_the_clock_asks_the_machine_for_the_time(module: Module) -> None:
 def test_only_the_identifiers_ask_for_randomness(module: Module) -> None:
     if module.name == "isthmus.base.ids":
         return
-    wrong = [found for found in imports(module) if _top(found.target) in {"secrets", "uuid"}]
+    wrong = [found for found in imports(module) if found.target == "secrets"]
     assert not wrong, _complaint(module, wrong, "take Ids")
+    made = [
+        call.lineno for name, call in calls(module.tree) if name.rpartition(".")[2] in {"uuid1", "uuid4", "urandom"}
+    ]
+    assert not made, f"{module.place}: lines {made} make something random; take Ids"
 
 
 @pytest.mark.parametrize("module", each_module())

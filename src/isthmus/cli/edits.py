@@ -9,6 +9,9 @@ from typing import Any
 
 from isthmus.cli.errors import CommandError
 
+_ASSIGNMENT = re.compile(r"((?:[^=\[\]]|\[[^\]]*\])+)=(.*)", re.DOTALL)
+_DOT = re.compile(r"\.(?![^\[]*\])")
+"""A dot outside brackets."""
 _PLACE = re.compile(r"([^\[\]]*)((?:\[[^\[\]]+\])*)")
 
 
@@ -26,10 +29,10 @@ class Edits:
     def apply(self, document: dict[str, Any]) -> None:
         """Changes the document in place; raises CommandError for a place that is not in it."""
         for pair in (pair for group in self.to_set for pair in group):
-            place, separator, value = pair.partition("=")
-            if not separator:
-                raise CommandError(f"--set takes PLACE=VALUE, and {pair!r} has no value.")
-            _set(document, _steps(place), read_value(value))
+            found = _ASSIGNMENT.fullmatch(pair)
+            if found is None:
+                raise CommandError(f"--set takes PLACE=VALUE, and {pair!r} is none.")
+            _set(document, _steps(found[1]), read_value(found[2]))
         for group in self.to_add:
             _add(document, group)
         for group in self.to_remove:
@@ -77,7 +80,7 @@ def _is_file(path: Path) -> bool:
 def _steps(place: str) -> list[str | int]:
     """`a.b[0].c[name=x]` as its steps; a filter stays text in brackets."""
     steps: list[str | int] = []
-    for part in place.split("."):
+    for part in _DOT.split(place):
         found = _PLACE.fullmatch(part)
         if found is None or not part:
             raise CommandError(f"{place!r} is not a place in a document.")

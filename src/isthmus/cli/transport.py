@@ -85,6 +85,8 @@ class LocalServer:
         return _lines(self._connection(request.timeout), request)
 
     def _offline(self, request: Request) -> Answer | None:
+        if not self._data.is_dir():
+            return None
         from isthmus.app import offline
 
         answer = offline(self._data, request.method, request.path)
