@@ -88,6 +88,10 @@ SYSTEM_CLOCK = frozenset(
     for owner in ("", "datetime.")
     for kind, call in (("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"))
 )
+RANDOM = {
+    "isthmus.base.ids": "the adapter of the random source",
+    "isthmus.access.certificates": "private keys and what goes with them are random through and through",
+}
 STRANGERS = frozenset({"demo"})
 """Rooms whose programs stand for the user's own, outside the hub."""
 OPENS_SERVER_SOCKET = frozenset(
@@ -147,7 +151,7 @@ def test_only_the_clock_asks_the_machine_for_the_time(module: Module) -> None:
 
 @pytest.mark.parametrize("module", each_module())
 def test_only_the_identifiers_ask_for_randomness(module: Module) -> None:
-    if module.name == "isthmus.base.ids":
+    if module.name in RANDOM:
         return
     wrong = [found for found in imports(module) if found.target == "secrets"]
     assert not wrong, _complaint(module, wrong, "take Ids")
