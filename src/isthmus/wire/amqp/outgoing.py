@@ -1,0 +1,162 @@
+"""The sending half of a session: the peer's window, delivery ids, and deliveries the peer has not settled."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from isthmus.wire.amqp.deliveries import SERIAL_MASK, Unsettled, allowance
+from isthmus.wire.amqp.errors import MisuseError
+from isthmus.wire.amqp.limits import TAG_BYTES_MAX, UNSETTLED_OUT_MAX
+from isthmus.wire.amqp.link import Link
+from isthmus.wire.amqp.outlet import Outlet
+from isthmus.wire.amqp.transfer import (
+    FRAME_HEADER,
+    continuation_head,
+    settled_frames,
+    transfer_flags,
+    transfer_head,
+)
+
+FIRST_TRANSFER_ID = 1
+"""Our first transfer id, as IoT Hub's."""
+
+_HEAD_BYTES_MAX = 80
+"""More than a transfer's performative takes: 11 constructors, three uints, a tag of 32 bytes, list and frame header."""
+
+
+class Outgoing:
+    """Makes transfer frames within the peer's window; the rest of a delivery waits when it closes in the middle."""
+
+    __slots__ = (
+        "_blocked",
+        "_blocked_link",
+        "_channel",
+        "_next_delivery_id",
+        "_outlet",
+        "_window",
+        "next_transfer_id",
+        "unsettled",
+    )
+
+    def __init__(self, outlet: Outlet, channel: int) -> None:
+        self._outlet = outlet
+        self._channel = channel
+        self._window = 0
+        self._next_delivery_id = 0
+        self._blocked: deque[bytes] = deque()
+        self._blocked_link: Link | None = None
+        self.next_transfer_id = FIRST_TRANSFER_ID
+        self.unsettled: Unsettled[Link] = Unsettled()
+
+    @property
+    def window_open(self) -> bool:
+        """True when a delivery may begin now."""
+        return self._window > 0 and not self._blocked and len(self.unsettled) < UNSETTLED_OUT_MAX
+
+    def peer_window(self, next_incoming_id: int | None, incoming_window: int) -> None:
+        """What the peer announces; sends what was blocked as far as that goes."""
+        # [AMQP-2.5.6] a peer that has not seen our begin cannot name our first id.
+        seen = FIRST_TRANSFER_ID if next_incoming_id is None else next_incoming_id
+        self._window = allowance(incoming_window, sent=self.next_transfer_id, seen=seen)
+        while self._blocked and self._window > 0:
+            self._emit(self._blocked.popleft())
+
+    def send(self, link: Link, parts: Sequence[bytes], *, message_format: int, settled: bool, tag: bytes | None) -> int:
+        """One delivery; returns its id. Raises `MisuseError` beyond credit or window, or for a bad tag."""
+        if link.sendable <= 0:
+            raise MisuseError("no credit, or the window is closed")
+        if tag is not None and not 0 < len(tag) <= TAG_BYTES_MAX:
+            raise MisuseError("a tag has 1 to 32 bytes")
+        delivery_id = self._next_delivery_id
+        self._next_delivery_id = (delivery_id + 1) & SERIAL_MASK
+        _spend(link, 1)
+        if not settled:
+            self.unsettled[delivery_id] = link
+            link.unsettled.add(delivery_id)
+        flags = transfer_flags(settled=settled, more=False)
+        head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
+        size = FRAME_HEADER.size + len(head) + sum(map(len, parts))
+        if size > self._outlet.frame_bytes:
+            flags = transfer_flags(settled=settled, more=True)
+            head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
+            self._send_frames(link, head, b"".join(parts), settled=settled)
+            return delivery_id
+        self._count(1)
+        self._outlet.chunks.append(FRAME_HEADER.pack(size, 2, 0, self._channel) + head)
+        self._outlet.chunks.extend(parts)
+        return delivery_id
+
+    def send_settled(self, link: Link, messages: Sequence[bytes], message_format: int) -> int:
+        """Settled deliveries as far as credit and window go; returns how many."""
+        room = min(link.sendable, self._window, len(messages))
+        fits = self._outlet.frame_bytes - _HEAD_BYTES_MAX
+        taken = 0
+        while taken < room:
+            run = taken
+            while run < room and len(messages[run]) <= fits:
+                run += 1
+            self._send_run(link, messages[taken:run], message_format)
+            taken = run
+            if taken < room:
+                self.send(link, (messages[taken],), message_format=message_format, settled=True, tag=None)
+                taken += 1
+                room = min(room, taken + min(link.sendable, self._window))
+        return taken
+
+    def settle(self, delivery_id: int) -> bool:
+        """Takes a delivery out of the books; False when it is not in them."""
+        link = self.unsettled.pop(delivery_id, None)
+        if link is None:
+            return False
+        link.unsettled.discard(delivery_id)
+        return True
+
+    def forget(self, link: Link) -> None:
+        """A link is over: its deliveries are forgotten, the rest of an unfinished one is not sent."""
+        if self._blocked_link is link:
+            self._blocked.clear()
+            self._blocked_link = None
+        for delivery_id in list(link.unsettled):
+            self.settle(delivery_id)
+
+    def _send_run(self, link: Link, messages: Sequence[bytes], message_format: int) -> None:
+        """Settled deliveries that are known to fit one frame each, and credit and window."""
+        self._outlet.chunks.extend(
+            settled_frames(
+                messages,
+                channel=self._channel,
+                handle=link.handle,
+                delivery_id=self._next_delivery_id,
+                message_format=message_format,
+            )
+        )
+        count = len(messages)
+        self._next_delivery_id = (self._next_delivery_id + count) & SERIAL_MASK
+        _spend(link, count)
+        self._count(count)
+
+    def _send_frames(self, link: Link, head: bytes, payload: bytes, *, settled: bool) -> None:
+        """A delivery of several frames; those beyond the window wait."""
+        room = self._outlet.frame_bytes - _HEAD_BYTES_MAX
+        last = (len(payload) - 1) // room
+        for index in range(last + 1):
+            if index:
+                flags = transfer_flags(settled=settled, more=index < last)
+                head = continuation_head(link.handle, flags=flags)
+            part = payload[index * room : (index + 1) * room]
+            self._blocked.append(FRAME_HEADER.pack(8 + len(head) + len(part), 2, 0, self._channel) + head + part)
+        self._blocked_link = link
+        while self._blocked and self._window > 0:
+            self._emit(self._blocked.popleft())
+
+    def _emit(self, frame: bytes) -> None:
+        self._outlet.chunks.append(frame)
+        self._count(1)
+
+    def _count(self, frames: int) -> None:
+        self.next_transfer_id = (self.next_transfer_id + frames) & SERIAL_MASK
+        self._window -= frames
+
+
+def _spend(link: Link, count: int) -> None:
+    link.credit -= count
+    link.delivery_count = (link.delivery_count + count) & SERIAL_MASK

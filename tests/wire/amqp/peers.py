@@ -1,0 +1,86 @@
+"""Two AMQP peers in memory: a server's connection and a client's, with every byte passed by hand."""
+
+from collections.abc import Callable
+
+from isthmus.wire.amqp.connection import Connection
+from isthmus.wire.amqp.events import Event, LinkAttached, SaslInit
+from isthmus.wire.amqp.limits import FRAME_BYTES_MAX
+from isthmus.wire.amqp.link import Link, LinkRole
+from isthmus.wire.amqp.performatives import Attach, Open, SaslChoice
+from isthmus.wire.amqp.session import Session
+from isthmus.wire.amqp.states import Source, Target
+
+Handler = Callable[[Event], None]
+
+
+class Peers:
+    """A client and a server; `client` and `server` events collect what each was told."""
+
+    def __init__(self, *, idle_timeout_ms: int = 0) -> None:
+        self.now = 1000.0
+        self.server = Connection("server", self.now, idle_timeout_ms=idle_timeout_ms)
+        self.client = Connection("client", self.now, idle_timeout_ms=0)
+        self.server_events: list[Event] = []
+        self.client_events: list[Event] = []
+        self.on_server: Handler = self.accept_everything
+
+    def accept_everything(self, event: Event) -> None:
+        """The default behaviour of the server."""
+        match event:
+            case SaslInit():
+                self.server.sasl_accept()
+            case LinkAttached(link):
+                link.accept()
+
+    def run(self) -> None:
+        """Passes bytes until both are silent."""
+        while True:
+            for event in self.server.events():
+                self.server_events.append(event)
+                self.on_server(event)
+            self.client_events.extend(self.client.events())
+            upward, downward = self.client.data_to_send(), self.server.data_to_send()
+            if not upward and not downward:
+                return
+            if upward:
+                self.server.receive(upward, self.now)
+            if downward:
+                self.client.receive(downward, self.now)
+
+    def open(self, sasl: SaslChoice | None = None, *, max_frame_size: int = FRAME_BYTES_MAX) -> "Peers":
+        """Opens the connection."""
+        self.client.open(Open("client", "hub.example", max_frame_size), sasl)
+        self.run()
+        return self
+
+    def begin(self) -> Session:
+        """A session, from the client."""
+        session = self.client.begin()
+        self.run()
+        return session
+
+    def attach(
+        self,
+        session: Session,
+        name: str,
+        role: LinkRole,
+        *,
+        source: Source | None = None,
+        target: Target | None = None,
+    ) -> tuple[Link, Link]:
+        """A link from the client; returns the client's and the server's end."""
+        attach = Attach(
+            name,
+            0,
+            False,
+            source=source or Source(f"{name}-source"),
+            target=target or Target(f"{name}-target"),
+            initial_delivery_count=0 if role is LinkRole.SENDER else None,
+        )
+        link = session.attach(attach, role)
+        self.run()
+        return link, self.server_link(name)
+
+    def server_link(self, name: str) -> Link:
+        """The server's end of the newest link of that name."""
+        return [e.link for e in self.server_events if isinstance(e, LinkAttached) and e.link.name == name][-1]
