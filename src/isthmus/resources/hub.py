@@ -49,6 +49,12 @@ class RouteSource(StrEnum):
     DEVICE_CONNECTION_STATE = "DeviceConnectionStateEvents"
 
 
+DEFAULT_CONSUMER_GROUP = "$Default"
+"""The consumer group every built-in endpoint has; it cannot be deleted."""
+
+CONSUMER_GROUPS_MAX = 20
+"""Consumer groups of a hub, the default one included ("IoT Hub quotas and throttling")."""
+
 EVENTS_ENDPOINT = "events"
 """The built-in endpoint's name."""
 
@@ -108,6 +114,7 @@ class Hub:
     fallback_route: Route = FALLBACK_ROUTE
     cloud_to_device: CloudToDeviceSettings = CloudToDeviceSettings()
     retention_days: int = 1
+    consumer_groups: tuple[str, ...] = (DEFAULT_CONSUMER_GROUP,)
     location: str = LOCATION
     tags: dict[str, str] = field(default_factory=dict)
     revision: int = 0

@@ -12,7 +12,6 @@ from isthmus.wire.amqp.events import CreditGranted, Disposition, Transfer
 from isthmus.wire.amqp.states import Error
 
 ARGUMENT_ERROR: Final = "com.microsoft:argument-error"
-OUT_OF_RANGE: Final = "com.microsoft:argument-out-of-range"
 
 _CONDITIONS: Final = MappingProxyType(
     {
@@ -86,5 +85,8 @@ class Pump(Protocol):
     def refused(self, error: HubError, device: str = "") -> Error:
         """Journals a refusal and gives what the peer may hear of it."""
 
-    def admitted_for(self, hub: HubId) -> Admitted | None:
-        """The proof that was given for a hub, if it is still good."""
+    async def put_token(self, token: str, audience: str) -> None:
+        """Judges a put-token and keeps the proof; raises HubError."""
+
+    def proof_for(self, hub: HubId, path: str) -> Admitted | None:
+        """A proof given on this connection whose credential covers a path of the hub."""

@@ -44,7 +44,7 @@ class PartitionReader:
         epoch: int | None,
         encoder: EventEncoder,
         clock: Clock,
-        left: "Readers",
+        readers: "Readers",
         group: str,
     ) -> None:
         self.epoch = epoch
@@ -55,7 +55,7 @@ class PartitionReader:
         self._partition = partition
         self._encoder = encoder
         self._clock = clock
-        self._readers = left
+        self._readers = readers
         self._tracks = RUNTIME_METRIC in link.desired_capabilities
         self._cursor = start_cursor(log, partition, start)
         self._turn: asyncio.Handle | None = None

@@ -1,0 +1,234 @@
+"""Hubs and private endpoints in ARM's paths: `/subscriptions/{s}/resourceGroups/{g}/providers/…`.
+
+Long-running operations are short here: every call answers after the last session that it concerns is cut and every
+socket that it concerns is bound or released, so there is nothing to poll (Azure Resource Manager REST reference; types
+Microsoft.Devices/IotHubs 2023-06-30 and Microsoft.Network/privateEndpoints).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from isthmus.access.journal import Decision, Journal, Verdict
+from isthmus.access.principal import Right
+from isthmus.base.errors import Code, HubError
+from isthmus.network.private_endpoints import ConnectionStatus
+from isthmus.resources.arm import connection_to_arm, hub_to_arm, link_resources_to_arm
+from isthmus.resources.consumer_groups import add_group, group_to_arm, remove_group
+from isthmus.resources.hub import Hub, host_name_of
+from isthmus.resources.hubs import Hubs
+from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.servers.management.request import Call, Reply
+
+CREATED = 201
+NO_CONTENT = 204
+PARTITIONS_DEFAULT = 4
+
+Handler = Callable[[Call, tuple[str, ...]], Awaitable[Reply]]
+
+
+class Arm:
+    """Answers ARM calls; used on the event loop only."""
+
+    def __init__(self, hubs: Hubs, endpoints: PrivateEndpoints, journal: Journal) -> None:
+        self._hubs = hubs
+        self._endpoints = endpoints
+        self._journal = journal
+        hub, connection = "microsoft.devices/iothubs", "privateendpointconnections"
+        endpoint, group = "microsoft.network/privateendpoints", "eventhubendpoints/*/consumergroups"
+        self._routes: Mapping[tuple[str, str], Handler] = {
+            ("GET", hub): self._list_hubs,
+            ("GET", f"{hub}/*"): self._show_hub,
+            ("PUT", f"{hub}/*"): self._put_hub,
+            ("PATCH", f"{hub}/*"): self._patch_hub,
+            ("DELETE", f"{hub}/*"): self._delete_hub,
+            ("POST", f"{hub}/*/listkeys"): self._list_keys,
+            ("POST", f"{hub}/*/iothubkeys/*/listkeys"): self._show_keys,
+            ("GET", f"{hub}/*/privatelinkresources"): self._link_resources,
+            ("GET", f"{hub}/*/{connection}"): self._list_connections,
+            ("GET", f"{hub}/*/{connection}/*"): self._show_connection,
+            ("PUT", f"{hub}/*/{connection}/*"): self._decide,
+            ("DELETE", f"{hub}/*/{connection}/*"): self._delete_connection,
+            ("GET", f"{hub}/*/{group}"): self._list_groups,
+            ("GET", f"{hub}/*/{group}/*"): self._show_group,
+            ("PUT", f"{hub}/*/{group}/*"): self._put_group,
+            ("DELETE", f"{hub}/*/{group}/*"): self._delete_group,
+            ("GET", endpoint): self._list_endpoints,
+            ("GET", f"{endpoint}/*"): self._show_endpoint,
+            ("PUT", f"{endpoint}/*"): self._put_endpoint,
+            ("DELETE", f"{endpoint}/*"): self._delete_endpoint,
+        }
+
+    async def answer(self, call: Call) -> Reply:
+        """Answers a call below `/subscriptions`; raises HubError."""
+        lowered = [segment.lower() for segment in call.path]
+        if "providers" not in lowered:
+            raise HubError(Code.NOT_FOUND, "The path names no provider")
+        start = lowered.index("providers") + 1
+        rest, below = call.path[start:], lowered[start:]
+        handler = self._routes.get((call.method, _pattern(below)))
+        if handler is None:
+            raise HubError(Code.NOT_IMPLEMENTED, f"{call.method} of {'/'.join(below[:2])} is not offered here yet")
+        return await handler(call, rest[2::2])
+
+    async def _list_hubs(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return Reply(value={"value": [hub_to_arm(hub) for hub in self._hubs.all()]})
+
+    async def _show_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return Reply(value=hub_to_arm(self._hubs.require(names[0])))
+
+    async def _put_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
+        body = call.json()
+        present = self._hubs.by_name(names[0])
+        if present is not None:
+            return await self._update(call, present, body)
+        properties = _mapping(body.get("properties"))
+        first = self._hubs.all()[0]
+        host_name = properties.pop("hostName", None) or host_name_of(names[0], first.host_name)
+        hub = await self._hubs.create(
+            names[0],
+            host_name=str(host_name),
+            partitions=_partitions(properties),
+            location=str(body.get("location") or ""),
+        )
+        if properties or body.get("tags"):
+            hub = await self._hubs.update(hub.name, {"properties": properties, "tags": body.get("tags") or {}})
+        self._changed(call, hub.name, "hub created", None, hub)
+        return Reply(CREATED, hub_to_arm(hub))
+
+    async def _patch_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return await self._update(call, self._hubs.require(names[0]), call.json())
+
+    async def _update(self, call: Call, present: Hub, body: dict[str, object]) -> Reply:
+        hub = await self._hubs.update(present.name, body, call.if_match)
+        self._changed(call, hub.name, "hub updated", present, hub)
+        return Reply(value=hub_to_arm(hub))
+
+    async def _delete_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        if len(self._hubs.all()) == 1:
+            raise HubError(Code.INVALID_OPERATION, "The last hub stays; stop the server and remove its folder instead")
+        await self._hubs.delete(hub.name, call.if_match)
+        self._changed(call, hub.name, "hub deleted", hub, None)
+        return Reply(NO_CONTENT)
+
+    async def _list_keys(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        self._note(call, hub.name, "keys of all policies read")
+        return Reply(value={"value": [_policy_to_arm(hub, policy.name) for policy in hub.policies]})
+
+    async def _show_keys(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        self._note(call, hub.name, f"keys of policy {names[1]} read")
+        return Reply(value=_policy_to_arm(hub, names[1]))
+
+    async def _link_resources(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return Reply(value={"value": link_resources_to_arm(self._hubs.require(names[0]))})
+
+    async def _list_connections(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        return Reply(value=[connection_to_arm(hub, each) for each in hub.connections])
+
+    async def _show_connection(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        return Reply(value=connection_to_arm(hub, self._endpoints.connection(*names)))
+
+    async def _decide(self, call: Call, names: tuple[str, ...]) -> Reply:
+        wanted = _mapping(_mapping(call.json().get("properties")).get("privateLinkServiceConnectionState"))
+        status = _status(wanted.get("status"))
+        description = str(wanted.get("description") or "")
+        decided = await self._endpoints.decide(names[0], names[1], status, description)
+        hub = self._hubs.require(names[0])
+        self._note(call, hub.name, f"private endpoint connection {decided.name}: {status.value}")
+        return Reply(value=connection_to_arm(hub, decided))
+
+    async def _delete_connection(self, call: Call, names: tuple[str, ...]) -> Reply:
+        await self._endpoints.delete_connection(*names)
+        self._note(call, names[0], f"private endpoint connection {names[1]} deleted")
+        return Reply(NO_CONTENT)
+
+    async def _list_groups(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        return Reply(value={"value": [group_to_arm(hub, group) for group in hub.consumer_groups]})
+
+    async def _show_group(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return Reply(value=group_to_arm(self._hubs.require(names[0]), names[2]))
+
+    async def _put_group(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = await self._hubs.change(names[0], lambda present: add_group(present, names[2]))
+        self._note(call, hub.name, f"consumer group {names[2]} created")
+        return Reply(value=group_to_arm(hub, names[2]))
+
+    async def _delete_group(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = await self._hubs.change(names[0], lambda present: remove_group(present, names[2]))
+        self._note(call, hub.name, f"consumer group {names[2]} deleted")
+        return Reply(NO_CONTENT)
+
+    async def _list_endpoints(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return Reply(value={"value": [self._endpoints.to_arm(each) for each in self._endpoints.all()]})
+
+    async def _show_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
+        return Reply(value=self._endpoints.to_arm(self._endpoints.require(names[0])))
+
+    async def _put_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
+        endpoint = await self._endpoints.create(names[0], call.json())
+        self._note(call, endpoint.target_id.rpartition("/")[2], f"private endpoint {endpoint.name} created")
+        return Reply(CREATED, self._endpoints.to_arm(endpoint))
+
+    async def _delete_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
+        endpoint = self._endpoints.require(names[0])
+        await self._endpoints.delete(endpoint.name)
+        self._note(call, endpoint.target_id.rpartition("/")[2], f"private endpoint {endpoint.name} deleted")
+        return Reply(NO_CONTENT)
+
+    def _changed(self, call: Call, hub: str, detail: str, before: Hub | None, after: Hub | None) -> None:
+        self._journal.write(replace(_change(call, hub, detail), before=_shown(before), after=_shown(after)))
+
+    def _note(self, call: Call, hub: str, detail: str) -> None:
+        self._journal.write(_change(call, hub, detail))
+
+
+def _pattern(below: Sequence[str]) -> str:
+    """A path below the providers with stars for the names: `{provider}/{type}/*/{child type}/*`."""
+    return "/".join(["/".join(below[:2]), *("*" if index % 2 == 0 else kind for index, kind in enumerate(below[2:]))])
+
+
+def _policy_to_arm(hub: Hub, name: str) -> dict[str, object]:
+    policy = hub.policy(name)
+    if policy is None:
+        known = ", ".join(each.name for each in hub.policies)
+        raise HubError(Code.NOT_FOUND, f"There is no policy {name}; policies of {hub.name}: {known}")
+    rights = [right.value for right in Right if right in policy.rights]
+    return {
+        "keyName": policy.name,
+        "primaryKey": policy.primary_key,
+        "secondaryKey": policy.secondary_key,
+        "rights": ", ".join(rights),
+    }
+
+
+def _partitions(properties: dict[str, object]) -> int:
+    endpoints = _mapping(properties.pop("eventHubEndpoints", None))
+    count = _mapping(endpoints.get("events")).get("partitionCount", PARTITIONS_DEFAULT)
+    if not isinstance(count, int):
+        raise HubError(Code.ARGUMENT_INVALID, "partitionCount is a whole number")
+    return count
+
+
+def _status(value: object) -> ConnectionStatus:
+    try:
+        return ConnectionStatus(str(value).capitalize())
+    except ValueError as error:
+        raise HubError(Code.ARGUMENT_INVALID, f"status is Approved or Rejected, not {value!r}") from error
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _change(call: Call, hub: str, detail: str) -> Decision:
+    return Decision(Verdict.CHANGED, hub=hub, plane="management", door="local", principal=call.who, detail=detail)
+
+
+def _shown(hub: Hub | None) -> str:
+    """The hub's ARM form without keys, which has none."""
+    return "" if hub is None else Reply(value=hub_to_arm(hub)).body.decode()

@@ -1,0 +1,54 @@
+"""A management call, free of any HTTP library, so that a stopped server's folder can answer it as well."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+
+from isthmus.base.errors import Code, HubError
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: `path` holds decoded segments, `who` the caller as the journal names him."""
+
+    method: str
+    path: tuple[str, ...]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    if_match: str | None = None
+    who: str = ""
+
+    def json(self) -> dict[str, object]:
+        """The body as a JSON object; raises HubError ArgumentInvalid."""
+        try:
+            return msgspec.json.decode(self.body or b"{}", type=dict[str, object])
+        except msgspec.DecodeError as error:
+            raise HubError(Code.ARGUMENT_INVALID, f"The body is not a JSON object: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A status and a JSON value; None for an empty body."""
+
+    status: int = 200
+    value: object = None
+
+    @property
+    def body(self) -> bytes:
+        """The bytes of the answer."""
+        return b"" if self.value is None else msgspec.json.encode(self.value)
+
+
+def call_of(method: str, target: str, *, body: bytes = b"", if_match: str | None = None, who: str = "") -> Call:
+    """The call of an HTTP request line and its body; each segment is percent-decoded exactly once."""
+    parts = urlsplit(target)
+    path = tuple(unquote(segment) for segment in parts.path.strip("/").split("/"))
+    return Call(method, path, dict(parse_qsl(parts.query)), body, if_match, who)
+
+
+def refused(error: HubError) -> Reply:
+    """A refusal in ARM's error shape."""
+    status = 409 if error.code is Code.INVALID_TRANSITION else error.code.http_status
+    return Reply(status, {"error": {"code": error.code.wire_name, "message": error.message}})
