@@ -249,7 +249,7 @@ class SegmentLog:
             stored > self._config.retention_bytes or segments[0].newest_ms < now_ms - self._config.retention_ms
         ):
             stored -= _size(segments[0])
-            self._retire(segments.pop(0).base)
+            self._retire(segments.pop(0))
 
     async def close(self) -> None:
         if self._closed is None:
@@ -374,10 +374,11 @@ class SegmentLog:
             return
         self._post(_unload, sealed)
 
-    def _retire(self, base: int) -> None:
-        self._archive.drop(base)
+    def _retire(self, segment: SegmentIndex) -> None:
+        self._archive.drop(segment.base)
+        self._cache.forget_before(segment.end)
         self.counters.retired_segments += 1
-        self._jobs.put(lambda: self._remove(base))
+        self._jobs.put(lambda: self._remove(segment.base))
 
     def _remove(self, base: int) -> None:
         """On the writer thread. What cannot be removed now is found and removed again after the next start."""

@@ -65,6 +65,11 @@ class TailCache:
                 max_bytes -= size
         return records, None
 
+    def forget_before(self, position: int) -> None:
+        """Forgets events whose segment has been retired."""
+        while self._order and self._order[0][0].end <= position:
+            self._forget_oldest()
+
     def _forget_oldest(self) -> None:
         run, cost = self._order.popleft()
         self._shelves[run.partition].forget_oldest()
