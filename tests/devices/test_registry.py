@@ -66,6 +66,13 @@ async def test_a_module_does_not_move_its_device_s_etag(world: World) -> None:
     assert await world.registry.require(DEVICE) == before
 
 
+async def test_a_device_id_with_a_slash_is_not_taken_for_a_module(world: World) -> None:
+    await world.add("dev1")
+    await world.add("dev1/mod1")
+    assert await world.registry.get(DeviceRef(HUB, "dev1/mod1")) is None
+    await refused(world.registry.delete(DeviceRef(HUB, "dev1/mod1"), None), Code.DEVICE_NOT_FOUND)
+
+
 async def test_a_device_has_so_many_modules_and_no_more(world: World) -> None:
     await world.add("dev1")
     for number in range(MODULES_PER_DEVICE_MAX):

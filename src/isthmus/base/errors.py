@@ -48,6 +48,7 @@ class Code(Enum):
     MESSAGE_TOO_LARGE = ("MessageTooLarge", 413001)
     TOO_MANY_DEVICES = ("TooManyDevices", 413002)
     TOO_MANY_MODULES = ("TooManyModulesOnDevice", 413003)
+    UNSUPPORTED_MEDIA_TYPE = ("GenericUnsupportedMediaType", 415000)
     THROTTLED = ("ThrottlingException", 429001)
     DEVICE_THROTTLED = ("DeviceThrottlingLimitExceeded", 429005)
     SERVER_ERROR = ("ServerError", 500001)

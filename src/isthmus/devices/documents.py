@@ -5,22 +5,31 @@ from isthmus.base.state import Key
 
 
 def identity_key(ref: DeviceRef) -> Key:
-    return Key("identity", ref.hub, ref.name)
+    """The identity, keys included."""
+    return Key("identity", ref.hub, _name(ref))
 
 
 def twin_key(ref: DeviceRef) -> Key:
-    return Key("twin", ref.hub, ref.name)
+    """Tags, desired and reported properties, with metadata and counters."""
+    return Key("twin", ref.hub, _name(ref))
 
 
 def presence_key(ref: DeviceRef) -> Key:
-    return Key("presence", ref.hub, ref.name)
+    """The connection state and the last activity."""
+    return Key("presence", ref.hub, _name(ref))
 
 
 def session_key(ref: DeviceRef) -> Key:
-    return Key("session", ref.hub, ref.name)
+    """The subscriptions of a kept session."""
+    return Key("session", ref.hub, _name(ref))
 
 
 def ref_of(key: Key) -> DeviceRef:
-    """The device or module that a document belongs to; no id contains a slash."""
+    """The device or module that a document belongs to."""
     device_id, _, module_id = key.name.partition("/")
     return DeviceRef(key.hub, device_id, module_id)
+
+
+def _name(ref: DeviceRef) -> str:
+    """No id has a slash. One that does, as strangers may write, gets a name that no document has: not a module's."""
+    return f"//{ref.name}" if "/" in ref.device_id or "/" in ref.module_id else ref.name

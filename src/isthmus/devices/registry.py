@@ -98,8 +98,11 @@ class Registry:
 
     async def view(self, ref: DeviceRef) -> Registered:
         """The identity with its presence; raises as `require`."""
-        identity = await self.require(ref)
-        return Registered(ref, identity, presence_of(await self._state.get(presence_key(ref))))
+        return Registered(ref, await self.require(ref), await self.presence(ref))
+
+    async def presence(self, ref: DeviceRef) -> PresenceRecord:
+        """The committed presence; that of a device that never connected when there is no such identity."""
+        return presence_of(await self._state.get(presence_key(ref)))
 
     async def absence(self, ref: DeviceRef) -> HubError:
         """The refusal for an identity that is not there: it names the module only where the device is there."""

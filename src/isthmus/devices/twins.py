@@ -9,11 +9,11 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import Put, State
 from isthmus.devices.commit import compare_and_set
-from isthmus.devices.documents import presence_key, twin_key
+from isthmus.devices.documents import twin_key
 from isthmus.devices.events import twin_replaced, twin_reported, twin_updated
 from isthmus.devices.identity import Identity
 from isthmus.devices.ports import ConnectedDevices
-from isthmus.devices.presence import PresenceRecord, presence_of
+from isthmus.devices.presence import PresenceRecord
 from isthmus.devices.registry import ANY_ETAG, Registry
 from isthmus.devices.twin import (
     JsonObject,
@@ -102,7 +102,7 @@ class Twins:
     async def _view(self, ref: DeviceRef) -> tuple[TwinView, int]:
         identity = await self._registry.require(ref)
         twin, revision = await self._read(ref)
-        return TwinView(ref, identity, twin, presence_of(await self._state.get(presence_key(ref)))), revision
+        return TwinView(ref, identity, twin, await self._registry.presence(ref)), revision
 
     async def _patch_reported(self, ref: DeviceRef, section: JsonObject, if_version: int | None) -> int:
         current, revision = await self._read(ref)

@@ -1,0 +1,294 @@
+"""The HTTP face of the service API: from a request to a reply, in the order of the front door.
+
+Theory of operation. Every request passes the same stations, whatever it asks: the doorway says which hub is meant and
+who asks; then the path, the API version, the right, the content type and the body are judged, and only then does the
+operation run. Before the doorway has let the visitor in, nothing about the hub or its paths is answered. A refusal at
+any station is reported to the doorway, which journals it and gives the tracking id of the answer.
+
+There are two doorways: `GateDoorway` for sockets of the gateway, where the gate judges names, network and tokens, and
+`OwnerDoorway` for the management socket, where the operating system has judged and the path begins with `/hubs/{hub}`.
+"""
+
+import asyncio
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from isthmus.access.authenticate import require_right
+from isthmus.access.principal import Principal, PrincipalKind, Right
+from isthmus.access.refusals import unauthorized
+from isthmus.base.clock import Clock
+from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.ids import DeviceRef, HubId, TrackingId
+from isthmus.base.state import StateClosed
+from isthmus.network.door import DoorKind
+from isthmus.resources.hub import Hub
+from isthmus.resources.hubs import Hubs
+from isthmus.servers.gateway.gate import Admitted, Gate, Peer
+from isthmus.servers.gateway.http_errors import Envelope, refusal_reply
+from isthmus.servers.gateway.http_message import Call, Reply
+from isthmus.servers.gateway.http_routes import Action, Match, check_api_version, find
+from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.gateway.plane import Plane
+
+BODY_BYTES_MAX = 512 * 1024
+"""A request's body: a twin at all its limits with metadata, or a method's payload in its envelope; more is refused."""
+
+BODY_SECONDS_MAX = 30.0
+"""From the request's head to the end of its body; a sender that takes longer is refused."""
+
+JOURNALED_MAX = 1024
+"""Visitors remembered as journaled, the longest unseen forgotten first; one who returns after that is told again."""
+
+SERVER = "Isthmus"
+"""The Server header; it tells no version."""
+
+BODY_VERBS = frozenset(("PUT", "POST", "PATCH"))
+
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
+"""Scheme and authority of a target in absolute form (RFC 9112 §3.2.2)."""
+
+logger = logging.getLogger(__name__)
+
+
+class HttpPeer(Peer, Protocol):
+    """What the doorways look at in a `Connection`."""
+
+    @property
+    def peer_uid(self) -> int | None:
+        """User number of the process at the other end of a Unix socket."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """What is known so far of a request, for the journal; texts may be whatever a stranger wrote."""
+
+    connection: HttpPeer
+    hub: str = ""
+    device: str = ""
+    principal: str = ""
+    envelope: Envelope = Envelope.A
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who came in, to which hub."""
+
+    hub: Hub
+    principal: Principal
+
+
+class Doorway(Protocol):
+    """Says which hub a request means and who asks."""
+
+    def path_below_hub(self, path: str) -> str:
+        """The raw path of the operation, without what names the hub."""
+
+    async def admit(self, request: web.BaseRequest, visit: Visit, device: DeviceRef | None) -> Visitor:
+        """Lets the visitor in, noting in `visit` what is known; raises HubError.
+
+        `device` is set when the path belongs to a device, which then proves itself; its hub is not filled in.
+        """
+
+    def refused(self, visit: Visit, error: HubError) -> TrackingId:
+        """Journals a refusal."""
+
+
+class GateDoorway:
+    """The gateway's doorway: a hub's host name, and a token of a policy or a device in the Authorization header."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._journaled: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def path_below_hub(self, path: str) -> str:
+        return path
+
+    async def admit(self, request: web.BaseRequest, visit: Visit, device: DeviceRef | None) -> Visitor:
+        connection = visit.connection
+        hub = self._gate.resolve(connection, Plane.HTTPS, *_names(request))
+        visit.hub = hub.name
+        token = request.headers.get("Authorization", "")
+        if device is not None:
+            ref = device._replace(hub=hub.number)
+            admitted = await self._gate.device(connection, Plane.HTTPS, hub, ref, token or None)
+        else:
+            uri = hub.host_name + raw_path(request)
+            admitted = await self._gate.policy(connection, Plane.HTTPS, hub, token, uri)
+        self._journal_once(connection, admitted)
+        return Visitor(admitted.hub, admitted.principal)
+
+    def refused(self, visit: Visit, error: HubError) -> TrackingId:
+        return self._gate.refused(
+            visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
+        )
+
+    def _journal_once(self, connection: Peer, admitted: Admitted) -> None:
+        """A connection carries many requests; each principal on it is journaled once."""
+        key = (connection.connection_id, admitted.principal.label)
+        if key in self._journaled:
+            self._journaled.move_to_end(key)
+            return
+        self._gate.admitted(connection, Plane.HTTPS, admitted)
+        self._journaled[key] = None
+        if len(self._journaled) > JOURNALED_MAX:
+            self._journaled.popitem(last=False)
+
+
+class OwnerDoorway:
+    """The management socket's doorway: whoever may open the socket owns all hubs; the path names one of them."""
+
+    def __init__(self, gate: Gate, hubs: Hubs) -> None:
+        self._gate = gate
+        self._hubs = hubs
+
+    def path_below_hub(self, path: str) -> str:
+        _, _, below = path.removeprefix("/").split("/", 2) if path.count("/") > 2 else ("", "", "")
+        return f"/{below}"
+
+    async def admit(self, request: web.BaseRequest, visit: Visit, device: DeviceRef | None) -> Visitor:
+        if visit.connection.door.kind is not DoorKind.LOCAL:
+            raise unauthorized("name.wrong-door", visit.connection.door.label, "use the management socket", Hop.NAME)
+        words = raw_path(request).split("/")
+        visit.hub = unquote(words[2]) if len(words) > 2 else ""
+        name = f"uid:{visit.connection.peer_uid}"
+        return Visitor(
+            self._hubs.require(visit.hub), Principal(PrincipalKind.OWNER, name, frozenset(Right), "hub", "owner")
+        )
+
+    def refused(self, visit: Visit, error: HubError) -> TrackingId:
+        return self._gate.refused(
+            visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
+        )
+
+
+def connection_of(request: web.BaseRequest) -> HttpPeer | None:
+    """The connection below a request; None when the peer has gone."""
+    transport = request.transport
+    connection: HttpPeer | None = None if transport is None else transport.get_extra_info("connection")
+    return connection
+
+
+class Front:
+    """Takes requests of one doorway to the service API; `handle` is a handler for `aiohttp.web.Server`."""
+
+    def __init__(
+        self,
+        doorway: Doorway,
+        service: ServiceApi,
+        clock: Clock,
+        *,
+        find_connection: Callable[[web.BaseRequest], HttpPeer | None] = connection_of,
+    ) -> None:
+        self._doorway = doorway
+        self._service = service
+        self._clock = clock
+        self._find_connection = find_connection
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers a request; never raises but for cancellation, which follows when the peer has gone."""
+        connection = self._find_connection(request)
+        if connection is None:
+            return web.Response(status=Code.SERVICE_UNAVAILABLE.http_status)
+        visit = Visit(connection)
+        try:
+            return _response(await self._served(request, visit))
+        except HubError as error:
+            refusal = error
+        except StateClosed:
+            refusal = HubError(Code.SERVICE_UNAVAILABLE, "The hub is stopping or cannot write, try again")
+        except Exception:
+            logger.exception("request failed", extra={"hub": visit.hub, "connection_id": connection.connection_id})
+            refusal = HubError(Code.SERVER_ERROR, "Internal error")
+        tracking_id = self._doorway.refused(visit, refusal)
+        reply = refusal_reply(refusal, tracking_id, envelope=visit.envelope, utc_ms=self._clock.utc_ms())
+        return _response(reply)
+
+    async def _served(self, request: web.BaseRequest, visit: Visit) -> Reply:
+        found = _found(request.method, self._doorway.path_below_hub(raw_path(request)))
+        device = None
+        if isinstance(found, Match) and found.device_id:
+            visit.device = f"{found.device_id}/{found.module_id}" if found.module_id else found.device_id
+            if found.route.action is Action.DEVICE_SIDE:
+                device = DeviceRef(HubId(0), found.device_id, found.module_id)
+        visitor = await self._doorway.admit(request, visit, device)
+        visit.principal = visitor.principal.label
+        if isinstance(found, HubError):
+            raise found
+        check_api_version(request.query.get("api-version"))
+        if found.route.right is not None:
+            require_right(visitor.principal, found.route.right)
+        visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
+        return await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
+
+
+def raw_path(request: web.BaseRequest) -> str:
+    """The path as the client wrote it, without query, and without the origin that an absolute target has."""
+    return _ORIGIN.sub("", request.raw_path, count=1).partition("?")[0]
+
+
+def _names(request: web.BaseRequest) -> list[str]:
+    """Host names in the request: the Host header and the origin of an absolute target."""
+    origin = _ORIGIN.match(request.raw_path)
+    return [request.headers.get("Host", ""), *([origin.group(1)] if origin else [])]
+
+
+def _found(verb: str, path: str) -> Match | HubError:
+    """The operation, or the refusal that waits until the visitor has been let in."""
+    try:
+        return find(verb, path)
+    except HubError as error:
+        return error
+
+
+async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:
+    return Call(
+        hub=hub,
+        ref=DeviceRef(hub.number, found.device_id, found.module_id),
+        query=dict(request.query),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=await _body(request) if request.method in BODY_VERBS else b"",
+    )
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """The body, within its bounds of size and time."""
+    _check_content_type(request)
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        raise _too_large()
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # an interim answer is no part of the answer
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise _too_large()
+    except TimeoutError:
+        raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {BODY_SECONDS_MAX:.0f} seconds") from None
+    return bytes(body)
+
+
+def _check_content_type(request: web.BaseRequest) -> None:
+    """JSON, or nothing said; a request without a body may say what it likes."""
+    given = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if request.body_exists and given not in ("", "application/json"):
+        raise HubError(Code.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json")
+
+
+def _too_large() -> HubError:
+    message = f"The body must not be larger than {BODY_BYTES_MAX} bytes"
+    refusal = Refusal(Hop.LIMIT, "limit.request-size", f"more than {BODY_BYTES_MAX} bytes", "send less at once")
+    return HubError(Code.ENTITY_TOO_LARGE, message, refusal)
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body or None, headers={"Server": SERVER, **reply.headers})

@@ -1,0 +1,60 @@
+"""Requests and replies of the service API, free of the HTTP library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import parse_if_match
+from isthmus.base.ids import DeviceRef
+from isthmus.resources.hub import Hub
+
+JSON_TYPE = "application/json; charset=utf-8"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer; no body and no content type with 204."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to a hub, authenticated and permitted; `ref` names what its path names, with an empty id for none.
+
+    Names of `headers` are in lower case.
+    """
+
+    hub: Hub
+    ref: DeviceRef
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def if_match(self) -> str | None:
+        return parse_if_match(self.headers.get("if-match"))
+
+    @property
+    def api_version(self) -> str:
+        return self.query.get("api-version", "")
+
+    def json(self) -> object:
+        """The body's JSON; raises `FORMAT_ERROR`."""
+        try:
+            return _decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HubError(Code.FORMAT_ERROR, "The body is not valid JSON") from error
+
+
+def json_reply(value: object, *, etag: str | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+    """200 with JSON; an etag stands in quotes in its header."""
+    quoted = {} if etag is None else {"ETag": f'"{etag}"'}
+    return Reply(200, _encode(value), {"Content-Type": JSON_TYPE, **quoted, **(headers or {})})

@@ -1,0 +1,166 @@
+"""The operations of the service API: which path and verb is what, by which right, and whether it is built yet.
+
+Literals of a path are compared without case, ids are percent-decoded exactly once, a trailing slash does not matter,
+and a literal wins over an id in the same place (IoT Hub REST reference; clients differ in all of these).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import unquote_to_bytes
+
+from isthmus.access.principal import Right
+from isthmus.base.errors import Code, HubError
+
+API_VERSIONS = frozenset(
+    (
+        "2016-02-03", "2016-11-14", "2017-06-30", "2017-08-21-preview", "2017-11-08-preview", "2018-01-16",
+        "2018-03-01-preview", "2018-04-01", "2018-06-30", "2018-08-30-preview", "2019-03-30", "2019-07-01-preview",
+        "2019-10-01", "2020-03-01", "2020-03-13", "2020-05-31-preview", "2020-09-30", "2021-04-12", "2024-03-31",
+    )
+)  # fmt: skip
+"""Versions that official clients send."""
+
+
+class Action(Enum):
+    """What an operation does; DEVICE_SIDE and NOT_BUILT answer that they are not built."""
+
+    LIST_DEVICES = auto()
+    GET_IDENTITY = auto()
+    PUT_IDENTITY = auto()
+    DELETE_IDENTITY = auto()
+    LIST_MODULES = auto()
+    GET_TWIN = auto()
+    PATCH_TWIN = auto()
+    PUT_TWIN = auto()
+    INVOKE_METHOD = auto()
+    REGISTRY_STATISTICS = auto()
+    SERVICE_STATISTICS = auto()
+    QUERY = auto()
+    PURGE = auto()
+    DEVICE_SIDE = auto()
+    NOT_BUILT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An operation; segments in braces are ids."""
+
+    verb: str
+    segments: tuple[str, ...]
+    action: Action
+    right: Right | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An operation with the ids of its path."""
+
+    route: Route
+    device_id: str
+    module_id: str
+
+
+def segments_of(path: str) -> tuple[str, ...]:
+    """The segments of a raw path, each decoded once; raises `ARGUMENT_INVALID` when one is not UTF-8."""
+    raw = path.removeprefix("/").removesuffix("/").split("/")
+    try:
+        return tuple(unquote_to_bytes(segment).decode() for segment in raw)
+    except UnicodeDecodeError as error:
+        raise HubError(Code.ARGUMENT_INVALID, "The path is not UTF-8") from error
+
+
+def find(verb: str, path: str) -> Match:
+    """The operation at a raw path; raises `NOT_FOUND`, or `METHOD_NOT_ALLOWED` where only the verb is wrong."""
+    segments = segments_of(path)
+    candidates = [route for route in ROUTES if _fits(route.segments, segments)]
+    if not candidates:
+        raise HubError(Code.NOT_FOUND, "There is no such resource")
+    for route in candidates:
+        if route.verb == verb:
+            return Match(route, _id(route, segments, "{id}"), _id(route, segments, "{module}"))
+    raise HubError(Code.METHOD_NOT_ALLOWED, f"{verb} is not an operation of this resource")
+
+
+def check_api_version(version: str | None) -> None:
+    """Raises `INVALID_PROTOCOL_VERSION` unless it is a version that clients send."""
+    if version not in API_VERSIONS:
+        raise HubError(Code.INVALID_PROTOCOL_VERSION, "api-version is missing or unknown")
+
+
+def _fits(template: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    return len(template) == len(segments) and all(
+        bool(given) if wanted.startswith("{") else given.lower() == wanted
+        for wanted, given in zip(template, segments, strict=True)
+    )
+
+
+def _id(route: Route, segments: tuple[str, ...], name: str) -> str:
+    return segments[route.segments.index(name)] if name in route.segments else ""
+
+
+def _routes() -> Iterator[Route]:
+    for line in TABLE.strip().splitlines():
+        verb, path, action, right = line.split()
+        segments = tuple(path.removeprefix("/").split("/"))
+        yield Route(verb, segments, Action[action], None if right == "-" else Right(right))
+
+
+TABLE = """
+POST   /devices/query                                    QUERY                ServiceConnect
+POST   /devices/keys/regenerate                          NOT_BUILT            RegistryWrite
+GET    /devices                                          LIST_DEVICES         RegistryRead
+POST   /devices                                          NOT_BUILT            RegistryWrite
+GET    /devices/{id}                                     GET_IDENTITY         RegistryRead
+PUT    /devices/{id}                                     PUT_IDENTITY         RegistryWrite
+DELETE /devices/{id}                                     DELETE_IDENTITY      RegistryWrite
+GET    /devices/{id}/modules                             LIST_MODULES         RegistryRead
+GET    /devices/{id}/modules/{module}                    GET_IDENTITY         RegistryRead
+PUT    /devices/{id}/modules/{module}                    PUT_IDENTITY         RegistryWrite
+DELETE /devices/{id}/modules/{module}                    DELETE_IDENTITY      RegistryWrite
+DELETE /devices/{id}/commands                            PURGE                ServiceConnect
+POST   /devices/{id}/applyconfigurationcontent           NOT_BUILT            RegistryWrite
+GET    /statistics/devices                               REGISTRY_STATISTICS  RegistryRead
+GET    /statistics/service                               SERVICE_STATISTICS   RegistryRead
+GET    /twins/{id}                                       GET_TWIN             ServiceConnect
+PATCH  /twins/{id}                                       PATCH_TWIN           ServiceConnect
+PUT    /twins/{id}                                       PUT_TWIN             ServiceConnect
+GET    /twins/{id}/modules/{module}                      GET_TWIN             ServiceConnect
+PATCH  /twins/{id}/modules/{module}                      PATCH_TWIN           ServiceConnect
+PUT    /twins/{id}/modules/{module}                      PUT_TWIN             ServiceConnect
+POST   /twins/{id}/methods                               INVOKE_METHOD        ServiceConnect
+POST   /twins/{id}/modules/{module}/methods              INVOKE_METHOD        ServiceConnect
+GET    /digitaltwins/{id}                                NOT_BUILT            ServiceConnect
+PATCH  /digitaltwins/{id}                                NOT_BUILT            ServiceConnect
+POST   /digitaltwins/{id}/commands/{name}                NOT_BUILT            ServiceConnect
+POST   /digitaltwins/{id}/components/{path}/commands/{name} NOT_BUILT         ServiceConnect
+GET    /messages/servicebound/feedback                   NOT_BUILT            ServiceConnect
+DELETE /messages/servicebound/feedback/{token}           NOT_BUILT            ServiceConnect
+POST   /messages/servicebound/feedback/{token}/abandon   NOT_BUILT            ServiceConnect
+GET    /messages/servicebound/filenotifications          NOT_BUILT            ServiceConnect
+DELETE /messages/servicebound/filenotifications/{token}  NOT_BUILT            ServiceConnect
+POST   /messages/servicebound/filenotifications/{token}/abandon NOT_BUILT     ServiceConnect
+GET    /configurations                                   NOT_BUILT            RegistryRead
+POST   /configurations/testqueries                       NOT_BUILT            RegistryRead
+GET    /configurations/{name}                            NOT_BUILT            RegistryRead
+PUT    /configurations/{name}                            NOT_BUILT            RegistryWrite
+DELETE /configurations/{name}                            NOT_BUILT            RegistryWrite
+POST   /jobs/create                                      NOT_BUILT            RegistryWrite
+GET    /jobs                                             NOT_BUILT            RegistryRead
+GET    /jobs/v2/query                                    NOT_BUILT            ServiceConnect
+GET    /jobs/v2/{name}                                   NOT_BUILT            ServiceConnect
+PUT    /jobs/v2/{name}                                   NOT_BUILT            ServiceConnect
+POST   /jobs/v2/{name}/cancel                            NOT_BUILT            ServiceConnect
+GET    /jobs/{name}                                      NOT_BUILT            RegistryRead
+DELETE /jobs/{name}                                      NOT_BUILT            RegistryWrite
+POST   /devices/{id}/messages/events                     DEVICE_SIDE          -
+POST   /devices/{id}/modules/{module}/messages/events    DEVICE_SIDE          -
+GET    /devices/{id}/messages/devicebound                DEVICE_SIDE          -
+DELETE /devices/{id}/messages/devicebound/{token}        DEVICE_SIDE          -
+POST   /devices/{id}/messages/devicebound/{token}/abandon DEVICE_SIDE         -
+POST   /devices/{id}/files                               DEVICE_SIDE          -
+POST   /devices/{id}/files/notifications                 DEVICE_SIDE          -
+"""
+"""Verb, path, action, right; what is NOT_BUILT is answered 501 to those who may."""
+
+ROUTES = tuple(_routes())
