@@ -103,6 +103,7 @@ class Connection:
         self._input = FrameBuffer()
         self._handshake = Handshake(self._outlet)
         self._open: Open | None = None
+        self._open_waits = False
         self._peer_idle_seconds = 0.0
         self._peer_channel_max = CHANNEL_MAX
         self._sessions: dict[int, Session] = {}
@@ -220,9 +221,12 @@ class Connection:
     # Client half.
 
     def open(self, open_: Open, sasl: SaslChoice | None = None) -> None:
-        """Begins as a client: headers, SASL, and then this open."""
-        self._open = open_
+        """Begins as a client: headers and this open at once, or after SASL; what follows may be pipelined behind it."""
         self._handshake.start(sasl)
+        self._open = open_
+        self._open_waits = sasl is not None
+        if sasl is None:
+            self._outlet.write(0, open_.encode())
 
     def begin(self) -> Session:
         """Begins a session."""
@@ -278,7 +282,7 @@ class Connection:
             self._stage = Stage.FINISHED
         elif self._handshake.stage is HandshakeStage.DONE:
             self._stage = Stage.OPENING
-            if self._open is not None:
+            if self._open is not None and self._open_waits:
                 self._outlet.write(0, self._open.encode())
 
     def _judged(self, code: SaslCode) -> None:
