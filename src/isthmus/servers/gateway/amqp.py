@@ -13,13 +13,16 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from isthmus.access.refusals import unauthorized
+from isthmus.access.sas import resource_of
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import HubId
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_links import LinkHandler, error_of
 from isthmus.servers.gateway.amqp_nodes import Nodes
-from isthmus.servers.gateway.amqp_tokens import Proofs
+from isthmus.servers.gateway.amqp_replies import Replies
+from isthmus.servers.gateway.amqp_tokens import NEVER, Proofs
 from isthmus.servers.gateway.connection import WRITE_HIGH_BYTES, Connection
 from isthmus.servers.gateway.gate import Admitted, Gate
 from isthmus.servers.gateway.plain import parse_plain_user
@@ -42,6 +45,8 @@ from isthmus.wire.amqp.link import Link
 from isthmus.wire.amqp.states import Error
 
 CONTAINER_ID: Final = "isthmus"
+PLAIN_PARTS: Final = 3
+"""Authorization identity, user name and password (RFC 4616)."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +60,7 @@ class AmqpPump:
         self._clock = clock
         self._engine = Engine(container_id=CONTAINER_ID, now=clock.monotonic())
         self._proofs = Proofs(self, sessions, clock)
+        self.replies = Replies()
         self._handlers: dict[Link, LinkHandler] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +87,9 @@ class AmqpPump:
         self._reason = self._reason or reason
         for work in self._work:
             work.cancel()
-        self._drop_links()
+        self._engine.lost()
+        for event in self._engine.events():
+            self._handle(event)
         self._proofs.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -150,6 +158,8 @@ class AmqpPump:
             self.connection.close()
         elif self._engine.paused:
             self.connection.pause_reading()
+        else:
+            self.connection.resume_reading()
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -173,7 +183,6 @@ class AmqpPump:
                 self._open(event)
             case ConnectionClosed(error=error):
                 self._reason = self._reason or (error.condition if error else "closed by the peer")
-                self._drop_links()
             case _:
                 pass
 
@@ -206,12 +215,10 @@ class AmqpPump:
         self._handle_events()
 
     async def _plain(self, init: SaslInit) -> None:
-        _, name, password = _plain_parts(init.response)
+        name, password = _plain_parts(init.response)
         user = parse_plain_user(name)
-        if user is None:
-            raise _malformed_plain(name)
-        if user.device_id:
-            raise not_implemented("devices over AMQP", user.device_id)
+        if user is None or user.device_id:
+            raise _refused_user(name)
         hub = self._the_hub(self._gate.host_of_label(user.hub), init.hostname)
         admitted = await self._gate.plain(self.connection, Plane.AMQP, hub, user, password)
         self._proofs.add(hub.host_name, admitted)
@@ -229,14 +236,15 @@ class AmqpPump:
     # Time and ends.
 
     def _arm(self) -> None:
-        deadline = min(self._engine.next_deadline(), self._proofs.next_deadline())
+        engine = self._engine.next_deadline
+        deadline = min(NEVER if engine is None else engine, self._proofs.next_deadline())
         if self._timer is not None:
             if self._timer.when() <= deadline:
                 return
             self._timer.cancel()
         loop = asyncio.get_running_loop()
         delay = max(0.0, deadline - self._clock.monotonic())
-        self._timer = None if delay == float("inf") else loop.call_later(delay, self._tick)
+        self._timer = loop.call_later(delay, self._tick) if deadline < NEVER else None
 
     def _tick(self) -> None:
         self._timer = None
@@ -254,11 +262,6 @@ class AmqpPump:
         logger.error("amqp work failed", exc_info=failure, extra={"connection_id": self.connection.connection_id})
         self.close(Error(str(Condition.INTERNAL_ERROR), "The service failed."))
 
-    def _drop_links(self) -> None:
-        handlers, self._handlers = self._handlers, {}
-        for handler in handlers.values():
-            handler.detached()
-
     def _log_end(self) -> None:
         proof = self._proofs.latest
         logger.info(
@@ -274,3 +277,22 @@ class AmqpPump:
                 "reason": self._reason,
             },
         )
+
+
+def _plain_parts(response: bytes) -> tuple[str, str]:
+    """User name and password of a PLAIN response (RFC 4616)."""
+    parts = response.decode("utf-8", "replace").split("\0")
+    return (parts[1], parts[2]) if len(parts) == PLAIN_PARTS else ("", "")
+
+
+def _host_of(name: str) -> str:
+    """The host of a host name, an audience or a URI, percent-encoded or not."""
+    return resource_of(name).host if name else ""
+
+
+def _refused_user(name: str) -> HubError:
+    return unauthorized(
+        "auth.plain-user",
+        name[:200],
+        "use {policy}@sas.root.{hub} with a policy's token; devices connect by MQTT, port 8883",
+    )

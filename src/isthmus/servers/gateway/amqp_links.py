@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId
+from isthmus.servers.gateway.amqp_replies import Replies
 from isthmus.servers.gateway.gate import Admitted
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.events import CreditGranted, Disposition, Transfer
@@ -71,6 +72,10 @@ class LinkHandler(Protocol):
 
 class Pump(Protocol):
     """What a link's handler needs of its connection."""
+
+    @property
+    def replies(self) -> Replies:
+        """The links that answers leave on."""
 
     @property
     def congested(self) -> bool:

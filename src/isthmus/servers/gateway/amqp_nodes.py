@@ -8,9 +8,9 @@ from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.commands.cloud_to_device import CloudToDevice
-from isthmus.commands.feedback import FeedbackService
+from isthmus.commands.feedback import Feedback
 from isthmus.resources.hub import Hub
-from isthmus.servers.gateway.amqp_cbs import CbsReceiver, CbsSender
+from isthmus.servers.gateway.amqp_cbs import CbsReceiver
 from isthmus.servers.gateway.amqp_commands import CommandReceiver, FeedbackSender
 from isthmus.servers.gateway.amqp_contract import (
     EARLIEST,
@@ -22,14 +22,15 @@ from isthmus.servers.gateway.amqp_contract import (
 )
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
-from isthmus.servers.gateway.amqp_management import ManagementReceiver, ManagementSender
+from isthmus.servers.gateway.amqp_management import ManagementReceiver
 from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Readers
+from isthmus.servers.gateway.amqp_replies import ReplyLink
 from isthmus.telemetry.ports import Log, Partition
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.limits import REDIRECT_DETACH_SECONDS
 from isthmus.wire.amqp.link import Link, LinkRole
 from isthmus.wire.amqp.states import Error, Source
-from isthmus.wire.amqp.values import Described, Int, Symbol
+from isthmus.wire.amqp.values import AmqpValue, Described, Int, Symbol
 
 SELECTOR = "apache.org:selector-filter:string"
 EPOCH = Symbol("com.microsoft:epoch")
@@ -43,7 +44,7 @@ class Nodes:
 
     log: Log
     commands: CloudToDevice
-    feedback: FeedbackService
+    feedback: Feedback
     readers: Readers
     encoder: EventEncoder
     clock: Clock
@@ -60,15 +61,17 @@ class Nodes:
             case Node.CBS, True:
                 return CbsReceiver(link, pump)
             case Node.CBS, False:
-                return CbsSender(link, pump)
+                return ReplyLink(link, pump.replies, Node.CBS)
             case Node.MANAGEMENT, True:
+                _require(pump, hub(), address.entity)
                 return ManagementReceiver(link, pump, self.log, hub(), self.clock)
             case Node.MANAGEMENT, False:
-                return ManagementSender(link, pump)
+                return ReplyLink(link, pump.replies, Node.MANAGEMENT)
             case Node.PARTITION, False:
                 return self._read(link, pump, hub(), address)
             case Node.EVENTS_REDIRECT, False:
-                return self._redirect(link, pump, hub(), address)
+                self._redirect(link, pump, hub(), address)
+                return None
             case Node.DEVICEBOUND, True:
                 _require(pump, hub(), "messages/devicebound")
                 return CommandReceiver(link, pump, self.commands, hub())
@@ -110,7 +113,7 @@ class Nodes:
         """Sends IoT service SDKs to the Event Hubs-compatible endpoint, which is at the hub's own host name."""
         _require(pump, hub, "messages/events")
         host = hub.host_name
-        info = {
+        info: dict[Symbol, AmqpValue] = {
             Symbol("hostname"): host,
             Symbol("network-host"): host,
             Symbol("port"): Int(AMQPS_PORT),

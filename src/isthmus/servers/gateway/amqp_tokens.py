@@ -5,7 +5,7 @@ from typing import Protocol
 
 from isthmus.access.principal import Principal
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Code, HubError, Hop, Refusal
+from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import HubId
 from isthmus.network.door import Door
 from isthmus.servers.gateway.gate import Admitted
