@@ -62,9 +62,7 @@ def main() -> int:
 
 def table(shape: str, rows: list[Row], peers: Iterable[Peer]) -> str:
     """The medians of a shape as text in columns."""
-    lines = [
-        ("server", "acknowledged", "msgs/s", "min-max", "CPU us/msg", "PUBACK ms p50/p99/p99.9", "RSS MB", "errors")
-    ]
+    lines: list[tuple[str, ...]] = [HEADINGS]
     for peer in peers:
         good = [row for row in rows if row["peer"] == peer.name and "failed" not in row]
         if good:
@@ -91,7 +89,7 @@ def _cells(peer: Peer, rows: list[Row]) -> tuple[str, ...]:
 
 
 def _median(rows: list[Row], name: str, part: str = "") -> float:
-    return statistics.median(row[name][part] if part else row[name] for row in rows)
+    return statistics.median(float(row[name][part] if part else row[name]) for row in rows)
 
 
 def _measure(peers: list[Peer], shapes: list[str], *, rounds: int, seconds: float) -> Iterable[Row]:
