@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isthmus.base.ids import RandomIds
+from isthmus.base.places import CA_CERTIFICATE
 from isthmus.base.sas_token import sign
 
 USER, PASSWORD = "dev", "secret"
@@ -182,7 +183,7 @@ class Own:
 
     def arguments(self, folder: Path) -> list[str]:
         topic = "devices/%c/messages/events/"
-        trust = ["--tls", "--cafile", str(folder / "data" / "ca.pem"), "--sni", HOST_NAME]
+        trust = ["--tls", "--cafile", str(folder / "data" / CA_CERTIFICATE), "--sni", HOST_NAME]
         return [*trust, "--creds", str(folder / "credentials"), "--topic", topic]
 
     def prepared(self, folder: Path, environment: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from cli.conftest import Run
 from cli.management import KEY, POLICIES, FakeManagement
+from isthmus.base.places import CA_CERTIFICATE
 
 
 @pytest.mark.parametrize(
@@ -73,18 +74,17 @@ def test_a_login_is_for_what_the_service_api_has(run: Run) -> None:
 
 
 def test_env_can_be_read_by_a_shell(management: FakeManagement, run: Run) -> None:
-    (management.data / "ca.pem").write_text("certificate")
+    path = _write_ca(management.data)
     text = run("env").out
     shell = ["sh", "-c", f'{text}\nprintf "%s\\n" "$IOTHUB_CONNECTION_STRING" "$SSL_CERT_FILE"']
     told = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert told == [run("connection-string").out.strip(), str(management.data / "ca.pem")]
+    assert told == [run("connection-string").out.strip(), str(path)]
 
 
 def test_ca_prints_a_path_or_says_what_makes_it(run: Run, tmp_path: Path) -> None:
     assert run("ca").code == 1
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "ca.pem").write_text("certificate")
-    assert run("ca").out == f"{tmp_path / 'data' / 'ca.pem'}\n"
+    path = _write_ca(tmp_path / "data")
+    assert run("ca").out == f"{path}\n"
 
 
 def test_a_socket_path_too_long_for_the_kernel_is_reached(run: Run, tmp_path: Path) -> None:
@@ -146,3 +146,10 @@ def test_output_that_nobody_reads_ends_quietly(management: FakeManagement, run: 
     command = f"{sys.executable} -m isthmus metrics --data {management.data} | head -c 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("x", "")
+
+
+def _write_ca(data: Path) -> Path:
+    path = data / CA_CERTIFICATE
+    path.parent.mkdir(parents=True)
+    path.write_text("certificate")
+    return path

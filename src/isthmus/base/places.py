@@ -3,7 +3,7 @@
 MANAGEMENT_SOCKET = "management.sock"
 """The Unix socket of the management API, mode 0600."""
 
-CA_CERTIFICATE = "ca.pem"
+CA_CERTIFICATE = "tls/ca.pem"
 """The certificate of the hub's own certificate authority, for clients to trust."""
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
