@@ -9,6 +9,7 @@ All refusals carry one code and one message; the reason is for the journal.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from shlex import quote
 
 from isthmus.access import sas
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
@@ -90,8 +91,9 @@ class Subject:
 
     @property
     def flags(self) -> str:
-        """The identity as the command line names it."""
-        return f"-d {self.device_id} -m {self.module_id}" if self.module_id else f"-d {self.device_id}"
+        """The identity as the command line names it; quoted, as a stranger chose it and the owner may paste it."""
+        module = f" -m {quote(self.module_id)}" if self.module_id else ""
+        return f"-d {quote(self.device_id)}{module}"
 
     @property
     def command(self) -> str:
@@ -227,7 +229,7 @@ def _require_known(subject: Subject, secrets: DeviceSecrets | None) -> DeviceSec
 
 def _require_enabled(subject: Subject, known: DeviceSecrets) -> None:
     if not known.enabled:
-        remedy = f"isthmus device-identity update -d {subject.device_id} --status enabled"
+        remedy = f"isthmus device-identity update -d {quote(subject.device_id)} --status enabled"
         raise unauthorized("auth.disabled", subject.device_id, remedy)
 
 
@@ -270,17 +272,13 @@ def _scope(resource: sas.Resource, wanted: str) -> HubError:
 
 
 def _wrong_key(subject: Subject) -> HubError:
-    remedy = f"isthmus connection-string {_connection_flags(subject)}"
-    return unauthorized("auth.signature", f"the key of {subject.name}", f"use the key in: {remedy}")
-
-
-def _connection_flags(subject: Subject) -> str:
-    device = f"--device-id {subject.device_id}"
-    return f"{device} --module-id {subject.module_id}" if subject.module_id else device
+    module = f" --module-id {quote(subject.module_id)}" if subject.module_id else ""
+    remedy = f"use the key in: isthmus connection-string --device-id {quote(subject.device_id)}{module}"
+    return unauthorized("auth.signature", f"the key of {subject.name}", remedy)
 
 
 def _wrong_policy_key(policy: str) -> HubError:
-    remedy = f"use the key in: isthmus connection-string --policy {policy}"
+    remedy = f"use the key in: isthmus connection-string --policy {quote(policy)}"
     return unauthorized("auth.signature", f"the key of policy {policy}", remedy)
 
 

@@ -16,6 +16,9 @@ TOP_MAX = 1_000
 SECRET_WORDS = ("key", "secret", "password", "token", "signature", "connectionstring")
 """A member whose name ends in one of these (without case) is not written into the journal."""
 
+CHANGE_CHARACTERS_MAX = 4_096
+"""Each side of a change; a longer one is told by its length."""
+
 HIDDEN = "(secret)"
 
 
@@ -91,7 +94,10 @@ def _differing(before: Mapping[str, object], after: Mapping[str, object]) -> tup
 
 
 def _text(value: object) -> str:
-    return msgspec.json.encode(_without_secrets(value)).decode() if value is not None else ""
+    if value is None:
+        return ""
+    text = msgspec.json.encode(_without_secrets(value)).decode()
+    return text if len(text) <= CHANGE_CHARACTERS_MAX else f'"({len(text)} characters)"'
 
 
 def _without_secrets(value: object) -> object:

@@ -1,12 +1,13 @@
 """The journal: every decision at the doors and every administrative change, one append-only record each.
 
 Theory of operation. `write` gives a decision to the state's group commit and does not wait. What strangers cause is
-bounded: of the refusals in a minute with the same door, source prefix and rule the first few are stored one by one; the
-rest are counted, and one entry tells their number when the minute is over. Each door has a share of entries per minute
-and per day and a bounded table of counters; beyond it everything of that door is counted in one bucket without a
-prefix. So nobody can fill the journal or flush it, and a flood at one door does not silence another. Refusals of those
-who had proved who they are have a share of their own, counted by principal, so that strangers cannot use it up. What
-was allowed and what was changed is stored each.
+bounded: of the refusals in a minute with the same door, plane, source prefix and rule the first ones are stored one by
+one; the rest are counted, and one entry tells their number when the minute is over. Each door has a share of entries
+per hour, each source a part of it, and there is a bounded table of counters; beyond that everything of a door is
+counted together, one entry a minute. So nobody can fill the journal or flush it, a flood at one door does not silence
+another, and a flood from one source does not silence its door. Refusals of those who had proved who they are have a
+share of their own, with the principal as the source, so that strangers cannot use it up. What was allowed and what was
+changed is stored each.
 """
 
 import ipaddress
@@ -19,33 +20,36 @@ import msgspec
 from isthmus.base.clock import Clock
 from isthmus.base.state import JournalEntry, JournalFilter, JournalRow
 
-STORED_EACH_MAX = 5
-"""Refusals of one door, prefix, rule and minute stored one by one: enough to see a pattern with devices and times."""
+STORED_EACH_MAX = 20
+"""Refusals of one door, plane, source, rule and minute stored one by one: a small plant's devices, each named."""
 
-DOOR_ENTRIES_PER_MINUTE_MAX = 120
-"""A door's entries of strangers in a minute, summaries included; beyond it they are counted without prefix."""
+DOOR_ENTRIES_MAX = 1_000
+"""A door's entries in an hour, summaries included: a megabyte; the journal holds those of many days."""
 
-DOOR_ENTRIES_PER_DAY_MAX = 20_000
-"""A door's entries of strangers in a day, some ten megabytes; beyond it one counting entry a minute is left."""
+SOURCE_ENTRIES_MAX = 200
+"""A source's part of its door's share."""
+
+SOURCES_PER_DOOR_MAX = 1_024
+"""Sources of a door whose parts are counted apart in an hour; further ones have one part together."""
 
 BUCKETS_PER_DOOR_MAX = 256
-"""Counters (prefix and rule) of a door in a minute; further prefixes share one."""
+"""Counters (plane, source and rule) of a door in a minute; further ones are counted together."""
 
 DOORS_MAX = 256
-"""Doors that are counted apart in a day; further ones share a counter."""
+"""Doors that have a share of their own in an hour; further ones have one together."""
 
 VALUE_CHARACTERS_MAX = 256
 """A text that a stranger may have chosen is cut at this length."""
 
 ELSEWHERE = "elsewhere"
-"""Stands for the prefixes that were not counted apart."""
+"""Stands for what was not counted apart."""
 
 IPV4_PREFIX = 24
 IPV6_PREFIX = 64
 """Bits of an address that tell sources apart: a small network, and what one subscriber is given."""
 
-_DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
+_HOUR_MINUTES = 60
 
 
 class Verdict(StrEnum):
@@ -100,7 +104,6 @@ class Journal:
         self._store = store
         self._clock = clock
         self._minute = 0
-        self._day = 0
         self._shares: dict[tuple[str, bool], _DoorShare] = {}
 
     def write(self, decision: Decision) -> bool:
@@ -114,22 +117,20 @@ class Journal:
         return True
 
     def close_minute(self, now_ms: int | None = None) -> None:
-        """Stores the summaries of a minute that is over; without a time, of the current one too.
+        """Stores the summaries of a minute that is over; without a time, those of the current one too.
 
         Every write does it; a timer should as well, or a flood's last summary waits for the next decision, and so
         should the end of the process.
         """
-        minute = self._minute + 1 if now_ms is None else now_ms // _MINUTE_MS
-        if minute == self._minute:
+        minute = self._minute if now_ms is None else now_ms // _MINUTE_MS
+        if now_ms is not None and minute == self._minute:
             return
         for share in self._shares.values():
             for summary in share.close_minute():
                 self._store.journal(row_of(summary))
-        self._minute = self._minute if now_ms is None else minute
-        day = self._minute * _MINUTE_MS // _DAY_MS
-        if day != self._day:
+        if minute // _HOUR_MINUTES != self._minute // _HOUR_MINUTES:
             self._shares.clear()
-            self._day = day
+        self._minute = minute
 
     async def read(self, wanted: JournalFilter) -> list[Decision]:
         """Decisions that match, newest first, those given before the call included.
@@ -168,8 +169,19 @@ def row_of(decision: Decision) -> JournalRow:
 
 
 def decision_of(entry: JournalEntry) -> Decision:
-    """The decision of a stored entry; raises `msgspec.DecodeError` on damage."""
-    return msgspec.json.decode(entry.body, type=Decision)
+    """The decision of a stored entry; of one whose body the store had to replace, what the columns tell."""
+    try:
+        return msgspec.json.decode(entry.body, type=Decision)
+    except msgspec.ValidationError:
+        return Decision(
+            Verdict(entry.verdict),
+            utc_ms=entry.utc_ms,
+            hub=entry.hub,
+            device=entry.device,
+            address=entry.address,
+            tracking_id=entry.tracking_id,
+            detail="the entry was too large to be kept whole",
+        )
 
 
 def source_prefix(address: str) -> str:
@@ -194,55 +206,64 @@ class _Bucket:
 
 
 class _DoorShare:
-    """What may be stored about the refusals at one door, of strangers or of proven peers."""
+    """What may be stored in an hour about the refusals at one door, of strangers or of proven peers."""
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
-        self._this_minute = 0
-        self._today = 0
+        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+        self._stored = 0
+        self._stored_of: dict[str, int] = {}
 
     def take(self, decision: Decision) -> bool:
         """True when the refusal is to be stored by itself; otherwise it has been counted."""
-        bucket = self._bucket(decision.principal or source_prefix(decision.address), decision.rule)
+        bucket = self._bucket(decision)
         bucket.seen += 1
-        if bucket.seen <= STORED_EACH_MAX and self._has_room():
-            self._note_entry()
+        if bucket.seen <= STORED_EACH_MAX and self._note_entry(_source(decision)):
             return True
         bucket.counted += 1
         bucket.last = decision
         return False
 
     def close_minute(self) -> list[Decision]:
-        """The summaries of the minute, as many as the share allows, the rest in one."""
+        """The summaries of the minute, as many as the shares allow, the rest in one."""
         summaries: list[Decision] = []
         left = _Bucket()
-        for (source, _), bucket in self._buckets.items():
+        for key, bucket in self._buckets.items():
             if bucket.last is None:
                 continue
-            if source != ELSEWHERE and self._has_room():
-                self._note_entry()
+            if key != _TOGETHER and self._note_entry(_source(bucket.last)):
                 summaries.append(_summary(bucket, bucket.last, source_prefix(bucket.last.address)))
             else:
                 left.counted += bucket.counted
                 left.last = bucket.last
         if left.last is not None:
-            summaries.append(_summary(left, replace(left.last, rule="", value="", remedy=""), ELSEWHERE))
+            together = replace(left.last, plane="", hop="", rule="", value="", remedy="", principal="", code="")
+            summaries.append(_summary(left, together, ELSEWHERE))
         self._buckets.clear()
-        self._this_minute = 0
         return summaries
 
-    def _bucket(self, source: str, rule: str) -> _Bucket:
-        key = (source, rule)
+    def _bucket(self, decision: Decision) -> _Bucket:
+        key = (decision.plane, _source(decision), decision.rule)
         if key not in self._buckets and len(self._buckets) >= BUCKETS_PER_DOOR_MAX:
-            key = (ELSEWHERE, "")
+            key = _TOGETHER
         return self._buckets.setdefault(key, _Bucket())
 
-    def _has_room(self) -> bool:
-        return self._this_minute < DOOR_ENTRIES_PER_MINUTE_MAX and self._today < DOOR_ENTRIES_PER_DAY_MAX
+    def _note_entry(self, source: str) -> bool:
+        """Takes one entry of the share, when there is one left for this source."""
+        if source not in self._stored_of and len(self._stored_of) >= SOURCES_PER_DOOR_MAX:
+            source = ELSEWHERE
+        stored = self._stored_of.get(source, 0)
+        if stored >= SOURCE_ENTRIES_MAX or self._stored >= DOOR_ENTRIES_MAX:
+            return False
+        self._stored_of[source] = stored + 1
+        self._stored += 1
+        return True
 
-    def _note_entry(self) -> None:
-        self._this_minute += 1
-        self._today += 1
+
+_TOGETHER = ("", ELSEWHERE, "")
+
+
+def _source(decision: Decision) -> str:
+    return decision.principal or source_prefix(decision.address)
 
 
 def _summary(bucket: _Bucket, last: Decision, address: str) -> Decision:

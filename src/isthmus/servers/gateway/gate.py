@@ -33,7 +33,7 @@ from isthmus.access.journal import Decision, Journal, Verdict
 from isthmus.access.principal import Principal, Right
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.errors import Hop, HubError, Refusal
 from isthmus.base.hosts import is_unnamed, normal_host
 from isthmus.base.ids import DeviceRef, Ids, TrackingId
 from isthmus.devices.identity import Identity
@@ -127,7 +127,7 @@ class Gate:
 
         Names are host names with or without port, in any case. A bare address, `localhost` and an empty name name
         nobody, unless they are a hub's host name; when nobody is named it is the private door's hub, else the only one.
-        Raises HubError IotHubNotFound (`name.unknown`, `name.missing`) or IotHubUnauthorizedAccess (`name.mismatch`).
+        Raises HubError IotHubUnauthorizedAccess with rule `name.unknown`, `name.missing` or `name.mismatch`.
         """
         named: dict[str, Hub] = {}
         for name in (connection.server_name, *names):
@@ -154,8 +154,7 @@ class Gate:
     async def device(self, connection: Peer, plane: Plane, hub: Hub, ref: DeviceRef, password: str | None) -> Admitted:
         """Lets a device or module in by its key, a policy with DeviceConnect, or its client certificate.
 
-        `password` is the token, None when there was none. Raises HubError IotHubUnauthorizedAccess, or IotHubNotFound
-        when the hub was deleted meanwhile.
+        `password` is the token, None when there was none. Raises HubError IotHubUnauthorizedAccess.
         """
         identity, secrets = await self._look_up(ref)
         current = self._current(hub)
@@ -176,7 +175,7 @@ class Gate:
         """Lets a shared access policy in by its token, which must cover one of the URIs, or the hub when there is none.
 
         `built_in` when the built-in endpoint is asked for: network rules may leave it out. No right is asked for: call
-        `require`. Raises HubError IotHubUnauthorizedAccess or IotHubNotFound.
+        `require`. Raises HubError IotHubUnauthorizedAccess.
         """
         resources = [sas.resource_of(uri) for uri in resource_uris]
         return self._policy(connection, hub, lambda: _parsed(token), resources, built_in=built_in)
@@ -266,13 +265,11 @@ class Gate:
         if len(hubs) == 1:
             return hubs[0]
         known = ", ".join(hub.host_name for hub in hubs)
-        refusal = Refusal(Hop.NAME, "name.missing", "no hub was named", f"use one of the host names {known}")
-        raise HubError(Code.HUB_NOT_FOUND, "IoT hub not found", refusal)
+        raise unauthorized("name.missing", "no hub was named", f"use one of the host names {known}", Hop.NAME)
 
     def _unknown_name(self, host: str) -> HubError:
         known = ", ".join(hub.host_name for hub in self._hubs.all())
-        refusal = Refusal(Hop.NAME, "name.unknown", host, f"use one of the host names {known}")
-        return HubError(Code.HUB_NOT_FOUND, "IoT hub not found", refusal)
+        return unauthorized("name.unknown", host, f"use one of the host names {known}", Hop.NAME)
 
     async def _look_up(self, ref: DeviceRef) -> tuple[Identity | None, DeviceSecrets | None]:
         """One look-up for a device, two for a module, whether or not they exist."""
@@ -286,8 +283,7 @@ class Gate:
     def _current(self, hub: Hub) -> Hub:
         current = self._hubs.by_number(hub.number)
         if current is None:
-            refusal = Refusal(Hop.NAME, "name.unknown", hub.host_name, f"the hub {hub.name} was deleted")
-            raise HubError(Code.HUB_NOT_FOUND, "IoT hub not found", refusal)
+            raise unauthorized("name.unknown", hub.host_name, f"the hub {hub.name} was deleted", Hop.NAME)
         return current
 
     def _guard(self, hub: Hub) -> Guard:
