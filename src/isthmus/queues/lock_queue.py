@@ -149,9 +149,9 @@ class LockQueue:
         return None
 
     async def enqueue(
-        self, body: bytes, policy: QueuePolicy, *, now_ms: int, expires_ms: int, conditions: Sequence[Change] = ()
+        self, body: bytes, policy: QueuePolicy, *, now_ms: int, expires_ms: int, along: Sequence[Change] = ()
     ) -> int:
-        """Stores a message and returns its sequence; `conditions` are part of the commit, which may raise `Conflict`.
+        """Stores a message and returns its sequence; `along` are part of the commit, which may raise `Conflict`.
 
         Raises `QueueFull`.
         """
@@ -166,10 +166,10 @@ class LockQueue:
         stored = encode_message(StoredMessage(now_ms, expires_ms, 0, body))
         counter = Put(counter_key(self._hub, self._name), str(self._next_sequence).encode())
         try:
-            revisions = await self._state.commit([*conditions, counter, Put(key, stored, MUST_NOT_EXIST)])
+            revisions = await self._state.commit([*along, counter, Put(key, stored, MUST_NOT_EXIST)])
         except BaseException as error:
             self._step(message, Step.FAILED)
-            if isinstance(error, Conflict) and error.index >= len(conditions):
+            if isinstance(error, Conflict) and error.index >= len(along):
                 self._lose_all()
             raise
         message.revision = revisions[-1]

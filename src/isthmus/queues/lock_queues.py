@@ -127,16 +127,16 @@ class LockQueues:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def enqueue(
-        self, address: QueueAddress, body: bytes, *, expires_ms: int | None = None, conditions: Sequence[Change] = ()
+        self, address: QueueAddress, body: bytes, *, expires_ms: int | None = None, along: Sequence[Change] = ()
     ) -> int:
         """Stores a message and returns its sequence; without `expires_ms` it lives as long as the policy says.
 
-        `conditions` are part of the commit. Raises `QueueFull` or `Conflict`.
+        `along` are part of the commit. Raises `QueueFull` or `Conflict`.
         """
 
         async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> int:
             end_ms = now_ms + policy.ttl_ms if expires_ms is None else expires_ms
-            return await queue.enqueue(body, policy, now_ms=now_ms, expires_ms=end_ms, conditions=conditions)
+            return await queue.enqueue(body, policy, now_ms=now_ms, expires_ms=end_ms, along=along)
 
         return await self._use(address, operation)
 

@@ -1,0 +1,57 @@
+"""A clock moved by hand, identifiers that count, and a state that fails when told to."""
+
+from collections.abc import Sequence
+from itertools import count
+
+from isthmus.backends.memory import MemoryState
+from isthmus.base.ids import TrackingId
+from isthmus.base.state import Change, OutboxEvent, StateClosed
+
+START_MS = 1_767_225_600_000
+"""2026-01-01T00:00:00Z."""
+
+
+class MovedClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+
+    def utc_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic(self) -> float:
+        return self.now_ms / 1000
+
+    def move(self, *, seconds: float) -> None:
+        self.now_ms += round(seconds * 1000)
+
+
+class CountedIds:
+    """Identifiers that can be foretold."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def uuid(self) -> str:
+        return f"id{next(self._numbers)}"
+
+    def key(self) -> str:
+        return f"key{next(self._numbers)}"
+
+    def tracking_id(self, utc_ms: int) -> TrackingId:
+        return TrackingId(f"tracking{next(self._numbers)}")
+
+
+class FailingState(MemoryState):
+    """Refuses the next `failures` commits, as a disk that is full does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+
+    async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
+        if self.failures:
+            self.failures -= 1
+            raise StateClosed("the disk is full")
+        return await super().commit(changes, outbox)
