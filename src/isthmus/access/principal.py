@@ -1,10 +1,10 @@
 """Who asks, and by what right: principals, rights, shared access policies."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 
-class Right(Enum):
+class Right(StrEnum):
     """Rights of a shared access policy, in the order in which Azure joins them."""
 
     REGISTRY_READ = "RegistryRead"
