@@ -39,6 +39,7 @@ class Disk(FolderFiles):
     """
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         super().__init__(folder)
         self.calls: list[str] = []
         self.is_dead = False
@@ -93,6 +94,10 @@ class Disk(FolderFiles):
             elif name not in (HEAD_NAME, LOCK_NAME):
                 stat = path.stat()
                 os.truncate(path, min(self._synced.get(stat.st_ino, 0) + keep, stat.st_size))
+
+    def synced_size(self, name: str) -> int:
+        """Bytes of a file that are durable."""
+        return self._synced[(self.folder / name).stat().st_ino]
 
     def _reach(self, verb: str) -> None:
         self.calls.append(verb)
