@@ -8,6 +8,7 @@ Microsoft.Devices/IotHubs 2023-06-30 and Microsoft.Network/privateEndpoints).
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from isthmus.access.explain import change_texts
 from isthmus.access.journal import Decision, Journal, Verdict
 from isthmus.access.principal import Right
 from isthmus.base.errors import Code, HubError
@@ -181,7 +182,8 @@ class Arm:
         return Reply(NO_CONTENT)
 
     def _changed(self, call: Call, hub: str, detail: str, before: Hub | None, after: Hub | None) -> None:
-        self._journal.write(replace(_change(call, hub, detail), before=_shown(before), after=_shown(after)))
+        was, now = change_texts(before and hub_to_arm(before), after and hub_to_arm(after))
+        self._journal.write(replace(_change(call, hub, detail), before=was, after=now))
 
     def _note(self, call: Call, hub: str, detail: str) -> None:
         self._journal.write(_change(call, hub, detail))
@@ -227,8 +229,3 @@ def _mapping(value: object) -> dict[str, object]:
 
 def _change(call: Call, hub: str, detail: str) -> Decision:
     return Decision(Verdict.CHANGED, hub=hub, plane="management", door="local", principal=call.who, detail=detail)
-
-
-def _shown(hub: Hub | None) -> str:
-    """The hub's ARM form without keys, which has none."""
-    return "" if hub is None else Reply(value=hub_to_arm(hub)).body.decode()

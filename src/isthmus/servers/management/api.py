@@ -1,0 +1,117 @@
+"""The management calls that end: hubs and endpoints in ARM's paths, explain, health, cloud-to-device messages."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from isthmus.access.explain import explained, filter_of
+from isthmus.access.journal import Journal
+from isthmus.base.clock import parse_iso_ms
+from isthmus.base.errors import Code, HubError
+from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
+from isthmus.resources.hubs import Hubs
+from isthmus.servers.management.arm import Arm
+from isthmus.servers.management.request import Call, Reply, refused
+
+
+class CommandBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A cloud-to-device message as the command line sends it; `body` is base64."""
+
+    device_id: str
+    body: str = ""
+    message_id: str | None = None
+    correlation_id: str | None = None
+    user_id: str | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    expiry_time_utc: str | int | None = None
+    ack: str | None = None
+    properties: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The health of one part of the house; `reason` tells why it is not well."""
+
+    name: str
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementApi:
+    """Answers calls of the local owner; on the event loop only."""
+
+    hubs: Hubs
+    arm: Arm
+    journal: Journal
+    commands: CloudToDevice
+    health: Callable[[], list[Part]]
+    https_port: Callable[[], int]
+
+    async def answer(self, call: Call) -> Reply:
+        """The reply to a call, a refusal included."""
+        try:
+            return await self._answer(call)
+        except HubError as error:
+            return refused(error)
+
+    async def _answer(self, call: Call) -> Reply:
+        match call.method, call.path:
+            case _, ("subscriptions", *_):
+                return await self.arm.answer(call)
+            case "GET", ("hubs",):
+                return Reply(value=[self._named(hub.name, hub.host_name) for hub in self.hubs.all()])
+            case "GET", ("explain",):
+                decisions = await self.journal.read(filter_of(call.query))
+                return Reply(value=[explained(decision) for decision in decisions])
+            case "GET", ("health",):
+                return self._health()
+            case "POST", ("hubs", name, "messages", "devicebound"):
+                return await self._send(name, call.body)
+            case _:
+                raise HubError(Code.NOT_FOUND, f"There is nothing at {call.method} /{'/'.join(call.path)}")
+
+    def _named(self, name: str, host_name: str) -> dict[str, object]:
+        return {"name": name, "hostName": host_name, "httpsPort": self.https_port()}
+
+    def _health(self) -> Reply:
+        parts = self.health()
+        well = all(part.ok for part in parts)
+        shown: dict[str, Any] = {part.name: {"ok": part.ok, "reason": part.reason} for part in parts}
+        return Reply(200 if well else 503, {"ok": well, "parts": shown})
+
+    async def _send(self, name: str, body: bytes) -> Reply:
+        hub = self.hubs.require(name)
+        try:
+            given = msgspec.json.decode(body, type=CommandBody)
+            payload = base64.b64decode(given.body, validate=True)
+        except (msgspec.DecodeError, binascii.Error) as error:
+            raise HubError(Code.ARGUMENT_INVALID, f"The message is not valid: {error}") from error
+        message = C2DMessage(
+            payload=payload,
+            message_id=given.message_id,
+            correlation_id=given.correlation_id,
+            user_id=given.user_id,
+            content_type=given.content_type,
+            content_encoding=given.content_encoding,
+            expiry_ms=_expiry(given.expiry_time_utc),
+            ack=parse_ack(given.ack) if given.ack else None,
+            properties=dict(given.properties),
+        )
+        await self.commands.send(hub, given.device_id, message)
+        return Reply(204)
+
+
+def _expiry(text: str | int | None) -> int | None:
+    """Milliseconds since the epoch, given as such or as an ISO 8601 date."""
+    if text is None or isinstance(text, int):
+        return text
+    expiry = int(text) if text.isdecimal() else parse_iso_ms(text)
+    if expiry is None:
+        raise HubError(Code.ARGUMENT_INVALID, "expiryTimeUtc is milliseconds since 1970 or an ISO 8601 date and time")
+    return expiry

@@ -1,0 +1,68 @@
+"""The HTTP face of the management API, on the local owner's Unix socket."""
+
+import re
+
+from aiohttp import web
+
+from isthmus.base.errors import Code, HubError
+from isthmus.servers.gateway.http_app import Front, connection_of
+from isthmus.servers.management.api import ManagementApi
+from isthmus.servers.management.events import watch_of, watched
+from isthmus.servers.management.metrics import Metrics
+from isthmus.servers.management.request import Reply, call_of, refused
+from isthmus.telemetry.ports import Log
+
+BODY_BYTES_MAX = 1024 * 1024
+"""A management call's body; more is refused."""
+
+_SERVICE = re.compile(r"/hubs/[^/]+/(devices|twins|statistics|digitaltwins|configurations|jobs|messages/serviceBound)")
+"""Paths of the service API below a hub; the rest is management's own."""
+
+_EVENTS = re.compile(r"/hubs/([^/]+)/events")
+
+
+class ManagementServer:
+    """Takes requests of the Unix socket to whom they are for; `handle` is a handler for `aiohttp.web.Server`."""
+
+    def __init__(self, api: ManagementApi, service: Front, log: Log, metrics: Metrics) -> None:
+        self._api = api
+        self._service = service
+        self._log = log
+        self._metrics = metrics
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers a request."""
+        path = request.rel_url.raw_path
+        if _SERVICE.match(path):
+            return await self._service.handle(request)
+        if path == "/metrics":
+            return web.Response(body=self._metrics.text(), content_type="text/plain", charset="utf-8")
+        if found := _EVENTS.fullmatch(path):
+            return await self._stream(request, found[1])
+        if (request.content_length or 0) > BODY_BYTES_MAX:
+            return _response(refused(HubError(Code.ENTITY_TOO_LARGE, f"A body has {BODY_BYTES_MAX} bytes at most")))
+        connection = connection_of(request)
+        call = call_of(
+            request.method,
+            request.raw_path,
+            body=await request.read(),
+            if_match=request.headers.get("If-Match"),
+            who=f"owner:uid:{connection.peer_uid}" if connection is not None else "owner",
+        )
+        return _response(await self._api.answer(call))
+
+    async def _stream(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        try:
+            hub = self._api.hubs.require(name)
+            watch = watch_of(hub, request.query)
+        except HubError as error:
+            return _response(refused(error))
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        async for line in watched(self._log, hub, watch):
+            await response.write(line)
+        return response
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body or None, content_type="application/json")
