@@ -34,7 +34,7 @@ class CountedIds:
         self._numbers = count(1)
 
     def uuid(self) -> str:
-        return f"id{next(self._numbers)}"
+        return f"{next(self._numbers):08x}-0000-4000-8000-000000000000"
 
     def key(self) -> str:
         return f"key{next(self._numbers)}"

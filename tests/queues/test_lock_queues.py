@@ -95,7 +95,7 @@ async def test_what_a_lock_tells() -> None:
     await queues.enqueue(ADDRESS, b"a")
     bench.clock.move(seconds=1)
     assert await queues.lock(ADDRESS) == LockedMessage(
-        token="id1",
+        token="00000001-0000-4000-8000-000000000000",
         sequence=1,
         delivery_count=0,
         enqueued_ms=START_MS,

@@ -38,7 +38,7 @@ from isthmus.queues import (
     QueuePolicy,
     Sequel,
 )
-from isthmus.telemetry.message import PropertyValue
+from isthmus.telemetry.message import Properties, PropertyValue
 
 LOCK_MS = 60_000
 """How long a device may take to settle a message; fixed (IoT Hub developer guide)."""
@@ -75,10 +75,10 @@ class C2DMessage:
     to: str = ""
     expiry_ms: int | None = None
     ack: Ack | None = None
-    properties: dict[str, PropertyValue] = field(default_factory=dict)
+    properties: Properties = field(default_factory=dict)
 
     @property
-    def system(self) -> dict[str, PropertyValue]:
+    def system(self) -> Properties:
         """The system properties that have a value, under their canonical names."""
         named = {
             "message-id": self.message_id,
@@ -121,12 +121,12 @@ class Locked:
         return self.message.payload
 
     @property
-    def system(self) -> dict[str, PropertyValue]:
+    def system(self) -> Properties:
         """System properties under their canonical names."""
         return self.message.system
 
     @property
-    def properties(self) -> dict[str, PropertyValue]:
+    def properties(self) -> Properties:
         """Application properties."""
         return self.message.properties
 
