@@ -289,6 +289,7 @@ async def test_a_closed_state_says_so(state: State) -> None:
         state.scan("thing", HUB),
         state.count("thing", HUB),
         state.query_devices(HUB, [], modules=False, after="", limit=10),
+        state.count_devices(HUB, [], modules=False),
         state.commit([put("b")]),
         state.outbox(after=0, limit=1),
         state.outbox_done(1),
@@ -346,6 +347,14 @@ async def test_devices_by_one_condition(
     condition = Equals(tuple(path.split(".")), value)
     triples = await state.query_devices(HUB, [condition], modules=False, after="", limit=100)
     assert [identity.key.name for identity, _, _ in triples] == found
+    assert await state.count_devices(HUB, [condition], modules=False) == len(found)
+
+
+async def test_devices_are_counted_like_they_are_found(state: State) -> None:
+    assert await state.count_devices(HUB, [], modules=False) == 0
+    await plant(state)
+    assert await state.count_devices(HUB, [], modules=False) == 3
+    assert await state.count_devices(HUB, [], modules=True) == 1
 
 
 async def test_devices_by_several_conditions(state: State) -> None:

@@ -187,6 +187,9 @@ class State(Protocol):
     ) -> list[tuple[Stored, Stored, Stored | None]]:
         """(identity, twin, presence) of devices or modules that fulfil all conditions, in the order of names."""
 
+    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+        """How many rows `query_devices` would give without a limit."""
+
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         """Applies all or nothing, durably, and returns the new revision of each put (0 for others).
 

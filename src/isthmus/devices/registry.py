@@ -13,7 +13,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.limits import DEVICES_PER_HUB_MAX, MODULES_PER_DEVICE_MAX
-from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, OutboxEvent, Put, State, Stored
+from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Equals, OutboxEvent, Put, State, Stored
 from isthmus.devices.commit import compare_and_set
 from isthmus.devices.documents import identity_key, presence_key, ref_of, session_key, twin_key
 from isthmus.devices.events import created, deleted
@@ -127,14 +127,11 @@ class Registry:
 
     async def statistics(self, hub: HubId) -> RegistryStatistics:
         """Counts a hub's devices by status."""
-        total = enabled = 0
-        after = ""
-        while page := await self._state.scan("identity", hub, after=after):
-            devices = [decode_identity(stored.body) for stored in page if not ref_of(stored.key).module_id]
-            total += len(devices)
-            enabled += sum(device.status is Status.ENABLED for device in devices)
-            after = page[-1].key.name
-        return RegistryStatistics(total, enabled)
+        enabled = Equals(("status",), Status.ENABLED.value)
+        return RegistryStatistics(
+            total=await self._state.count_devices(hub, (), modules=False),
+            enabled=await self._state.count_devices(hub, (enabled,), modules=False),
+        )
 
     async def put(self, ref: DeviceRef, body: object, if_match: str | None) -> Identity:
         """Creates an identity (no `if_match`) or replaces it (an etag, or `*` for any).

@@ -59,6 +59,10 @@ class MemoryState:
         self._require_open()
         return list(islice(self._matching(hub, conditions, modules, after), limit))
 
+    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+        self._require_open()
+        return sum(1 for _ in self._matching(hub, conditions, modules, ""))
+
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         self._require_open()
         revisions = next_revisions(changes, self._revision)

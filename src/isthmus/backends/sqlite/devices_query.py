@@ -9,6 +9,7 @@ answered by `holds(...)`, the same rule that the memory backend uses.
 import re
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -36,15 +37,24 @@ class DevicesQuery:
         self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
         """(identity, twin, presence) in the order of names; raises `Damaged`."""
-        statement, values = _compile(hub, conditions, modules=modules, after=after, limit=limit)
+        source, values = _source(hub, conditions, modules=modules, after=after)
+        statement = f"SELECT i.name, {_COLUMNS} {source} ORDER BY i.name LIMIT ?"
+        return [_triple(hub, *row) for row in self._rows(statement, [*values, limit])]
+
+    def count(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+        """How many there are; raises `Damaged`."""
+        source, values = _source(hub, conditions, modules=modules, after="")
+        [(number,)] = self._rows(f"SELECT count(*) {source}", values)
+        return int(number)
+
+    def _rows(self, statement: str, values: list[object]) -> list[tuple[Any, ...]]:
         self._damaged = None
         try:
-            rows = self._connection.execute(statement, values).fetchall()
+            return self._connection.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
             if self._damaged is not None:
                 raise Damaged(self._damaged) from error
             raise
-        return [_triple(hub, *row) for row in rows]
 
     def _sound(self, kind: str, hub: int, name: str, revision: int, check: int, body: bytes) -> str:
         key = Key(kind, HubId(hub), name)
@@ -54,20 +64,19 @@ class DevicesQuery:
         return body.decode()
 
 
-def _compile(
-    hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
-) -> tuple[str, list[object]]:
+def _source(hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str) -> tuple[str, list[object]]:
+    """The rows of the joined view that fulfil the conditions, as FROM and WHERE, and the values to bind."""
     values: list[object] = [TWIN, PRESENCE, IDENTITY, hub, after]
     where = f"i.kind = ? AND i.hub = ? AND i.name > ? AND instr(i.name, '/') {'>' if modules else '='} 0"
     for condition in conditions:
         term, bound = _term(condition)
         where += f" AND {term}"
         values += bound
-    statement = f"""SELECT i.name, {_COLUMNS} FROM documents AS i
+    source = f"""FROM documents AS i
         CROSS JOIN documents AS t ON t.kind = ? AND t.hub = i.hub AND t.name = i.name
         LEFT JOIN documents AS p ON p.kind = ? AND p.hub = i.hub AND p.name = i.name
-        WHERE {where} ORDER BY i.name LIMIT ?"""
-    return statement, [*values, limit]
+        WHERE {where}"""
+    return source, values
 
 
 def _term(condition: Equals) -> tuple[str, list[object]]:

@@ -81,3 +81,6 @@ class _Reader:
         self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
     ) -> list[Triple]:
         return self._devices.run(hub, conditions, modules=modules, after=after, limit=limit)
+
+    def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+        return self._devices.count(hub, conditions, modules=modules)

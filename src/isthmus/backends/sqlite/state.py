@@ -86,6 +86,10 @@ class SqliteState:
             lambda reader: reader.devices(hub, conditions, modules=modules, after=after, limit=limit)
         )
 
+    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+        self._require_open()
+        return await self._readers.run(lambda reader: reader.count_devices(hub, conditions, modules=modules))
+
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         self._require_open()
         changes, outbox = tuple(changes), tuple(outbox)
