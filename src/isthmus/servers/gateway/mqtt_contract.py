@@ -44,6 +44,9 @@ TOPIC_BYTES_MAX = 65_535
 MODEL_ID_CHARACTERS_MAX = 2_048
 """A model id, which is stored with each message (Digital Twins Definition Language, "Model identifier")."""
 
+REQUEST_ID_CHARACTERS_MAX = 256
+"""A `$rid`, which is repeated in the answer's topic; client libraries use numbers and UUIDs."""
+
 RETAIN_PROPERTY = "mqtt-retain"
 """Set on a message that was published with RETAIN: a hub keeps none ("Communicate … using the MQTT protocol")."""
 
@@ -62,6 +65,11 @@ class Introduction:
     client_type: str = ""
     model_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """`device` or `device/module`, as the client id has to be."""
+        return f"{self.device_id}/{self.module_id}" if self.module_id else self.device_id
+
     def ref(self, hub: HubId) -> DeviceRef:
         """The identity in the hub that the host name turned out to be."""
         return DeviceRef(hub, self.device_id, self.module_id)
@@ -73,9 +81,8 @@ def introduction(connect: Connect) -> Introduction:
         refusal = Refusal(Hop.CONTRACT, "contract.client-id", "", "Use the device id as client id.")
         raise HubError(Code.ARGUMENT_NULL, "The client id is empty", refusal)
     claimed = parse_user_name(connect.user_name or "")
-    expected = f"{claimed.device_id}/{claimed.module_id}" if claimed.module_id else claimed.device_id
-    if connect.client_id != expected:
-        remedy = f"Use {expected} as client id, or name the same identity in the user name."
+    if connect.client_id != claimed.name:
+        remedy = f"Use {claimed.name} as client id, or name the same identity in the user name."
         raise unauthorized("contract.client-id", connect.client_id[:256], remedy, Hop.CONTRACT)
     return claimed
 
@@ -294,7 +301,8 @@ def _request(topic: str, head: str) -> tuple[str, int | None]:
     pairs = dict(pair.partition("=")[::2] for pair in topic[len(head) :].split("&"))
     request_id = pairs.get("$rid", "")
     version = pairs.get("$version")
-    if not request_id or (version is not None and not re.fullmatch(r"[0-9]{1,18}", version)):
+    good_version = version is None or re.fullmatch(r"[0-9]{1,18}", version) is not None
+    if not good_version or not 0 < len(request_id) <= REQUEST_ID_CHARACTERS_MAX:
         raise _bad_topic(topic, "End the topic with ?$rid= and a request id.")
     return request_id, None if version is None else int(version)
 
