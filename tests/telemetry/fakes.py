@@ -54,6 +54,10 @@ class Disk(FolderFiles):
     def fail(self, verb: str, times: int = 1) -> None:
         self._failing[verb] = times
 
+    def mend(self) -> None:
+        """Failures that were asked for and did not happen yet will not."""
+        self._failing.clear()
+
     def die_at(self, verb: str, after: int = 0) -> None:
         self._deadly[verb] = after
 
