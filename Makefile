@@ -41,7 +41,7 @@ bench: install
 	@benchmarks/bench.sh
 
 docs: install
-	$(BIN)/python tools/reference_cli.py docs/reference/cli.md
+	$(BIN)/python tools/reference.py
 
 # Resolves anew within pyproject.toml's bounds, for every Python from 3.11 on; the file names no registry.
 lock: install

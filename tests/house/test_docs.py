@@ -1,0 +1,86 @@
+"""Everything a user can name has its paragraph: commands, errors, configuration keys, rules of refusals, metrics."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from house.source import ROOT, modules
+from isthmus.config import Config
+
+REFERENCE = ROOT / "docs" / "reference"
+RULE = re.compile(r"(socket|tls|name|network|auth|contract|limit)\.[a-z]+(-[a-z]+)*")
+METRIC = re.compile(r"isthmus_[a-z_]+")
+
+
+def test_generated_pages_are_what_the_source_says() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"run `make docs`: {done.stdout}{done.stderr}"
+
+
+def test_every_configuration_key_is_explained() -> None:
+    page = (REFERENCE / "configuration.md").read_text()
+    missing = [key for key in _keys(Config, "") if f"`{key}`" not in page]
+    assert not missing, f"docs/reference/configuration.md does not explain {missing}"
+
+
+def test_every_rule_of_a_refusal_is_explained() -> None:
+    page = (REFERENCE / "refusals.md").read_text()
+    rules = {text for text in _texts() if RULE.fullmatch(text)}
+    assert "auth.signature" in rules
+    missing = sorted(rule for rule in rules if f"`{rule}`" not in page)
+    assert not missing, f"docs/reference/refusals.md does not explain {missing}"
+
+
+def test_no_rule_is_explained_that_is_not_there() -> None:
+    page = (REFERENCE / "refusals.md").read_text()
+    source = "\n".join(module.text for module in modules())
+    told: set[str] = set(re.findall(r"^\| `([a-z.-]+)` \|", page, re.MULTILINE))
+    gone = sorted(rule for rule in told if rule not in source and not rule.startswith("network.private-endpoint-"))
+    assert not gone, f"docs/reference/refusals.md explains {gone}, which nothing refuses by"
+
+
+def test_every_metric_is_explained() -> None:
+    page = (REFERENCE / "metrics.md").read_text()
+    missing = sorted(name for name in _texts() if METRIC.fullmatch(name) and not re.search(f"`{name}(_total)?`", page))
+    assert not missing, f"docs/reference/metrics.md does not explain {missing}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/decisions/[0-9]*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_its_parts(path: Path) -> None:
+    text = path.read_text()
+    assert re.match(r"# \d{4}: ", text), "a decision begins with its number and its sentence"
+    assert "**Decided.**" in text or "## Decision" in text
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changes/*.md")]
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert not broken, broken
+
+
+def _keys(kind: type[msgspec.Struct], prefix: str) -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _keys(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def _texts() -> set[str]:
+    return {
+        node.value
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
