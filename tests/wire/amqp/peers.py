@@ -1,20 +1,23 @@
 """Two AMQP peers in memory: a server's connection and a client's, with every byte passed by hand."""
 
+import struct
 from collections.abc import Callable
 
 from isthmus.wire.amqp.connection import Connection
+from isthmus.wire.amqp.decode import decode
 from isthmus.wire.amqp.events import Event, LinkAttached, SaslInit
 from isthmus.wire.amqp.limits import FRAME_BYTES_MAX
 from isthmus.wire.amqp.link import Link, LinkRole
 from isthmus.wire.amqp.performatives import Attach, Open, SaslChoice
 from isthmus.wire.amqp.session import Session
 from isthmus.wire.amqp.states import Source, Target
+from isthmus.wire.amqp.values import AmqpValue, Described
 
 Handler = Callable[[Event], None]
 
 
 class Peers:
-    """A client and a server; `client` and `server` events collect what each was told."""
+    """A client and a server; events collect what each was told, `client_frames` the bodies of what the client got."""
 
     def __init__(self, *, idle_timeout_ms: int = 0) -> None:
         self.now = 1000.0
@@ -22,6 +25,7 @@ class Peers:
         self.client = Connection("client", self.now, idle_timeout_ms=0)
         self.server_events: list[Event] = []
         self.client_events: list[Event] = []
+        self.client_frames: list[bytes] = []
         self.on_server: Handler = self.accept_everything
 
     def accept_everything(self, event: Event) -> None:
@@ -45,6 +49,7 @@ class Peers:
             if upward:
                 self.server.receive(upward, self.now)
             if downward:
+                self.client_frames.extend(frames(downward))
                 self.client.receive(downward, self.now)
 
     def open(self, sasl: SaslChoice | None = None, *, max_frame_size: int = FRAME_BYTES_MAX) -> "Peers":
@@ -81,6 +86,22 @@ class Peers:
         self.run()
         return link, self.server_link(name)
 
+    def told_client(self, code: int) -> list[list[AmqpValue]]:
+        """The fields of those performatives the client got that have this descriptor."""
+        values = [decode(body) for body in self.client_frames if body[2] == code]
+        return [value.value for value in values if isinstance(value, Described) and isinstance(value.value, list)]
+
     def server_link(self, name: str) -> Link:
         """The server's end of the newest link of that name."""
         return [e.link for e in self.server_events if isinstance(e, LinkAttached) and e.link.name == name][-1]
+
+
+def frames(data: bytes) -> list[bytes]:
+    """The bodies of the frames in `data`, protocol headers left out."""
+    bodies = []
+    while data:
+        size = 8 if data[:4] == b"AMQP" else struct.unpack_from(">I", data)[0]
+        if data[:4] != b"AMQP":
+            bodies.append(data[8:size])
+        data = data[size:]
+    return bodies

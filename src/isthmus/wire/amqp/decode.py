@@ -167,6 +167,9 @@ class Decoder:
 
     def _array(self, width: int) -> AmqpValue:
         count, end = self._bounds(width)
+        if count == 0 and self.position == end:
+            # The specification has a constructor here too; pyamqp leaves it out.
+            return Array(type(None), ())
         descriptors = []
         code = self._take(1)[0]
         while code == 0:
