@@ -21,6 +21,7 @@ from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway, OwnerDoorway
 from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.gateway.ports import Session
 
 HOST = "hub.isthmus.test"
 OTHER_HOST = "other.isthmus.test"
@@ -71,6 +72,19 @@ class Commands:
         return self.waiting.pop(ref, 0)
 
 
+@dataclass
+class Sessions:
+    """The index of sessions."""
+
+    live: list[Session] = field(default_factory=list)
+
+    def add(self, session: Session) -> None:
+        self.live.append(session)
+
+    def remove(self, session: Session) -> None:
+        self.live.remove(session)
+
+
 @dataclass(frozen=True)
 class Answer:
     """A response, read."""
@@ -99,12 +113,15 @@ class HttpWorld(World):
         self.journal = Journal(self.state, self.clock)
         self.counters = Counters()
         self.commands = Commands()
+        self.sessions = Sessions()
         self.peer = FakePeer()
         self.owner = FakePeer("c2", LOCAL_DOOR, "", peer_uid=1000)
         gate = Gate(self.hubs, self.registry, self.journal, self.counters, self.clock, self.ids)
         methods = Methods(self.registry, self.connected)
         self.service = ServiceApi(self.registry, self.twins, Fleet(self.state), methods, self.connected, self.commands)
-        self._front = Front(GateDoorway(gate), self.service, self.clock, find_connection=lambda _: self.peer)
+        self._front = Front(
+            GateDoorway(gate, self.sessions), self.service, self.clock, find_connection=lambda _: self.peer
+        )
         self._owner_front = Front(
             OwnerDoorway(gate, self.hubs), self.service, self.clock, find_connection=lambda _: self.owner
         )
@@ -120,6 +137,11 @@ class HttpWorld(World):
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
         await self._server.close()
+
+    @property
+    def authority(self) -> str:
+        """Address and port of the socket."""
+        return f"{self._server.host}:{self._server.port}"
 
     def token(self, policy: str = "iothubowner", resource: str = HOST) -> str:
         """A token of one of the hub's policies."""
@@ -160,7 +182,7 @@ class HttpWorld(World):
         return await front.handle(request)
 
     def _url(self, target: str) -> URL:
-        return URL(f"{str(self._server.make_url('/')).rstrip('/')}{target}", encoded=True)
+        return URL(f"http://{self.authority}{target}", encoded=True)
 
 
 async def _read(response: ClientResponse) -> Answer:

@@ -1,5 +1,6 @@
 """The service API as clients see it: statuses, headers, bodies, and both error envelopes."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from urllib.parse import quote
@@ -9,6 +10,7 @@ import pytest
 from azure.iot.hub.protocol import models
 
 from devices.fakes import HUB, KEY, OTHER_KEY, FakeDevice
+from isthmus.base.errors import Code, Hop, Refusal
 from isthmus.base.ids import DeviceRef
 from isthmus.devices.ports import MethodAnswer
 from servers.http_world import HOST, OTHER_HOST, Answer, HttpWorld
@@ -353,6 +355,21 @@ async def test_a_connection_is_journaled_once(world: HttpWorld) -> None:
     assert world.counters.admissions == 2
 
 
+async def test_a_request_under_way_is_cut_when_its_right_is_gone(world: HttpWorld) -> None:
+    await world.add("dev1")
+    silent = world.connected.devices[DEVICE] = Silent()
+    asking = asyncio.create_task(world.ask("POST", "/twins/dev1/methods", {"methodName": "m"}))
+    await silent.called.wait()
+    [session] = world.sessions.live
+    assert (session.hub, session.address, session.principal.name) == (HUB, "127.0.0.1", "iothubowner")
+    for _ in range(2):
+        session.cut(Refusal(Hop.NETWORK, "network.public-access", "public", "open it"), Code.UNAUTHORIZED_ACCESS)
+    answer = await asking
+    assert (answer.status, answer.code, answer.headers["connection"]) == (401, UNAUTHORIZED, "close")
+    assert world.sessions.live == []
+    assert (await world.refusals())[0].rule == "network.public-access"
+
+
 async def test_the_owner_may_everything_by_the_management_socket(world: HttpWorld) -> None:
     created = await world.ask("PUT", "/hubs/hub/devices/dev1", {}, token="")
     assert created.status == 200
@@ -380,6 +397,19 @@ async def test_a_fault_is_an_answer_with_a_tracking_id(world: HttpWorld, caplog:
 async def test_an_expected_continue_is_given_after_the_token_was_checked(world: HttpWorld) -> None:
     answer = await world.ask("PUT", "/devices/dev1", {}, headers={"Expect": "100-continue"})
     assert answer.status == 200
+
+
+class Silent(FakeDevice):
+    """A device that never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = asyncio.Event()
+
+    async def invoke(self, name: str, payload: bytes) -> MethodAnswer:
+        self.called.set()
+        never: asyncio.Future[MethodAnswer] = asyncio.get_running_loop().create_future()
+        return await never
 
 
 def ids(answer: Answer) -> list[str]:

@@ -5,6 +5,10 @@ who asks; then the path, the API version, the right, the content type and the bo
 operation run. Before the doorway has let the visitor in, nothing about the hub or its paths is answered. A refusal at
 any station is reported to the doorway, which journals it and gives the tracking id of the answer.
 
+A request under way is a session in the index: when a change takes its right away, it is cancelled and answered as a
+refusal, and its connection ends. What it had committed stays. A connection without a request needs no cutting: its next
+request meets the doorway.
+
 There are two doorways: `GateDoorway` for sockets of the gateway, where the gate judges names, network and tokens, and
 `OwnerDoorway` for the management socket, where the operating system has judged and the path begins with `/hubs/{hub}`.
 """
@@ -36,6 +40,7 @@ from isthmus.servers.gateway.http_message import Call, Reply
 from isthmus.servers.gateway.http_routes import Action, Match, check_api_version, find
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.ports import SessionIndex
 
 BODY_BYTES_MAX = 512 * 1024
 """A request's body: a twin at all its limits with metadata, or a method's payload in its envelope; more is refused."""
@@ -74,6 +79,7 @@ class Visit:
     device: str = ""
     principal: str = ""
     envelope: Envelope = Envelope.A
+    session: "HttpSession | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,29 @@ class Visitor:
 
     hub: Hub
     principal: Principal
+
+
+class HttpSession:
+    """A request under way, as the index of sessions knows it."""
+
+    def __init__(self, visitor: Visitor, peer: Peer, task: "asyncio.Task[object]") -> None:
+        self.hub = visitor.hub.number
+        self.door = peer.door
+        self.address = peer.peer_address
+        self.principal = visitor.principal
+        self.plane = Plane.HTTPS
+        self.lost: HubError | None = None
+        self._task = task
+
+    def cut(self, refusal: Refusal, code: Code) -> None:
+        """Stops the request, which is then answered as refused."""
+        if self.lost is None:
+            self.lost = HubError(code, "Unauthorized", refusal)
+            self._task.cancel()
+
+    def outlive_cut(self) -> None:
+        """Takes back the cancellation by `cut`: the task has an answer to give yet."""
+        self._task.uncancel()
 
 
 class Doorway(Protocol):
@@ -96,6 +125,12 @@ class Doorway(Protocol):
         `device` is set when the path belongs to a device, which then proves itself; its hub is not filled in.
         """
 
+    def entered(self, session: HttpSession) -> None:
+        """Makes the visitor's request one that can be cut."""
+
+    def left(self, session: HttpSession) -> None:
+        """The request is over."""
+
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         """Journals a refusal."""
 
@@ -103,8 +138,9 @@ class Doorway(Protocol):
 class GateDoorway:
     """The gateway's doorway: a hub's host name, and a token of a policy or a device in the Authorization header."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, sessions: SessionIndex) -> None:
         self._gate = gate
+        self._sessions = sessions
         self._journaled: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def path_below_hub(self, path: str) -> str:
@@ -123,6 +159,12 @@ class GateDoorway:
             admitted = await self._gate.policy(connection, Plane.HTTPS, hub, token, uri)
         self._journal_once(connection, admitted)
         return Visitor(admitted.hub, admitted.principal)
+
+    def entered(self, session: HttpSession) -> None:
+        self._sessions.add(session)
+
+    def left(self, session: HttpSession) -> None:
+        self._sessions.remove(session)
 
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         return self._gate.refused(
@@ -162,6 +204,12 @@ class OwnerDoorway:
             self._hubs.require(visit.hub), Principal(PrincipalKind.OWNER, name, frozenset(Right), "hub", "owner")
         )
 
+    def entered(self, session: HttpSession) -> None:
+        """Nothing takes the owner's right away."""
+
+    def left(self, session: HttpSession) -> None:
+        """Nothing was entered."""
+
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         return self._gate.refused(
             visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
@@ -200,15 +248,27 @@ class Front:
         try:
             return _response(await self._served(request, visit))
         except HubError as error:
-            refusal = error
+            return self._refusal(visit, error)
+        except asyncio.CancelledError:
+            if visit.session is None or visit.session.lost is None:
+                raise
+            visit.session.outlive_cut()
+            return self._refusal(visit, visit.session.lost)
         except StateClosed:
-            refusal = HubError(Code.SERVICE_UNAVAILABLE, "The hub is stopping or cannot write, try again")
+            return self._refusal(visit, HubError(Code.SERVICE_UNAVAILABLE, "The hub is stopping, try again"))
         except Exception:
             logger.exception("request failed", extra={"hub": visit.hub, "connection_id": connection.connection_id})
-            refusal = HubError(Code.SERVER_ERROR, "Internal error")
-        tracking_id = self._doorway.refused(visit, refusal)
-        reply = refusal_reply(refusal, tracking_id, envelope=visit.envelope, utc_ms=self._clock.utc_ms())
-        return _response(reply)
+            return self._refusal(visit, HubError(Code.SERVER_ERROR, "Internal error"))
+        finally:
+            if visit.session is not None:
+                self._doorway.left(visit.session)
+
+    def _refusal(self, visit: Visit, error: HubError) -> web.Response:
+        tracking_id = self._doorway.refused(visit, error)
+        response = _response(refusal_reply(error, tracking_id, envelope=visit.envelope, utc_ms=self._clock.utc_ms()))
+        if visit.session is not None and visit.session.lost is not None:
+            response.force_close()
+        return response
 
     async def _served(self, request: web.BaseRequest, visit: Visit) -> Reply:
         found = _found(request.method, self._doorway.path_below_hub(raw_path(request)))
@@ -219,6 +279,8 @@ class Front:
                 device = DeviceRef(HubId(0), found.device_id, found.module_id)
         visitor = await self._doorway.admit(request, visit, device)
         visit.principal = visitor.principal.label
+        visit.session = HttpSession(visitor, visit.connection, _this_task())
+        self._doorway.entered(visit.session)
         if isinstance(found, HubError):
             raise found
         check_api_version(request.query.get("api-version"))
@@ -226,6 +288,12 @@ class Front:
             require_right(visitor.principal, found.route.right)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
         return await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
+
+
+def _this_task() -> "asyncio.Task[object]":
+    task: asyncio.Task[object] | None = asyncio.current_task()
+    assert task is not None, "a request is handled in a task"
+    return task
 
 
 def raw_path(request: web.BaseRequest) -> str:
