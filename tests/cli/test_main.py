@@ -128,6 +128,15 @@ def test_explain_refuses_a_time_that_is_none(management: FakeManagement, run: Ru
     assert run("explain", "--since", "yesterday").code == 1
 
 
+def test_health_tells_which_part_is_ill(management: FakeManagement, run: Run) -> None:
+    well = {"ok": True, "parts": {"log": {"ok": True, "reason": ""}}}
+    ill = {"ok": False, "parts": {"log": {"ok": False, "reason": "no space left"}, "state": {"ok": True, "reason": ""}}}
+    management.on("GET", "/health", well)
+    assert json.loads(run("health").out) == well
+    management.set("GET", "/health", ill, status=503)
+    assert run("health") == (1, "", "isthmus: The server is not well: log (no space left).\n")
+
+
 def test_metrics_are_printed_as_they_are(management: FakeManagement, run: Run) -> None:
     management.on("GET", "/metrics", "isthmus_messages_total 3\n")
     assert run("metrics").out == "isthmus_messages_total 3\n"

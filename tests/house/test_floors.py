@@ -43,6 +43,8 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "servers": (frozenset({*GROUND, *MIDDLE, "neighbours"}), "doors never meet the hands: app connects them"),
     "config": (frozenset({"base"}), "read once, before anything exists"),
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
+    "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
+    "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
     "cli": (frozenset({"base", "config", "app", "demo"}), "talks to the server by its management API; app for `up`"),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
     "connector": (frozenset({"base", "wire"}), "runs in the customer's network, without the hub"),

@@ -1,5 +1,6 @@
 """`up` and what belongs to the server as a whole: `ca`, `env`, `health`, `metrics`, `demo`."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -15,8 +16,11 @@ from isthmus.cli.errors import CommandError
 from isthmus.cli.identities import own_string
 from isthmus.cli.output import Readable
 from isthmus.cli.target import Target
+from isthmus.cli.transport import refusal_of
 from isthmus.config import load_config
 
+UNWELL = 503
+"""The status of a health answer that tells of a part that is not well."""
 CERTIFI_STEP = """\
 # azure-iot-hub and the AMQP library under it trust certifi's file alone: append the CA there, once, in each
 # environment that runs them:
@@ -83,14 +87,22 @@ def env(target: Target, policy_name: str, device_id: str) -> Any:
 
 @click.command("health", cls=HubCommand, remote=False)
 def health(target: Target) -> Any:
-    """Shows whether the server is well, part by part."""
-    return target.manage("GET", "/health")
+    """Shows whether the server is well, part by part; exits with 1 when it is not."""
+    answer = target.ask("/health")
+    if answer.status != UNWELL:
+        return answer.json()
+    parts = json.loads(answer.body)["parts"]
+    ill = (f"{name} ({part['reason']})" for name, part in parts.items() if not part["ok"])
+    raise CommandError(f"The server is not well: {', '.join(ill)}.")
 
 
 @click.command("metrics", cls=HubCommand, remote=False)
 def metrics(target: Target) -> Any:
     """Prints the server's metrics in Prometheus' text format."""
-    text = target.text("/metrics")
+    answer = target.ask("/metrics")
+    if answer.status >= 400:
+        raise CommandError(refusal_of(answer))
+    text = answer.body.decode()
     return Readable(text, text.splitlines())
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from isthmus.cli.errors import CommandError
 from isthmus.cli.login import HTTPS_PORT, Login, read_login
-from isthmus.cli.transport import ANSWER_SECONDS_MAX, Answer, LocalServer, RemoteHub, Request, Transport, refusal_of
+from isthmus.cli.transport import ANSWER_SECONDS_MAX, Answer, LocalServer, RemoteHub, Request, Transport
 
 SERVICE_API = "2021-04-12"
 DEVICES_API = "2023-06-30"
@@ -85,12 +85,9 @@ class Target:
         headers = {"If-Match": f'"{etag}"'} if etag else {}
         return self._local.send(Request(method, _with_query(path, query or {}), body, headers)).json()
 
-    def text(self, path: str) -> str:
-        """What a management path answers in plain text."""
-        answer = self._local.send(Request("GET", path))
-        if answer.status >= 400:
-            raise CommandError(refusal_of(answer))
-        return answer.body.decode()
+    def ask(self, path: str) -> Answer:
+        """What a management path answers, whatever it is."""
+        return self._local.send(Request("GET", path))
 
     def events(self, query: Mapping[str, str], timeout: float | None) -> Iterator[bytes]:
         """Messages of the built-in endpoint, a JSON line each."""

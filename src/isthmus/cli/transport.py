@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from isthmus.base.clock import SystemClock
+from isthmus.base.errors import ConfigurationError
 from isthmus.base.places import MANAGEMENT_SOCKET
 from isthmus.base.sas_token import sign
 from isthmus.cli.errors import CommandError, NoServer
@@ -89,7 +90,10 @@ class LocalServer:
             return None
         from isthmus.app import offline
 
-        answer = offline(self._data, request.method, request.path)
+        try:
+            answer = offline(self._data, request.method, request.path)
+        except ConfigurationError as error:
+            raise CommandError(str(error)) from error
         return None if answer is None else Answer(*answer)
 
     def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
