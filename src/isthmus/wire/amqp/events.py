@@ -1,6 +1,6 @@
 """What the engine tells the application; taken from `Connection.events()` in the order in which it happened."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from isthmus.wire.amqp.link import Link
@@ -13,7 +13,7 @@ class SaslInit:
     """The peer presents credentials: answer with `sasl_accept` or `sasl_refuse`; nothing else happens before."""
 
     mechanism: str
-    response: bytes
+    response: bytes = field(repr=False)
     hostname: str
 
 

@@ -79,9 +79,9 @@ class FrameBuffer:
         return FrameBounds(kind == 1, channel, start + 4 * offset, start + size)
 
     def _keep(self, needed: int) -> None:
-        """What is left is not whole before it is `needed` bytes."""
+        """What is left of the data is not whole before it is `needed` bytes; nothing left leaves all as it was."""
         if self._position < len(self.data):
             self._rest += self.data[self._position :]
+            self._needed = needed
         self.data = b""
         self._position = 0
-        self._needed = needed

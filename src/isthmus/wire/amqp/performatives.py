@@ -5,7 +5,7 @@ under a smallulong descriptor: peers in the field index into the fields by posit
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -248,7 +248,7 @@ class SaslChoice:
     """Chooses a mechanism (sasl-init)."""
 
     mechanism: str
-    initial_response: bytes | None = None
+    initial_response: bytes | None = field(default=None, repr=False)
     hostname: str | None = None
 
     def encode(self) -> bytes:
