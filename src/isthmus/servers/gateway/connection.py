@@ -177,7 +177,9 @@ class Connection:
         "_paused",
         "_proven",
         "_reason",
+        "_recv_into",
         "_scratch",
+        "_send_some",
         "_socket",
         "_spoken",
         "_stage",
@@ -216,6 +218,8 @@ class Connection:
         self.peer_chain: tuple[bytes, ...] = ()
         self.tls_version = ""
         self._socket = accepted
+        self._recv_into = accepted.recv_into
+        self._send_some = accepted.send
         self._descriptor = accepted.fileno()
         self._layer = layer
         self._owner = owner
@@ -368,7 +372,7 @@ class Connection:
     def _receive(self) -> int:
         """Reads into the scratch buffer; 0 when there is nothing to deliver, whatever the cause."""
         try:
-            count = self._socket.recv_into(self._scratch)
+            count = self._recv_into(self._scratch)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
@@ -476,7 +480,7 @@ class Connection:
         sent = 0
         if not self._held:
             try:
-                sent = self._socket.send(data)
+                sent = self._send_some(data)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as error:
