@@ -19,6 +19,7 @@ from isthmus.access.authenticate import (
 )
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
 from isthmus.access.x509 import fingerprint
+from isthmus.base import sas_token
 from isthmus.base.errors import Code, HubError
 
 NOW_MS = 1_767_225_600_000
@@ -45,7 +46,7 @@ class Counter:
 
     def __call__(self, key: bytes, message: bytes) -> bytes:
         self.calls += 1
-        return sas.hmac_sha256(key, message)
+        return sas_token.hmac_sha256(key, message)
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class Try:
     leaf: bytes | None = field(default=None)
 
     def evidence(self) -> Evidence:
-        token = sas.sign(self.resource, self.key, self.expires_s, self.policy)
+        token = sas_token.sign(self.resource, self.key, self.expires_s, self.policy)
         return Evidence(token if self.password is None else self.password, self.leaf)
 
 
-def run(attempt: Try, digest: sas.Hmac = sas.hmac_sha256) -> Principal:
+def run(attempt: Try, digest: sas.Hmac = sas_token.hmac_sha256) -> Principal:
     guard = Guard((HOST,), POLICIES, digest)
     return authenticate_device(guard, attempt.subject, attempt.secrets, attempt.evidence(), now_ms=NOW_MS)
 
@@ -238,7 +239,7 @@ def test_only_good_credentials_have_a_fingerprint() -> None:
     assert DeviceSecrets("1", True, Method.NONE, PRIMARY, SECONDARY).fingerprints() == frozenset()
 
 
-def by_policy(token: str, *resources: str, digest: sas.Hmac = sas.hmac_sha256) -> Principal:
+def by_policy(token: str, *resources: str, digest: sas.Hmac = sas_token.hmac_sha256) -> Principal:
     wanted = [sas.resource_of(resource) for resource in resources]
     return authenticate_policy(Guard((HOST,), POLICIES, digest), sas.parse(token), wanted, now_ms=NOW_MS)
 
@@ -254,21 +255,21 @@ def by_policy(token: str, *resources: str, digest: sas.Hmac = sas.hmac_sha256) -
     ],
 )
 def test_a_policy_opens_what_its_token_covers(scope: str, resources: tuple[str, ...]) -> None:
-    principal = by_policy(sas.sign(scope, PRIMARY, NOW_S + 60, "service"), *resources)
+    principal = by_policy(sas_token.sign(scope, PRIMARY, NOW_S + 60, "service"), *resources)
     assert principal.rights == {Right.SERVICE_CONNECT}
 
 
 @pytest.mark.parametrize(
     ("token", "resources", "rule"),
     [
-        (sas.sign(HOST, PRIMARY, NOW_S - 1, "service"), (), "auth.expired"),
-        (sas.sign(HOST, WRONG, NOW_S + 1, "service"), (), "auth.signature"),
-        (sas.sign(HOST, PRIMARY, NOW_S + 1, "nobody"), (), "auth.unknown-policy"),
-        (sas.sign(HOST, PRIMARY, NOW_S + 1), (), "auth.unknown-policy"),
-        (sas.sign("other.example.test", PRIMARY, NOW_S + 1, "service"), (), "auth.scope"),
-        (sas.sign(f"{HOST}/devices", PRIMARY, NOW_S + 1, "service"), (), "auth.scope"),
-        (sas.sign(f"{HOST}/devices", PRIMARY, NOW_S + 1, "service"), (f"{HOST}/twins/d",), "auth.scope"),
-        (sas.sign(HOST, PRIMARY, NOW_S + 1, "service"), ("sb://other.example.test/hub",), "auth.scope"),
+        (sas_token.sign(HOST, PRIMARY, NOW_S - 1, "service"), (), "auth.expired"),
+        (sas_token.sign(HOST, WRONG, NOW_S + 1, "service"), (), "auth.signature"),
+        (sas_token.sign(HOST, PRIMARY, NOW_S + 1, "nobody"), (), "auth.unknown-policy"),
+        (sas_token.sign(HOST, PRIMARY, NOW_S + 1), (), "auth.unknown-policy"),
+        (sas_token.sign("other.example.test", PRIMARY, NOW_S + 1, "service"), (), "auth.scope"),
+        (sas_token.sign(f"{HOST}/devices", PRIMARY, NOW_S + 1, "service"), (), "auth.scope"),
+        (sas_token.sign(f"{HOST}/devices", PRIMARY, NOW_S + 1, "service"), (f"{HOST}/twins/d",), "auth.scope"),
+        (sas_token.sign(HOST, PRIMARY, NOW_S + 1, "service"), ("sb://other.example.test/hub",), "auth.scope"),
     ],
 )
 def test_a_policy_is_refused_at_the_same_cost(token: str, resources: tuple[str, ...], rule: str) -> None:
@@ -281,11 +282,11 @@ def test_a_policy_is_refused_at_the_same_cost(token: str, resources: tuple[str, 
 
 
 def test_a_service_has_no_skew() -> None:
-    assert by_policy(sas.sign(HOST, PRIMARY, NOW_S, "service")).expires_s == NOW_S
+    assert by_policy(sas_token.sign(HOST, PRIMARY, NOW_S, "service")).expires_s == NOW_S
 
 
 def test_a_right_that_is_missing_is_named() -> None:
-    principal = by_policy(sas.sign(HOST, PRIMARY, NOW_S, "service"))
+    principal = by_policy(sas_token.sign(HOST, PRIMARY, NOW_S, "service"))
     require_right(principal, Right.SERVICE_CONNECT)
     with pytest.raises(HubError) as caught:
         require_right(principal, Right.REGISTRY_WRITE)

@@ -9,8 +9,8 @@ from aiohttp.test_utils import RawTestServer
 from yarl import URL
 
 from devices.fakes import NOW_MS, World
-from isthmus.access import sas
 from isthmus.access.journal import Decision, Journal
+from isthmus.base import sas_token
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import JournalFilter
 from isthmus.commands.methods import Methods
@@ -151,7 +151,7 @@ class HttpWorld(World):
 
     def sign(self, resource: str, key: str, policy: str = "") -> str:
         """A token that is good for an hour."""
-        return sas.sign(resource, key, EXPIRES_S, policy)
+        return sas_token.sign(resource, key, EXPIRES_S, policy)
 
     async def ask(
         self,

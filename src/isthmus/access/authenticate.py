@@ -15,6 +15,7 @@ from isthmus.access import sas
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
 from isthmus.access.refusals import unauthorized
 from isthmus.access.x509 import fingerprint, matching_thumbprint, normal_thumbprint
+from isthmus.base import sas_token
 from isthmus.base.errors import Hop, HubError
 
 NO_KEYS = ("", "")
@@ -107,7 +108,7 @@ class Guard:
 
     hosts: Collection[str]
     policies: Mapping[str, SharedAccessPolicy]
-    digest: sas.Hmac = sas.hmac_sha256
+    digest: sas.Hmac = sas_token.hmac_sha256
 
 
 def authenticate_device(

@@ -1,4 +1,4 @@
-"""Shared access signatures: parse, verify, sign, and what a token covers.
+"""Shared access signatures: parse, verify, and what a token covers; `base.sas_token` signs.
 
 The signature is checked over the `sr` text exactly as it was received: clients differ in how they percent-encode it,
 and encoding it again would break half of them (IoT Hub developer guide, "Control access to IoT Hub using SAS").
@@ -6,17 +6,15 @@ and encoding it again would break half of them (IoT Hub developer guide, "Contro
 
 import base64
 import binascii
-import hashlib
 import hmac
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from isthmus.access.refusals import unauthorized
 from isthmus.base.hosts import is_unnamed, normal_host
-
-PREFIX = "SharedAccessSignature "
+from isthmus.base.sas_token import PREFIX, decode_key, hmac_sha256
 
 TOKEN_CHARACTERS_MAX = 4_096
 """A token; the longest resource (host, device, module, all encoded twice) with a signature stays below half of it."""
@@ -36,11 +34,6 @@ Hmac = Callable[[bytes, bytes], bytes]
 _EXPIRY = re.compile(r"[0-9]{1,15}")
 _SCHEME = re.compile(r"(?:sb|https?|amqps?|mqtts?|wss?)://", re.IGNORECASE)
 _FIELDS = frozenset({"sr", "sig", "se", "skn"})
-
-
-def hmac_sha256(key: bytes, message: bytes) -> bytes:
-    """HMAC-SHA256 (RFC 2104)."""
-    return hmac.digest(key, message, hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +73,6 @@ def parse(text: str) -> SasToken:
     )
 
 
-def sign(resource: str, key: str, expires_s: int, policy: str = "") -> str:
-    """Makes a token over `resource` (`{host}`, `{host}/devices/{device}`, …) with a base64 key.
-
-    Raises ValueError when the key is not base64.
-    """
-    key_bytes = decode_key(key)
-    if key_bytes is None:
-        raise ValueError("the key is not base64")
-    encoded = quote(resource, safe="")
-    digest = hmac_sha256(key_bytes, f"{encoded}\n{expires_s}".encode())
-    token = f"{PREFIX}sr={encoded}&sig={quote(base64.b64encode(digest), safe='')}&se={expires_s}"
-    return f"{token}&skn={quote(policy, safe='')}" if policy else token
-
-
 def matching_key(token: SasToken, keys: Sequence[str], digest: Hmac = hmac_sha256) -> str | None:
     """The key that signed the token, or None; always one HMAC per key, a dummy where a key is empty or not base64.
 
@@ -106,15 +85,6 @@ def matching_key(token: SasToken, keys: Sequence[str], digest: Hmac = hmac_sha25
         if hmac.compare_digest(expected, token.signature) and key_bytes is not None and found is None:
             found = key
     return found
-
-
-def decode_key(key: str) -> bytes | None:
-    """The bytes of a base64 key, or None for an empty one or no base64."""
-    try:
-        decoded = base64.b64decode(key, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return decoded or None
 
 
 def resource_of(uri: str) -> Resource:

@@ -32,6 +32,7 @@ from isthmus.access.authenticate import (
 from isthmus.access.journal import Decision, Journal, Verdict
 from isthmus.access.principal import Principal, Right
 from isthmus.access.refusals import denied, unauthorized
+from isthmus.base import sas_token
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Hop, HubError, Refusal
 from isthmus.base.hosts import is_unnamed, normal_host
@@ -112,7 +113,7 @@ class Gate:
         clock: Clock,
         ids: Ids,
         *,
-        digest: sas.Hmac = sas.hmac_sha256,
+        digest: sas.Hmac = sas_token.hmac_sha256,
     ) -> None:
         self._hubs = hubs
         self._identities = identities
