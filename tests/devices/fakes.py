@@ -112,8 +112,8 @@ class FakeConnected:
 class World:
     """Everything wired together over a state in memory."""
 
-    def __init__(self) -> None:
-        self.state = MemoryState()
+    def __init__(self, state: MemoryState | None = None) -> None:
+        self.state = state or MemoryState()
         self.clock = StandingClock()
         self.ids = CountedIds()
         self.connected = FakeConnected()

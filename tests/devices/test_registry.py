@@ -203,6 +203,34 @@ async def refused(work: Awaitable[object], code: Code) -> None:
     assert caught.value.code is code
 
 
+async def test_listeners_hear_also_when_the_caller_has_gone(world: World) -> None:
+    state = Waiting()
+    registry = Registry(state, world.clock, world.ids, Queues())
+    told = asyncio.Event()
+    registry.on_change(lambda ref, old, new: told.set())
+    creating = asyncio.create_task(registry.put(DEVICE, {}, None))
+    await state.committing.wait()
+    creating.cancel()
+    await asyncio.gather(creating, return_exceptions=True)
+    state.released.set()
+    async with asyncio.timeout(10):
+        await told.wait()
+
+
+class Waiting(MemoryState):
+    """A state whose commits wait until they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committing = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
+        self.committing.set()
+        await self.released.wait()
+        return await super().commit(changes, outbox)
+
+
 class Restless(MemoryState):
     """A state in which somebody else always was faster."""
 

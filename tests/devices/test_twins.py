@@ -12,7 +12,6 @@ from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import Change, OutboxEvent
-from isthmus.devices.twins import Twins
 from isthmus.devices.views import twin_to_wire
 
 DEVICE = DeviceRef(HUB, "dev1")
@@ -120,14 +119,12 @@ async def test_patches_at_once_all_take_effect(world: World) -> None:
     }
 
 
-async def test_somebody_faster_makes_the_patch_start_again(world: World) -> None:
+async def test_somebody_faster_makes_the_patch_start_again() -> None:
     state = Interrupted()
-    world.state = state
-    twins = Twins(state, world.clock, world.registry, world.connected)
-    world.registry._state = state
+    world = World(state)
     await world.add("dev1")
-    state.interruption = twins.patch_reported(DEVICE, {"t": 1})
-    view = await twins.patch(DEVICE, wish({"x": 1}), None)
+    state.interruption = world.twins.patch_reported(DEVICE, {"t": 1})
+    view = await world.twins.patch(DEVICE, wish({"x": 1}), None)
     assert view.twin.properties.reported == {"t": 1}
 
 

@@ -1,6 +1,7 @@
 """Read, apply a pure rule, compare and set; again when somebody else was faster, a bounded number of times."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from isthmus.base.errors import Code, HubError
@@ -20,3 +21,20 @@ async def compare_and_set(attempt: Callable[[], Awaitable[T]]) -> T:
         except Conflict:
             continue
     raise HubError(Code.SERVER_BUSY, "Too many changes of the same document at once, try again")
+
+
+class Changes:
+    """Makes changes that somebody is told of after the commit, to their end even when the caller is cancelled.
+
+    A caller that hangs up between commit and news must not keep a deleted device connected. Used on one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def make(self, attempt: Callable[[], Coroutine[object, object, T]]) -> T:
+        """As `compare_and_set`; cancelling the wait does not cancel the change."""
+        task = asyncio.create_task(compare_and_set(attempt))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)

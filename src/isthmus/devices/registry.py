@@ -14,7 +14,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.limits import DEVICES_PER_HUB_MAX, MODULES_PER_DEVICE_MAX
 from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Equals, OutboxEvent, Put, State, Stored
-from isthmus.devices.commit import compare_and_set
+from isthmus.devices.commit import Changes
 from isthmus.devices.documents import identity_key, presence_key, ref_of, session_key, twin_key
 from isthmus.devices.events import created, deleted
 from isthmus.devices.identity import (
@@ -80,6 +80,7 @@ class Registry:
         self._clock = clock
         self._ids = ids
         self._queues = queues
+        self._changes = Changes()
         self._listeners: list[OnChange] = []
         self._headroom: dict[HubId, int] = {}
 
@@ -138,13 +139,13 @@ class Registry:
 
         Raises `HubError`: `ARGUMENT_INVALID`, `DEVICE_ALREADY_EXISTS`, `MODULE_ALREADY_EXISTS`, `DEVICE_NOT_FOUND`,
         `MODULE_NOT_FOUND`, `PRECONDITION_FAILED`, `TOO_MANY_DEVICES`, `TOO_MANY_MODULES`, `SYSTEM_MODULE`,
-        `SERVER_BUSY`.
+        `SERVER_BUSY`. Once begun it runs to its end: cancelling the wait does not undo it.
         """
         _refuse_system_module(ref)
         parsed = parse_identity(ref, body)
         if if_match is None:
-            return await compare_and_set(lambda: self._create(ref, parsed))
-        return await compare_and_set(lambda: self._update(ref, parsed, if_match))
+            return await self._changes.make(lambda: self._create(ref, parsed))
+        return await self._changes.make(lambda: self._update(ref, parsed, if_match))
 
     async def delete(self, ref: DeviceRef, if_match: str | None) -> None:
         """Deletes an identity with all that belongs to it; no `if_match` counts as `*`.
@@ -153,7 +154,7 @@ class Registry:
         `SERVER_BUSY`.
         """
         _refuse_system_module(ref)
-        await compare_and_set(lambda: self._delete(ref, if_match))
+        await self._changes.make(lambda: self._delete(ref, if_match))
 
     async def _create(self, ref: DeviceRef, body: IdentityBody) -> Identity:
         device = await self._state.get(identity_key(ref._replace(module_id="")))

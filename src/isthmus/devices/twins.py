@@ -8,7 +8,7 @@ from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import Put, State
-from isthmus.devices.commit import compare_and_set
+from isthmus.devices.commit import Changes, compare_and_set
 from isthmus.devices.documents import twin_key
 from isthmus.devices.events import twin_replaced, twin_reported, twin_updated
 from isthmus.devices.identity import Identity
@@ -51,6 +51,7 @@ class Twins:
         self._clock = clock
         self._registry = registry
         self._connected = connected
+        self._changes = Changes()
 
     async def get(self, ref: DeviceRef) -> TwinView:
         """The whole twin; raises `DEVICE_NOT_FOUND` or `MODULE_NOT_FOUND`."""
@@ -61,15 +62,16 @@ class Twins:
         """A service's merge patch of tags and desired properties, under an etag unless `if_match` is None or `*`.
 
         Raises `HubError`: `ARGUMENT_INVALID`, `DEVICE_NOT_FOUND`, `MODULE_NOT_FOUND`, `PRECONDITION_FAILED`,
-        `SERVER_BUSY`. A connected device hears of a change of its desired properties after the commit.
+        `SERVER_BUSY`. A connected device hears of a change of its desired properties after the commit. Once begun it
+        runs to its end: cancelling the wait does not undo it.
         """
         parsed = parse_twin_body(body)
-        return await compare_and_set(lambda: self._write(ref, parsed, if_match, whole=False))
+        return await self._changes.make(lambda: self._write(ref, parsed, if_match, whole=False))
 
     async def replace(self, ref: DeviceRef, body: object, if_match: str | None) -> TwinView:
         """A service's replacement of the sections that `body` holds; otherwise as `patch`."""
         parsed = parse_twin_body(body)
-        return await compare_and_set(lambda: self._write(ref, parsed, if_match, whole=True))
+        return await self._changes.make(lambda: self._write(ref, parsed, if_match, whole=True))
 
     async def patch_reported(self, ref: DeviceRef, patch: object, if_version: int | None = None) -> int:
         """The device's merge patch of its reported properties; returns their new version.

@@ -277,7 +277,12 @@ class Front:
             visit.device = f"{found.device_id}/{found.module_id}" if found.module_id else found.device_id
             if found.route.action is Action.DEVICE_SIDE:
                 device = DeviceRef(HubId(0), found.device_id, found.module_id)
-        visitor = await self._doorway.admit(request, visit, device)
+        try:
+            visitor = await self._doorway.admit(request, visit, device)
+        except HubError as error:
+            if _proves_itself_later(found, error):
+                raise HubError(Code.NOT_IMPLEMENTED, "WebSockets are not implemented yet, use the ports") from error
+            raise
         visit.principal = visitor.principal.label
         visit.session = HttpSession(visitor, visit.connection, _this_task())
         self._doorway.entered(visit.session)
@@ -313,6 +318,12 @@ def _found(verb: str, path: str) -> Match | HubError:
         return find(verb, path)
     except HubError as error:
         return error
+
+
+def _proves_itself_later(found: Match | HubError, error: HubError) -> bool:
+    """True for a WebSocket that lacks nothing but credentials, which come inside it: the network has let it in."""
+    websocket = isinstance(found, Match) and found.route.action is Action.WEBSOCKET
+    return websocket and error.refusal is not None and error.refusal.rule == "auth.missing"
 
 
 async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:

@@ -23,7 +23,10 @@ API_VERSIONS = frozenset(
 
 
 class Action(Enum):
-    """What an operation does; DEVICE_SIDE and NOT_BUILT answer that they are not built."""
+    """What an operation does; the last three answer that they are not built.
+
+    A device proves itself on DEVICE_SIDE paths, and inside the WEBSOCKET, not in its request.
+    """
 
     LIST_DEVICES = auto()
     GET_IDENTITY = auto()
@@ -39,6 +42,7 @@ class Action(Enum):
     QUERY = auto()
     PURGE = auto()
     DEVICE_SIDE = auto()
+    WEBSOCKET = auto()
     NOT_BUILT = auto()
 
 
@@ -160,6 +164,7 @@ DELETE /devices/{id}/messages/devicebound/{token}        DEVICE_SIDE          -
 POST   /devices/{id}/messages/devicebound/{token}/abandon DEVICE_SIDE         -
 POST   /devices/{id}/files                               DEVICE_SIDE          -
 POST   /devices/{id}/files/notifications                 DEVICE_SIDE          -
+GET    /$iothub/websocket                                WEBSOCKET            -
 """
 """Verb, path, action, right; what is NOT_BUILT is answered 501 to those who may."""
 
