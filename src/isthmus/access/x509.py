@@ -12,13 +12,15 @@ from collections.abc import Sequence
 THUMBPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 """A thumbprint in normal form."""
 
+_SEPARATORS = re.compile(r"[:\s-]")
+
 DUMMY_THUMBPRINT = "0" * 64
 """Is compared where there is no thumbprint, so that a stranger cannot tell by the work that is done."""
 
 
 def normal_thumbprint(text: str) -> str:
-    """Upper-case hex without colons and spaces; other text is kept as it is and matches nothing."""
-    return text.replace(":", "").replace(" ", "").upper()
+    """Upper-case hex without colons, dashes and blanks; other text is kept as it is and matches nothing."""
+    return _SEPARATORS.sub("", text).upper()
 
 
 def thumbprints_of(leaf: bytes) -> tuple[str, str]:

@@ -22,11 +22,11 @@ class PlainUser:
 def parse_plain_user(text: str) -> PlainUser | None:
     """The user of a PLAIN user name; None when it has neither form. Ids may hold an `@` themselves."""
     name, separator, place = text.rpartition("@")
-    if not separator or not name:
+    kind = _POLICY if place.startswith(_POLICY) else _DEVICE
+    hub = place.removeprefix(kind)
+    if not separator or not name or not hub or hub == place:
         return None
-    if place.startswith(_POLICY) and len(place) > len(_POLICY):
-        return PlainUser(place.removeprefix(_POLICY), policy=name)
-    if not place.startswith(_DEVICE) or len(place) == len(_DEVICE):
-        return None
+    if kind == _POLICY:
+        return PlainUser(hub, policy=name)
     device_id, _, module_id = name.partition("/")
-    return PlainUser(place.removeprefix(_DEVICE), device_id=device_id, module_id=module_id)
+    return PlainUser(hub, device_id=device_id, module_id=module_id)
