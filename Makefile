@@ -13,7 +13,7 @@ install: $(STAMP)
 # Every package comes from requirements.lock with its hash, the build backend too, so nothing is resolved here.
 $(STAMP): requirements.lock pyproject.toml tools/make_venv.sh
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --use-pep517 --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
