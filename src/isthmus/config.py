@@ -14,9 +14,6 @@ import msgspec
 from isthmus.base.errors import ConfigurationError
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-HTTPS_PORT_DEFAULT = 443
-HTTPS_PORT_FALLBACK = 8443
-"""Taken for HTTPS alone when 443 may not be bound and nobody asked for another port."""
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,12 +29,11 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The socket budget.
 
-    `sockets_max`: open sockets of all planes; when full, the oldest peer without handshake progress is evicted.
-    `stalled_per_source_max`: sockets without progress that one source address may hold.
+    `sockets_max`: open sockets of all planes; when full, the oldest peer without handshake progress is evicted. None,
+    the default, stands for what the process may open, less a reserve for files.
     """
 
-    sockets_max: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 100_000
-    stalled_per_source_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
+    sockets_max: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] | None = None
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -97,7 +97,7 @@ def test_the_first_hubs_name_comes_from_its_host_name(host_name: str, name: str)
 
 @pytest.mark.parametrize(
     ("sibling", "host_name"),
-    [("hub.example.test", "second.example.test"), ("localhost", "second"), ("10.0.0.7", "second")],
+    [("hub.example.test", "second.example.test"), ("localhost", "second.localhost"), ("10.0.0.7", "second.localhost")],
 )
 def test_another_hub_gets_the_same_domain(sibling: str, host_name: str) -> None:
     assert host_name_of("Second", sibling) == host_name

@@ -176,9 +176,12 @@ def hub_name_of(host_name: str) -> str:
 
 
 def host_name_of(name: str, sibling: str) -> str:
-    """The host name of another hub beside the one of host name `sibling`: the same domain, if there is one."""
+    """The host name of another hub beside the one of host name `sibling`.
+
+    The same domain; `{name}.localhost` beside a hub that has none, for every CA of ours may vouch for that (RFC 6761).
+    """
     domain = "" if is_address(sibling) else sibling.partition(".")[2]
-    return f"{name.lower()}.{domain}" if domain else name.lower()
+    return f"{name.lower()}.{domain or 'localhost'}"
 
 
 def check_hub_name(name: str) -> None:

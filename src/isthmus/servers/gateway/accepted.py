@@ -101,7 +101,9 @@ class AcceptedSockets:
         connection.start()
 
     async def drain(self, seconds: float) -> int:
-        """Waits until every TCP connection is closed, aborts the rest after `seconds`; returns how many it aborted."""
+        """Closes every TCP connection, aborts those left after `seconds`, and returns how many these were."""
+        for accepted in list(self._accepted.values()):
+            accepted.connection.close("server stopped")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
         left = list(self._accepted.values())

@@ -66,7 +66,6 @@ class AmqpPump:
         self._timer: asyncio.TimerHandle | None = None
         self._hub: Hub | None = None
         self._reason = ""
-        self._closed = asyncio.get_running_loop().create_future()
         self.connection: Connection
 
     # The connection's side.
@@ -93,8 +92,6 @@ class AmqpPump:
         self._proofs.clear()
         if self._timer is not None:
             self._timer.cancel()
-        if not self._closed.done():
-            self._closed.set_result(None)
         self._log_end()
 
     # The links' side (see `amqp_links.Pump`).
@@ -131,10 +128,6 @@ class AmqpPump:
         self._proofs.add(audience, admitted)
         self._gate.admitted(self.connection, Plane.AMQP, admitted)
         self._arm()
-
-    async def ended(self) -> None:
-        """Returns when the connection is closed."""
-        await asyncio.shield(self._closed)
 
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Says why in AMQP's words and closes the connection."""

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.commands.cloud_to_device import Ack, C2DMessage, CloudToDevice
+from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
 from isthmus.commands.feedback import CONTENT_TYPE, Feedback, FeedbackMessage
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_links import Pump
@@ -121,10 +121,10 @@ class FeedbackSender:
 
     def _hand_out(self, batch: FeedbackMessage) -> None:
         if not self._link.sendable:
-            self._feedback.release(self._hub.number, batch.token)
+            self._feedback.release(self._hub.number, batch.lock_token)
             return
-        tag = uuid.UUID(batch.token).bytes
-        self._locked[self._link.send(encode_feedback(batch), tag=tag)] = batch.token
+        tag = uuid.UUID(batch.lock_token).bytes
+        self._locked[self._link.send(encode_feedback(batch), tag=tag)] = batch.lock_token
         self._pump.flush()
 
     async def _settle(self, disposition: Disposition, token: str) -> None:
@@ -169,7 +169,7 @@ def command_of(received: Message) -> C2DMessage:
         content_type=properties.content_type,
         content_encoding=properties.content_encoding,
         expiry_ms=properties.absolute_expiry_time,
-        ack=None if ack is None else _ack(str(ack)),
+        ack=None if ack is None else parse_ack(str(ack)),
         properties={key: _property(key, value) for key, value in application.items()},
     )
 
@@ -217,17 +217,6 @@ def _payload(received: Message) -> bytes:
 
 def _id_text(value: AmqpValue) -> str | None:
     return None if value is None else str(value)
-
-
-def _ack(text: str) -> Ack:
-    try:
-        return Ack(text.lower())
-    except ValueError as error:
-        raise HubError(
-            Code.ARGUMENT_INVALID,
-            "The requested feedback is unknown.",
-            Refusal(Hop.CONTRACT, "contract.ack", text[:64], "Set iothub-ack to none, positive, negative or full."),
-        ) from error
 
 
 def _property(key: str, value: AmqpValue) -> PropertyValue:

@@ -1,6 +1,5 @@
 """What an AMQP connection has proved so far: one session of the index for each proof, renewed in place."""
 
-from collections.abc import Awaitable
 from typing import Protocol
 
 from isthmus.access.principal import Principal
@@ -27,9 +26,6 @@ class Closing(Protocol):
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Says why and closes."""
 
-    def ended(self) -> Awaitable[None]:
-        """Returns when the connection is closed."""
-
 
 class ProvenSession:
     """One proof as the session index sees it."""
@@ -44,9 +40,6 @@ class ProvenSession:
 
     def cut(self, refusal: Refusal, code: Code) -> None:
         self._pump.cut(refusal, code)
-
-    async def ended(self) -> None:
-        await self._pump.ended()
 
 
 class Proofs:

@@ -150,7 +150,7 @@ class Listeners:
             self.close(bound.address, bound.port)
 
     async def drain(self, seconds: float) -> int:
-        """Waits until every TCP connection is closed, aborts the rest after `seconds`; returns how many it aborted."""
+        """Closes every TCP connection, aborts those left after `seconds`, and returns how many these were."""
         return await self._accepted.drain(seconds)
 
     def shut_down(self) -> None:

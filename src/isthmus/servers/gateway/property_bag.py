@@ -73,8 +73,8 @@ class PropertyBag:
 def decode_bag(text: str) -> PropertyBag:
     """Reads the bag of a telemetry topic, without the slash that may follow it.
 
-    `key` alone is null and `key=` empty; an empty pair says nothing; of equal keys the last counts. Raises `HubError` with the refusal
-    `contract.property-bag`.
+    `key` alone is null and `key=` empty; an empty pair says nothing; of equal keys the last counts. Raises `HubError`
+    with the refusal `contract.property-bag`.
     """
     bag = PropertyBag()
     for pair in text.split("&"):

@@ -1,0 +1,100 @@
+"""Which sockets listen where: the public door's addresses, and one address for each private endpoint.
+
+Every address serves all planes by the same ports. An endpoint listens from the moment it is made until it is deleted,
+whatever the state of its connection: a socket that reaches its address is judged by the endpoint and never as public.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from isthmus.base.errors import ConfigurationError
+from isthmus.base.hosts import normal_address
+from isthmus.network.door import PUBLIC_DOOR, Door
+from isthmus.resources.private_endpoint import PrivateEndpoint
+from isthmus.servers.gateway.connection import Handler
+from isthmus.servers.gateway.listener import Listeners, PortNotPermitted
+from isthmus.servers.gateway.plane import Plane
+from isthmus.wire.tls import ServerContexts
+
+logger = logging.getLogger(__name__)
+
+HTTPS_PORT = 443
+HTTPS_PORT_FALLBACK = 8443
+"""Taken for HTTPS alone when 443 may not be bound and nobody asked for another port."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSetting:
+    """A plane's port, and what makes the handler of a connection."""
+
+    port: int
+    make_handler: Callable[[], Handler]
+
+
+class Doors:
+    """Opens and closes the listeners of all planes."""
+
+    def __init__(
+        self, listeners: Listeners, contexts: ServerContexts, planes: Mapping[Plane, PlaneSetting], *, fallback: bool
+    ) -> None:
+        """With `fallback` HTTPS may move to `HTTPS_PORT_FALLBACK` when its port is not permitted."""
+        self._listeners = listeners
+        self._contexts = contexts
+        self._handlers = {plane: setting.make_handler for plane, setting in planes.items()}
+        self._fallback = fallback
+        self._public: set[str] = set()
+        self.ports = {plane: setting.port for plane, setting in planes.items()}
+
+    def open_public(self, addresses: tuple[str, ...]) -> None:
+        """Listens at the public door's addresses; raises `ConfigurationError` in one sentence."""
+        for address in addresses:
+            self._public.add(normal_address(address))
+            for plane in Plane:
+                self._open_falling_back(address, plane, PUBLIC_DOOR)
+
+    def objection(self, address: str) -> str:
+        """Why an address cannot be a private endpoint's; empty when it can."""
+        if address in self._public:
+            return f"{address} is the public door's address; give the endpoint one of its own"
+        return ""
+
+    async def endpoint_changed(self, old: PrivateEndpoint | None, new: PrivateEndpoint | None) -> None:
+        """Listens at a new endpoint's address and releases a deleted one's; raises `ConfigurationError`."""
+        if old is not None:
+            self._close(old.address)
+        if new is not None:
+            self.open_private(new)
+
+    def open_private(self, endpoint: PrivateEndpoint) -> None:
+        """Listens at an endpoint's address on all planes, or on none; raises `ConfigurationError`."""
+        try:
+            for plane in Plane:
+                self._open(endpoint.address, plane, endpoint.door)
+        except ConfigurationError:
+            self._close(endpoint.address)
+            raise
+
+    def _open_falling_back(self, address: str, plane: Plane, door: Door) -> None:
+        try:
+            self._open(address, plane, door)
+        except PortNotPermitted as refused:
+            if plane is not Plane.HTTPS or not self._fallback or self.ports[plane] != HTTPS_PORT:
+                raise
+            self.ports[plane] = HTTPS_PORT_FALLBACK
+            self._open(address, plane, door)
+            logger.warning("%s HTTPS is served on port %d instead.", refused, HTTPS_PORT_FALLBACK)
+
+    def _open(self, address: str, plane: Plane, door: Door) -> None:
+        self._listeners.open(
+            address,
+            self.ports[plane],
+            door=door,
+            plane=plane,
+            contexts=self._contexts,
+            make_handler=self._handlers[plane],
+        )
+
+    def _close(self, address: str) -> None:
+        for port in self.ports.values():
+            self._listeners.close(address, port)
