@@ -236,9 +236,10 @@ class LockQueue:
                 due[message.sequence] = message
                 if message.state is MessageState.LOCKED and not policy.lock_expiry_counts:
                     self._unlock(message, Step.RELEASE)
-            for message in [one for one in due.values() if one.state is MessageState.LOCKED]:
+            in_order = [due[sequence] for sequence in sorted(due)]
+            for message in [one for one in in_order if one.state is MessageState.LOCKED]:
                 await self._count_delivery(message, policy, now_ms)
-            await self._remove_all(list(due.values()), Outcome.EXPIRED, now_ms)
+            await self._remove_all(in_order, Outcome.EXPIRED, now_ms)
         except QueueDeleted:
             due.clear()  # nothing is left to expire; the owner sees `is_stale`
         finally:
