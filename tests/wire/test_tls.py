@@ -1,0 +1,292 @@
+"""The TLS layer, two peers in memory: handshakes, client certificates, SNI, records, and bytes that are not TLS."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from isthmus.wire import tls
+from isthmus.wire.tls import RECORD_BYTES, ServerContexts, TlsError, TlsLayer, server_context
+from support.certificates import Issued, issue, write_pem
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+FLIGHTS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    pem: Path
+    issued: Issued
+    context: ssl.SSLContext
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    issued = issue("hub")
+    pem = write_pem(tmp_path / "hub.pem", issued)
+    return Server(pem, issued, server_context(str(pem), request_client_certificate=True))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_handshake_without_client_certificate(server: Server, version: ssl.TLSVersion) -> None:
+    below, above = shake_hands(server.context, client_context(version))
+
+    assert (below.established, above.established) == (True, True)
+    assert below.version == {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[version]
+    assert below.peer_chain == ()
+    assert above.peer_chain == (server.issued.der,)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_self_signed_client_certificate_is_taken_unjudged(
+    server: Server, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    device = issue("dev1")
+
+    below, _ = shake_hands(server.context, client_context(version, write_pem(tmp_path / "dev1.pem", device)))
+
+    assert below.peer_chain == (device.der,)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_whole_client_chain_arrives_leaf_first(server: Server, version: ssl.TLSVersion, tmp_path: Path) -> None:
+    root = issue("root", authority=True)
+    plant = issue("plant", root, authority=True)
+    device = issue("dev1", plant)
+    presented = write_pem(tmp_path / "dev1.pem", device, plant)
+
+    below, _ = shake_hands(server.context, client_context(version, presented))
+
+    assert below.peer_chain == (device.der, plant.der)
+
+
+def test_without_the_callback_a_self_signed_certificate_is_refused(server: Server, tmp_path: Path) -> None:
+    judging = server_context(str(server.pem), request_client_certificate=False)
+    judging.verify_mode = ssl.CERT_OPTIONAL
+    client = client_context(ssl.TLSVersion.TLSv1_2, write_pem(tmp_path / "dev1.pem", issue("dev1")))
+
+    with pytest.raises(TlsError, match="certificate verify failed"):
+        shake_hands(judging, client)
+
+
+def test_trial_finds_no_trouble_here(server: Server, tmp_path: Path) -> None:
+    trial = write_pem(tmp_path / "trial.pem", issue("trial"))
+
+    assert tls.client_certificate_trouble(str(server.pem), str(trial)) == ""
+
+
+def test_trial_says_what_is_missing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = write_pem(tmp_path / "trial.pem", issue("trial"))
+    monkeypatch.delattr("_ssl.__file__")
+
+    assert "shared library" in tls.client_certificate_trouble(str(server.pem), str(trial))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_server_name_picks_the_certificate_and_its_callback(
+    server: Server, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    other = issue("other")
+    contexts = ServerContexts(server.context)
+    pem = str(write_pem(tmp_path / "other.pem", other))
+    contexts.put("Other.Isthmus.test", server_context(pem, request_client_certificate=True))
+    device = issue("dev1")
+    client = client_context(version, write_pem(tmp_path / "dev1.pem", device))
+
+    below, above = converse(contexts.layer(), TlsLayer(client, server_side=False, server_name="OTHER.isthmus.test"))
+
+    assert above.peer_chain == (other.der,)
+    assert below.server_name == "other.isthmus.test"
+    assert below.peer_chain == (device.der,)
+
+
+@pytest.mark.parametrize(("asked", "seen"), [("stranger.test", "stranger.test"), (None, ""), ("127.0.0.1", "")])
+def test_unknown_and_absent_names_get_the_default(server: Server, asked: str | None, seen: str) -> None:
+    client = TlsLayer(client_context(), server_side=False, server_name=asked)
+
+    below, above = converse(ServerContexts(server.context).layer(), client)
+
+    assert above.peer_chain == (server.issued.der,)
+    assert below.server_name == seen
+
+
+def test_removed_name_gets_the_default_again(server: Server, tmp_path: Path) -> None:
+    contexts = ServerContexts(server.context)
+    pem = str(write_pem(tmp_path / "other.pem", issue("other")))
+    contexts.put("other", server_context(pem, request_client_certificate=True))
+    contexts.remove("other")
+
+    _, above = converse(contexts.layer(), TlsLayer(client_context(), server_side=False, server_name="other"))
+
+    assert above.peer_chain == (server.issued.der,)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_session_is_resumed(server: Server, version: ssl.TLSVersion) -> None:
+    client = client_context(version)
+    first, _ = wrapped(server.context, client, None)
+
+    second, second_server = wrapped(server.context, client, first.session)
+
+    assert second.session_reused is False
+    assert second_server.session_reused is False
+
+
+@pytest.mark.parametrize("size", [0, 1, RECORD_BYTES, RECORD_BYTES + 1, 300_000])
+def test_plaintext_of_any_size_passes_both_ways(server: Server, size: int) -> None:
+    below, above = shake_hands(server.context, client_context())
+    data = bytes(index % 251 for index in range(size))
+
+    above.send(data)
+    received = below.receive(above.outgoing())
+    below.send(received)
+
+    assert received == data
+    assert above.receive(below.outgoing()) == data
+
+
+def test_bytes_one_by_one_make_the_same_handshake_and_records(server: Server) -> None:
+    below, above = TlsLayer(server.context), TlsLayer(client_context(), server_side=False)
+    received = b""
+    while not (below.established and above.established):
+        for byte in above.outgoing():
+            below.receive(bytes([byte]))
+        above.receive(below.outgoing())
+    above.send(b"hello")
+    for byte in above.outgoing():
+        received += below.receive(bytes([byte]))
+
+    assert received == b"hello"
+
+
+def test_application_bytes_behind_the_handshake_arrive_with_it(server: Server) -> None:
+    below, above = TlsLayer(server.context), TlsLayer(client_context(ssl.TLSVersion.TLSv1_3), server_side=False)
+    below.receive(above.outgoing())
+    above.receive(below.outgoing())
+    above.send(b"at once")
+
+    assert below.receive(above.outgoing()) == b"at once"
+    assert below.established
+
+
+def test_goodbye_ends_the_peer(server: Server) -> None:
+    below, above = shake_hands(server.context, client_context())
+    above.send(b"last words")
+    above.finish()
+
+    assert below.receive(above.outgoing()) == b"last words"
+    assert below.ended
+    assert below.receive(b"ignored") == b""
+
+
+def test_goodbye_before_the_handshake_says_nothing(server: Server) -> None:
+    layer = TlsLayer(server.context)
+
+    layer.finish()
+
+    assert layer.outgoing() == b""
+
+
+@pytest.mark.parametrize(
+    ("garbage", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "http request"),
+        (b"\x10\x20\x00\x04MQTT\x04\xc2" + bytes(30), "wrong version number"),
+    ],
+)
+def test_bytes_that_are_not_tls_are_named(server: Server, garbage: bytes, reason: str) -> None:
+    with pytest.raises(TlsError, match=reason):
+        TlsLayer(server.context).receive(garbage)
+
+
+def test_old_versions_are_refused_with_an_alert(server: Server) -> None:
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
+    layer = TlsLayer(server.context)
+
+    with pytest.raises(TlsError, match="unsupported protocol"):
+        layer.receive(TlsLayer(client, server_side=False).outgoing())
+
+    assert layer.outgoing()[:1] == b"\x15"
+
+
+def test_weak_suites_are_refused(server: Server) -> None:
+    client = client_context(ssl.TLSVersion.TLSv1_2)
+    client.set_ciphers("ECDHE-ECDSA-AES128-SHA256")
+
+    with pytest.raises(TlsError, match="no shared cipher"):
+        shake_hands(server.context, client)
+
+
+def test_damaged_record_breaks_the_layer(server: Server) -> None:
+    below, above = shake_hands(server.context, client_context())
+    above.send(b"hello")
+    record = bytearray(above.outgoing())
+    record[-1] ^= 1
+
+    with pytest.raises(TlsError, match="bad record mac"):
+        below.receive(bytes(record))
+
+
+def test_layers_stack(server: Server) -> None:
+    outer_below, outer_above = shake_hands(server.context, client_context())
+    inner_below, inner_above = TlsLayer(server.context), TlsLayer(client_context(), server_side=False)
+    for _ in range(FLIGHTS_MAX):
+        inner_below.receive(through(outer_above, outer_below, inner_above.outgoing()))
+        inner_above.receive(through(outer_below, outer_above, inner_below.outgoing()))
+    inner_above.send(b"deep")
+
+    assert inner_below.receive(through(outer_above, outer_below, inner_above.outgoing())) == b"deep"
+
+
+def through(sender: TlsLayer, receiver: TlsLayer, data: bytes) -> bytes:
+    sender.send(data)
+    return receiver.receive(sender.outgoing())
+
+
+def client_context(version: ssl.TLSVersion | None = None, certificate: Path | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if certificate is not None:
+        context.load_cert_chain(certificate)
+    return context
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[TlsLayer, TlsLayer]:
+    return converse(TlsLayer(server), TlsLayer(client, server_side=False))
+
+
+def converse(below: TlsLayer, above: TlsLayer) -> tuple[TlsLayer, TlsLayer]:
+    for _ in range(FLIGHTS_MAX):
+        below.receive(above.outgoing())
+        above.receive(below.outgoing())
+    assert below.established
+    assert above.established
+    return below, above
+
+
+def wrapped(
+    server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """A handshake by the standard library alone, since only a client's own object can offer a session."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = client.wrap_bio(down, up, session=session)
+    ours = server.wrap_bio(up, down, server_side=True)
+    waiting = [theirs, ours]
+    for _ in range(FLIGHTS_MAX):
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            waiting.remove(end)
+    assert not waiting
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.read(1)
+    return theirs, ours
