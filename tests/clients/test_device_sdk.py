@@ -16,8 +16,6 @@ from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 from clients.reading import WAIT_SECONDS, EventCollector
 from support.server import RunningHub
 
-pytestmark = pytest.mark.clients
-
 
 def test_telemetry_is_read_exactly_as_sent(
     hub: RunningHub, device_id: str, collect: Callable[..., EventCollector]

@@ -15,8 +15,6 @@ from clients.reading import WAIT_SECONDS, EventCollector
 from clients.test_device_sdk import connected
 from support.server import RunningHub
 
-pytestmark = pytest.mark.clients
-
 
 @pytest.fixture(scope="module")
 def device(hub: RunningHub) -> str:

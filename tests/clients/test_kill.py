@@ -18,8 +18,6 @@ from clients.reading import EventCollector, sender
 from clients.sas import sas_token
 from support.server import RunningHub
 
-pytestmark = pytest.mark.clients
-
 DEVICES = 6
 KILLS = 5
 KILLS_LONG = 100

@@ -12,8 +12,6 @@ from clients.reading import EventCollector
 from clients.sas import sas_token
 from support.server import RunningHub
 
-pytestmark = pytest.mark.clients
-
 needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto_pub") is None, reason="mosquitto-clients is not installed")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

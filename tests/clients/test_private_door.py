@@ -17,8 +17,6 @@ from clients.reading import WAIT_SECONDS, EventCollector
 from clients.test_device_sdk import client_of, connected, make_device
 from support.server import RunningHub
 
-pytestmark = pytest.mark.clients
-
 
 @pytest.fixture
 def private_address(hub: RunningHub, loopback_address: str) -> Iterator[str]:

@@ -4,13 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
 from clients.raw import RawMqtt, https
 from clients.sas import sas_token
 from support.server import RunningHub
-
-pytestmark = pytest.mark.clients
 
 NOT_AUTHORIZED = b"\x20\x02\x00\x05"
 ACCEPTED = b"\x20\x02\x00\x00"

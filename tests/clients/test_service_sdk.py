@@ -15,8 +15,6 @@ from msrest.exceptions import HttpOperationError
 from clients.test_device_sdk import client_of, connected, make_device, until
 from support.server import RunningHub
 
-pytestmark = pytest.mark.clients
-
 
 @pytest.fixture
 def service(hub: RunningHub) -> Iterator[IoTHubRegistryManager]:

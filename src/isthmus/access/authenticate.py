@@ -35,7 +35,6 @@ class Method(Enum):
 class DeviceSecrets:
     """What the registry knows of an identity, as far as authentication asks; a module is enabled as its device is."""
 
-    generation_id: str
     enabled: bool
     method: Method
     primary_key: str = field(default="", repr=False)
@@ -127,14 +126,20 @@ def authenticate_device(
 
 
 def authenticate_policy(
-    guard: Guard, token: sas.SasToken, resources: Sequence[sas.Resource], *, now_ms: int
+    guard: Guard,
+    token: sas.SasToken,
+    resources: Sequence[sas.Resource],
+    *,
+    now_ms: int,
+    forms: Sequence[sas.KeyForm] | None = None,
 ) -> Principal:
     """Proves a shared access policy for a resource; several are other names of the same, one must be covered.
 
-    Without a resource the hub itself is meant. Raises HubError as `authenticate_device`; it does not ask for rights.
+    Without a resource the hub itself is meant; `forms` are as in `sas.matching_key`. Raises HubError as
+    `authenticate_device`; it does not ask for rights.
     """
     policy = guard.policies.get(token.policy)
-    key = sas.matching_key(token, policy.keys if policy else NO_KEYS, guard.digest)
+    key = sas.matching_key(token, policy.keys if policy else NO_KEYS, guard.digest, forms=forms)
     if policy is None:
         raise _unknown_policy(token.policy, guard)
     _require_host(token.resource, guard)

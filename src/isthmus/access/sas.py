@@ -25,6 +25,9 @@ DEVICE_SKEW_SECONDS = 300
 SERVICE_SKEW_SECONDS = 0
 """A service's token is refused as soon as `se` is past."""
 
+KeyForm = Callable[[str], bytes | None]
+"""The bytes of a key that sign; None when it has none."""
+
 DUMMY_KEY = b"\0" * 32
 """Signs what has no key, so that a stranger cannot tell by the work that is done."""
 
@@ -73,18 +76,27 @@ def parse(text: str) -> SasToken:
     )
 
 
-def matching_key(token: SasToken, keys: Sequence[str], digest: Hmac = hmac_sha256) -> str | None:
-    """The key that signed the token, or None; always one HMAC per key, a dummy where a key is empty or not base64.
+def matching_key(
+    token: SasToken, keys: Sequence[str], digest: Hmac = hmac_sha256, *, forms: Sequence[KeyForm] | None = None
+) -> str | None:
+    """The key that signed the token, or None; always one HMAC per key and form, a dummy where a key has no bytes.
 
-    `keys` is a primary and a secondary key, so the work is the same whichever of them fits, and when none does.
+    `keys` is a primary and a secondary key, so the work is the same whichever of them fits, and when none does. `forms`
+    says which bytes of a key may sign, the base64-decoded ones unless said otherwise.
     """
     found: str | None = None
     for key in keys:
-        key_bytes = decode_key(key)
-        expected = digest(DUMMY_KEY if key_bytes is None else key_bytes, token.signed)
-        if hmac.compare_digest(expected, token.signature) and key_bytes is not None and found is None:
-            found = key
+        for form in forms or (decode_key,):
+            key_bytes = form(key)
+            expected = digest(DUMMY_KEY if key_bytes is None else key_bytes, token.signed)
+            if hmac.compare_digest(expected, token.signature) and key_bytes is not None and found is None:
+                found = key
     return found
+
+
+def key_text(key: str) -> bytes | None:
+    """A key's own characters, as Event Hubs SDKs sign with them; None for an empty key."""
+    return key.encode() or None
 
 
 def resource_of(uri: str) -> Resource:

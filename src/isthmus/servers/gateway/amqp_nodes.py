@@ -63,7 +63,7 @@ class Nodes:
             case Node.CBS, False:
                 return ReplyLink(link, pump.replies, Node.CBS)
             case Node.MANAGEMENT, True:
-                _require(pump, hub(), address.entity)
+                _require(pump, hub(), hub().name, f"{hub().name}/$management")
                 return ManagementReceiver(link, pump, self.log, hub(), self.clock)
             case Node.MANAGEMENT, False:
                 return ReplyLink(link, pump.replies, Node.MANAGEMENT)
@@ -123,12 +123,12 @@ class Nodes:
         link.refuse_later(moved, detach_at=self.clock.monotonic() + REDIRECT_DETACH_SECONDS)
 
 
-def _require(pump: Pump, hub: Hub, path: str) -> None:
-    """All nodes of services ask for ServiceConnect (IoT Hub developer guide, access control)."""
-    admitted = pump.proof_for(hub.number, path)
+def _require(pump: Pump, hub: Hub, *paths: str) -> None:
+    """All nodes of services ask for ServiceConnect (IoT Hub developer guide, access control), for one of the paths."""
+    admitted = next((proof for path in paths if (proof := pump.proof_for(hub.number, path))), None)
     if admitted is None:
         raise unauthorized(
-            "auth.missing", path, "put a token to $cbs that covers the address before attaching", Hop.AUTHORIZATION
+            "auth.missing", paths[0], "put a token to $cbs that covers the address before attaching", Hop.AUTHORIZATION
         )
     if Right.SERVICE_CONNECT not in admitted.principal.rights:
         raise unauthorized(

@@ -37,6 +37,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Hop, HubError, Refusal
 from isthmus.base.hosts import is_unnamed, normal_host
 from isthmus.base.ids import DeviceRef, Ids, TrackingId
+from isthmus.base.sas_token import decode_key
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Allow, Deny, admit
 from isthmus.network.door import Door, DoorKind
@@ -44,6 +45,9 @@ from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.plain import PlainUser
 from isthmus.servers.gateway.plane import Plane
+
+EVENT_HUBS_FORMS: Sequence[sas.KeyForm] = (sas.key_text, decode_key)
+"""Event Hubs SDKs sign with the key's text where IoT Hub's sign with the bytes that it encodes."""
 
 logger = logging.getLogger(__name__)
 
@@ -308,7 +312,8 @@ class Gate:
             token = parse()
             scope.append(token.resource.path)
             wanted = [token.resource] if resources is None else resources
-            return authenticate_policy(guard, token, wanted, now_ms=self._clock.utc_ms())
+            forms = EVENT_HUBS_FORMS if built_in else None
+            return authenticate_policy(guard, token, wanted, now_ms=self._clock.utc_ms(), forms=forms)
 
         principal, rule = self._decide(connection, current, prove, built_in=built_in)
         return self._let_in(connection, current, principal, rule, identity=None, scope=scope[0])
@@ -360,7 +365,6 @@ class Gate:
 def secrets_of(identity: Identity) -> DeviceSecrets:
     """What authentication needs of an identity; `fingerprints()` of it tells which sessions' keys are still good."""
     return DeviceSecrets(
-        generation_id=identity.generation_id,
         enabled=identity.enabled,
         method=Method(identity.authentication_type.value),
         primary_key=identity.primary_key or "",
