@@ -38,6 +38,16 @@ async def test_every_cut_of_an_unfinished_commit_leaves_the_commit_before(tmp_pa
         shutil.rmtree(copy.folder)
 
 
+async def test_what_is_found_is_synced_before_it_is_served(tmp_path: Path) -> None:
+    """A killed process leaves records in the page cache that no sync of ours has covered yet."""
+    await _with_unsynced_batch(tmp_path)
+    disk = Disk(tmp_path)
+    log = SegmentLog.open(tmp_path, SetClock(), files=disk)
+    assert disk.calls[-1] == "sync"
+    assert payloads(read_whole(log)) == [b"a", b"b", b"c", b"d", b"e"]
+    await log.close()
+
+
 async def test_numbers_go_on_where_the_torn_commit_began(tmp_path: Path) -> None:
     disk = await _with_unsynced_batch(tmp_path)
     disk.lose_unsynced(keep=90)

@@ -15,7 +15,7 @@ from isthmus.telemetry.files import Files
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.index import Blocks, SegmentIndex, Span, decode_index
 from isthmus.telemetry.ports import Partition, Record
-from isthmus.telemetry.record import Found, Gap, ReadAt, record_at, scan, to_record
+from isthmus.telemetry.record import Found, Gap, ReadAt, scan, to_record
 from isthmus.telemetry.segment import index_name, segment_name
 
 HANDLES_MAX = 16
@@ -135,7 +135,7 @@ class Archive:
             read = self.reader(segment)
         except FileNotFoundError:  # retired by the writing process a moment ago
             return
-        if start < cursor and record_at(read, cursor, end) is not None:
+        if start < cursor:
             for item in self._verified(partition, place, scan(read, cursor, end), None):
                 if isinstance(item, Gap):
                     break

@@ -105,7 +105,7 @@ class Writer:
         except OSError as failure:
             self._abandon()
             try:
-                self._write(batch, roll=True)
+                self._write(batch, roll=False)
             except OSError:
                 self._abandon()
                 raise
@@ -128,7 +128,7 @@ class Writer:
         self._begun = Begun(self._base, self._data_start)
 
     def _abandon(self) -> None:
-        """Seals a segment whose disk has failed us at the last durable record."""
+        """Seals a segment whose disk has failed us at the last durable record; the next write begins a new one."""
         if self._handle is None:
             return
         with contextlib.suppress(OSError):
