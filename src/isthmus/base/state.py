@@ -18,7 +18,8 @@ Kinds in use, and the names below them:
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
 | `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
-| `meta`     | free                              | counters and versions                            |
+| `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
+| `meta`     | other names                       | counters and versions                            |
 """
 
 from collections.abc import Sequence
