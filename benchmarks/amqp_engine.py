@@ -126,10 +126,12 @@ def attached(role: LinkRole) -> tuple[Connection, Connection, Link, Link]:
             if isinstance(event, LinkAttached):
                 event.link.accept(credit=1_000_000_000)
                 found.append(event.link)
+        list(client.events())
         if link.attached and role is LinkRole.RECEIVER and not link.credit:
             link.grant(1_000_000_000)
-    client.receive(WIDE_WINDOW, 0.0)
-    server.receive(WIDE_WINDOW, 0.0)
+    for end in (client, server):
+        end.receive(WIDE_WINDOW, 0.0)
+        list(end.events())
     return client, server, link, found[0]
 
 

@@ -1,5 +1,6 @@
 """Two AMQP peers in memory: a server's connection and a client's, with every byte passed by hand."""
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from isthmus.wire.amqp.session import Session
 from isthmus.wire.amqp.states import Source, Target
 from isthmus.wire.amqp.values import AmqpValue, Described
 
+IDENTITY = re.compile(r" object at 0x[0-9a-f]+")
 Handler = Callable[[Event], None]
 
 
@@ -96,6 +98,12 @@ class Peers:
         return [e.link for e in self.server_events if isinstance(e, LinkAttached) and e.link.name == name][-1]
 
 
+def feed(server: Connection, data: bytes, now: float = 0.0) -> list[Event]:
+    """The events that these bytes bring about."""
+    server.receive(data, now)
+    return list(server.events())
+
+
 def frames(data: bytes) -> list[bytes]:
     """The bodies of the frames in `data`, protocol headers left out."""
     bodies = []
@@ -105,3 +113,20 @@ def frames(data: bytes) -> list[bytes]:
             bodies.append(data[8:size])
         data = data[size:]
     return bodies
+
+
+def server_told(pieces: list[bytes]) -> tuple[list[str], bytes]:
+    """Events, as text without identities, and answers of a server that accepts all."""
+    server = Connection("server", 0.0)
+    told, answers = [], b""
+    for piece in pieces:
+        server.receive(piece, 0.0)
+        for event in server.events():
+            told.append(IDENTITY.sub("", repr(event)))
+            match event:
+                case SaslInit():
+                    server.sasl_accept()
+                case LinkAttached(link):
+                    link.accept()
+        answers += server.data_to_send()
+    return told, answers

@@ -9,7 +9,7 @@ from isthmus.wire.amqp.handshake import AMQP_HEADER, MECHANISMS, SASL_HEADER
 from isthmus.wire.amqp.limits import SASL_PENDING_BYTES_MAX
 from isthmus.wire.amqp.outlet import frame
 from isthmus.wire.amqp.performatives import SaslCode
-from wire.amqp.peers import Peers
+from wire.amqp.peers import Peers, feed
 
 PLAIN = p.SaslChoice("PLAIN", b"\0user\0password", "hub.example")
 OPEN = frame(0, p.Open("c").encode())
@@ -41,19 +41,17 @@ def test_refused_credentials_finish_the_connection() -> None:
 
 def test_a_mechanism_not_offered_is_refused() -> None:
     server = Connection("server", 0.0)
-    server.receive(SASL_HEADER + frame(0, p.SaslChoice("GSSAPI").encode(), sasl=True), 0.0)
-    assert list(server.events()) == [ConnectionClosed(None, by_peer=False)]
+    told = feed(server, SASL_HEADER + frame(0, p.SaslChoice("GSSAPI").encode(), sasl=True))
+    assert told == [ConnectionClosed(None, by_peer=False)]
     assert server.data_to_send().endswith(p.SaslOutcome(SaslCode.AUTH).encode())
     assert server.finished
 
 
 def test_what_comes_while_credentials_are_judged_waits() -> None:
     server = Connection("server", 0.0)
-    server.receive(SASL_HEADER + INIT + AMQP_HEADER, 0.0)
-    assert [type(event) for event in server.events()] == [SaslInit]
+    assert [type(event) for event in feed(server, SASL_HEADER + INIT + AMQP_HEADER)] == [SaslInit]
     assert server.paused
-    server.receive(OPEN, 1.0)
-    assert list(server.events()) == []
+    assert feed(server, OPEN, 1.0) == []
     server.sasl_accept()
     assert [type(event) for event in server.events()] == [Opened]
     assert not server.paused
@@ -61,8 +59,8 @@ def test_what_comes_while_credentials_are_judged_waits() -> None:
 
 def test_what_waits_is_limited() -> None:
     server = Connection("server", 0.0)
-    server.receive(SASL_HEADER + INIT, 0.0)
-    server.receive(bytes(SASL_PENDING_BYTES_MAX + 1), 0.0)
+    feed(server, SASL_HEADER + INIT)
+    feed(server, bytes(SASL_PENDING_BYTES_MAX + 1))
     assert server.finished
 
 
@@ -73,17 +71,16 @@ def test_what_waits_is_limited() -> None:
 )
 def test_an_unknown_header_is_answered_by_ours_and_finishes(header: bytes) -> None:
     server = Connection("server", 0.0)
-    server.receive(header, 0.0)
+    assert [type(event) for event in feed(server, header)] == [ConnectionClosed]
     assert server.data_to_send() == SASL_HEADER
     assert server.finished
-    assert [type(event) for event in server.events()] == [ConnectionClosed]
 
 
 def test_sasl_is_not_done_twice() -> None:
     server = Connection("server", 0.0)
-    server.receive(SASL_HEADER + INIT, 0.0)
+    feed(server, SASL_HEADER + INIT)
     server.sasl_accept()
-    server.receive(SASL_HEADER, 0.0)
+    feed(server, SASL_HEADER)
     assert server.finished
     assert server.data_to_send().endswith(AMQP_HEADER)
 
@@ -102,7 +99,7 @@ def test_sasl_is_not_done_twice() -> None:
 )
 def test_what_is_out_of_place_in_sasl_finishes(data: bytes) -> None:
     server = Connection("server", 0.0)
-    server.receive(data, 0.0)
+    feed(server, data)
     assert server.finished
 
 
@@ -117,7 +114,7 @@ def test_a_verdict_nobody_waits_for_does_nothing() -> None:
 def test_a_client_does_not_take_what_was_not_offered() -> None:
     client = Connection("client", 0.0)
     client.open(p.Open("client"), PLAIN)
-    client.receive(SASL_HEADER + frame(0, p.SaslMechanisms(("ANONYMOUS",)).encode(), sasl=True), 0.0)
+    feed(client, SASL_HEADER + frame(0, p.SaslMechanisms(("ANONYMOUS",)).encode(), sasl=True))
     assert client.finished
 
 

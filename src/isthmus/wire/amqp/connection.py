@@ -2,10 +2,10 @@
 
 Theory of operation. Bytes go in by `receive`, time by `receive` and `tick`; the application takes `events()` until none
 are left, calls what it wants on connection and links, and writes `data_to_send()`. Nothing else happens: no clock, no
-socket, no task. A pump is a few lines:
+socket, no task. A pump is a few lines, from the second on also after calls made at other times:
 
     connection.receive(data, now)
-    for event in connection.events():   # also gives what the calls made in the loop bring about
+    for event in connection.events():
         ...
     transport.write(connection.data_to_send())
     # read on unless connection.paused; close the transport once connection.finished;
@@ -21,6 +21,9 @@ The stages, all one way; `handshake.py` has those of HANDSHAKE:
 | CLOSING   | the peer's close, dropping the rest | FINISHED, also after `CLOSE_SECONDS_MAX`                |
 | DEAF      | nothing: input is not looked at     | FINISHED after `CLOSE_SECONDS_MAX`                      |
 | FINISHED  |                                     | the transport is to be closed when all is written       |
+
+Input is looked at while events are taken, one frame at a time, so that what the application does about a frame is done
+before the next is judged: how the network cut the input makes no difference, save for what is answered later.
 
 Everything up to the first transfers may be pipelined by the peer behind its first header. While credentials are judged
 what arrives is kept and not looked at.
@@ -116,18 +119,19 @@ class Connection:
     # For the pump.
 
     def receive(self, data: bytes, now: float) -> None:
-        """Takes what was read. Raises nothing, whatever it is."""
+        """Takes what was read, whatever it is; `events` is to be taken next."""
         self._now = self._heard = now
-        if self._stage in (Stage.DEAF, Stage.FINISHED):
-            return
-        self._input.feed(data)
-        self._work()
+        if self._stage not in (Stage.DEAF, Stage.FINISHED):
+            self._input.feed(data)
 
     def events(self) -> Iterator[events.Event]:
-        """Takes events until there are none, also those brought about meanwhile."""
+        """Takes events until there are none, also those brought about meanwhile. Raises nothing, whatever was read."""
         queue = self._outlet.events
-        while queue:
-            yield queue.popleft()
+        while True:
+            while queue:
+                yield queue.popleft()
+            if not self._look():
+                return
 
     def data_to_send(self) -> bytes:
         """Takes what is to be written, dispositions of what was settled included."""
@@ -236,25 +240,23 @@ class Connection:
 
     # Below: input.
 
-    def _work(self) -> None:
-        while True:
-            try:
-                self._take_input()
-            except PeerError as fault:
-                self._fail(fault)
-                if self._stage is Stage.CLOSING:
-                    continue
-            return
-
-    def _take_input(self) -> None:
-        while self._stage is Stage.HANDSHAKE:
-            if not self._shake():
-                return
-        while self._stage is not Stage.FINISHED and (bounds := self._input.frame(FRAME_BYTES_MAX)) is not None:
+    def _look(self) -> bool:
+        """Looks at one header or frame of the input; False when there is none that is whole, or none is wanted."""
+        try:
+            if self._stage is Stage.HANDSHAKE:
+                return self._shake()
+            if self._stage in (Stage.DEAF, Stage.FINISHED):
+                return False
+            bounds = self._input.frame(FRAME_BYTES_MAX)
+            if bounds is None:
+                return False
             self._on_frame(bounds)
+        except PeerError as fault:
+            self._fail(fault)
+        return True
 
     def _shake(self) -> bool:
-        """One step of the handshake; False when it needs more bytes or an answer."""
+        """As `_look`, for the handshake."""
         handshake = self._handshake
         if handshake.stage is HandshakeStage.JUDGING:
             if len(self._input) > SASL_PENDING_BYTES_MAX:
@@ -273,7 +275,7 @@ class Connection:
                 raise PeerError(Condition.FRAMING_ERROR, "an AMQP frame before the outcome")
             handshake.on_performative(decode_sasl(self._input.data, bounds.start, bounds.end))
         self._advance()
-        return self._stage is not Stage.FINISHED
+        return True
 
     def _advance(self) -> None:
         """Follows the handshake's stage."""
@@ -289,7 +291,6 @@ class Connection:
         if self._stage is Stage.HANDSHAKE and self._handshake.stage is HandshakeStage.JUDGING:
             self._handshake.judge(code)
             self._advance()
-            self._work()
 
     def _on_frame(self, bounds: FrameBounds) -> None:
         sasl, channel, start, end = bounds
