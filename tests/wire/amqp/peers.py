@@ -4,11 +4,14 @@ import re
 import struct
 from collections.abc import Callable
 
+from isthmus.wire.amqp import performatives as p
 from isthmus.wire.amqp.connection import Connection
 from isthmus.wire.amqp.decode import decode
 from isthmus.wire.amqp.events import Event, LinkAttached, SaslInit
+from isthmus.wire.amqp.handshake import AMQP_HEADER
 from isthmus.wire.amqp.limits import FRAME_BYTES_MAX
 from isthmus.wire.amqp.link import Link, LinkRole
+from isthmus.wire.amqp.outlet import frame
 from isthmus.wire.amqp.performatives import Attach, Open, SaslChoice
 from isthmus.wire.amqp.session import Session
 from isthmus.wire.amqp.states import Source, Target
@@ -96,6 +99,31 @@ class Peers:
     def server_link(self, name: str) -> Link:
         """The server's end of the newest link of that name."""
         return [e.link for e in self.server_events if isinstance(e, LinkAttached) and e.link.name == name][-1]
+
+
+def sending(*, credit: int = 100) -> tuple[Peers, Link, Link]:
+    """Peers with a link from the server to the client: the client's end and the server's."""
+    peers = Peers().open()
+    client, server = peers.attach(peers.begin(), "down", LinkRole.RECEIVER)
+    client.grant(credit)
+    peers.run()
+    return peers, client, server
+
+
+def receiving() -> tuple[Peers, Link, Link]:
+    """Peers with a link from the client to the server: the client's end and the server's."""
+    peers = Peers().open()
+    client, server = peers.attach(peers.begin(), "up", LinkRole.SENDER)
+    return peers, client, server
+
+
+def raw(*bodies: p.Performative | bytes) -> Connection:
+    """A server that was told this on channel 0, after an open and a begin with a small window."""
+    server = Connection("server", 0.0, idle_timeout_ms=0)
+    said: list[p.Performative | bytes] = [p.Open("c"), p.Begin(None, 0, 5, 5), *bodies]
+    encoded = [body if isinstance(body, bytes) else body.encode() for body in said]
+    server.receive(AMQP_HEADER + b"".join(frame(0, body) for body in encoded), 0.0)
+    return server
 
 
 def feed(server: Connection, data: bytes, now: float = 0.0) -> list[Event]:
