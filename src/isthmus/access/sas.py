@@ -114,12 +114,14 @@ def names_host(resource: Resource, hosts: Collection[str]) -> bool:
 def covers(scope: Sequence[str], path: Sequence[str]) -> bool:
     """True when `scope` is `path` or lies above it, segment by segment: `a/b` covers `a/b/c`, not `a/bc`.
 
-    The first segment is a word or the hub's name and has no case; device ids do. An id may have been encoded twice.
+    Device ids have a case and may have been encoded twice; the first segment, and everything that is not below
+    `devices`, has none.
     """
     if len(scope) > len(path):
         return False
+    below_devices = bool(path) and path[0].lower() == "devices"
     return all(
-        _same(have, want) or (place == 0 and have.lower() == want.lower())
+        _same(have, want) or ((place == 0 or not below_devices) and have.lower() == want.lower())
         for place, (have, want) in enumerate(zip(scope, path, strict=False))
     )
 
