@@ -15,7 +15,7 @@ from isthmus.telemetry.files import Files
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.index import Blocks, SegmentIndex, Span, decode_index
 from isthmus.telemetry.ports import Partition, Record
-from isthmus.telemetry.record import Found, Gap, ReadAt, scan, to_record
+from isthmus.telemetry.record import Found, Gap, ReadAt, Stretch, scan, stretches, to_record
 from isthmus.telemetry.segment import index_name, segment_name
 
 HANDLES_MAX = 16
@@ -210,20 +210,11 @@ class Archive:
 
 
 def index_events(index: SegmentIndex, read: ReadAt, end: int) -> None:
-    """Extends an index up to `end` from the records themselves."""
-    for item in scan(read, index.end, end):
-        if isinstance(item, Found):
-            index_record(index, item)
+    """Extends an index up to `end` from the records themselves; damage is passed over."""
+    for item in stretches(scan(read, index.end, end)):
+        if isinstance(item, Stretch):
+            index.extend(*item)
     index.end = end
-
-
-def index_record(index: SegmentIndex, found: Found) -> None:
-    """Takes one intact record into an index."""
-    header = found.header
-    if header.sequence >= 0:
-        partition = Partition(header.stream, header.number)
-        index.extend(partition, header.sequence, header.enqueued_ms, [header.position], header.end)
-    index.reach(header.end, header.enqueued_ms)
 
 
 def _block_of_position(cursor: int) -> Callable[[Blocks], int]:

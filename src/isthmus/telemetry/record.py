@@ -15,7 +15,7 @@ stream has its number.
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from isthmus.telemetry.ports import Partition, Record
@@ -38,6 +38,17 @@ HEADER = struct.Struct("<4sIIBBHIIHHqQqqqII")
 HEADER_BYTES = HEADER.size
 RECORD_BYTES_MIN = HEADER_BYTES + 4
 """An event with nothing in it still names an endpoint."""
+
+
+class Stretch(NamedTuple):
+    """Consecutive events of one partition and time; `end` lies behind the last one."""
+
+    partition: Partition
+    sequence: int
+    enqueued_ms: int
+    positions: list[int]
+    end: int
+
 
 ReadAt = Callable[[int, int], bytes]
 """Reads (position, size); answers fewer bytes only at the end of what is there."""
@@ -139,6 +150,38 @@ def record_at(read: ReadAt, position: int, end: int) -> Found | None:
     return _intact(header, read(position, header.length), 0)
 
 
+def stretches(items: Iterable[Found | Gap]) -> Iterator[Stretch | Gap]:
+    """Events joined to stretches, and the gaps between; records that are no events are left out."""
+    run: list[Header] = []
+    for item in items:
+        if isinstance(item, Found) and item.header.sequence < 0:
+            continue
+        if run and (isinstance(item, Gap) or not _continues(run[-1], item.header)):
+            yield _stretch(run)
+            run = []
+        if isinstance(item, Gap):
+            yield item
+        else:
+            run.append(item.header)
+    if run:
+        yield _stretch(run)
+
+
+def _continues(last: Header, header: Header) -> bool:
+    return (
+        header.sequence == last.sequence + 1
+        and header.number == last.number
+        and header.stream == last.stream
+        and header.enqueued_ms == last.enqueued_ms
+    )
+
+
+def _stretch(run: list[Header]) -> Stretch:
+    first, last = run[0], run[-1]
+    positions = [header.position for header in run]
+    return Stretch(Partition(first.stream, first.number), first.sequence, first.enqueued_ms, positions, last.end)
+
+
 class _Window:
     """A piece of the log in memory, moved forward as needed."""
 
@@ -152,8 +195,7 @@ class _Window:
         """The intact record at `position`, or None."""
         if not self._reach(position, HEADER_BYTES):
             return None
-        at = position - self._start
-        header = Header._make(HEADER.unpack_from(self._data, at))
+        header = Header._make(HEADER.unpack_from(self._data, position - self._start))
         if not _plausible(header, position) or not self._reach(position, header.length):
             return None
         return _intact(header, self._data, position - self._start)

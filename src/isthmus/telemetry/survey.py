@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from isthmus.telemetry.archive import index_record
 from isthmus.telemetry.damage import Damage, Lost
 from isthmus.telemetry.index import SegmentIndex
 from isthmus.telemetry.ports import Partition
-from isthmus.telemetry.record import BATCH_END, RECORD_BYTES_MIN, Found, Gap, ReadAt, scan
+from isthmus.telemetry.record import BATCH_END, RECORD_BYTES_MIN, Found, Gap, Header, ReadAt, Stretch, scan, stretches
 from isthmus.telemetry.segment import Carry, Tail
 
 
@@ -35,10 +34,13 @@ class Survey:
     def finish(self) -> None:
         """Counts what was held back."""
         for item in self.unfinished:
-            if isinstance(item, Gap):
-                self.gaps.append(item)
+            if isinstance(item, Found):
+                self._note(item.header)
+        for joined in stretches(self.unfinished):
+            if isinstance(joined, Gap):
+                self.gaps.append(joined)
             else:
-                self._count(item)
+                self._take(joined)
         self.unfinished.clear()
 
     def compare(self, after: Mapping[Partition, Tail]) -> None:
@@ -62,17 +64,17 @@ class Survey:
         """How many records, at most, were lost behind a position."""
         return sum((gap.end - gap.start) // RECORD_BYTES_MIN + 1 for gap in self.gaps if gap.end > position)
 
-    def _count(self, found: Found) -> None:
-        header = found.header
-        index_record(self.index, found)
+    def _note(self, header: Header) -> None:
         self.records += 1
-        if header.outbox_id:
-            known = self.carry.outbox.get(header.stream, 0)
-            self.carry.outbox[header.stream] = max(header.outbox_id, known)
-        if header.sequence >= 0:
-            partition = Partition(header.stream, header.number)
-            self._expect(partition, header.sequence)
-            self.carry.tails[partition] = Tail(header.sequence + 1, header.enqueued_ms, header.position)
+        self.index.reach(header.end, header.enqueued_ms)
+        if header.outbox_id > self.carry.outbox.get(header.stream, 0):
+            self.carry.outbox[header.stream] = header.outbox_id
+
+    def _take(self, stretch: Stretch) -> None:
+        self.index.extend(*stretch)
+        self._expect(stretch.partition, stretch.sequence)
+        following = stretch.sequence + len(stretch.positions)
+        self.carry.tails[stretch.partition] = Tail(following, stretch.enqueued_ms, stretch.positions[-1])
 
     def _expect(self, partition: Partition, sequence: int) -> None:
         if not self.gaps:
