@@ -163,12 +163,12 @@ def command_of(received: Message) -> C2DMessage:
     ack = application.pop(ACK_PROPERTY, None)
     return C2DMessage(
         payload=_payload(received),
-        message_id=_id_text(properties.message_id),
-        correlation_id=_id_text(properties.correlation_id),
+        message_id=_text(properties.message_id),
+        correlation_id=_text(properties.correlation_id),
         user_id=properties.user_id.decode("utf-8", "replace") if properties.user_id is not None else None,
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        expiry_ms=properties.absolute_expiry_time,
+        content_type=_text(properties.content_type),
+        content_encoding=_text(properties.content_encoding),
+        expiry_ms=_whole(properties.absolute_expiry_time),
         ack=None if ack is None else parse_ack(str(ack)),
         properties={key: _property(key, value) for key, value in application.items()},
     )
@@ -215,13 +215,27 @@ def _payload(received: Message) -> bytes:
     return b"".join(received.data)
 
 
-def _id_text(value: AmqpValue) -> str | None:
+def _text(value: AmqpValue) -> str | None:
     return None if value is None else str(value)
 
 
+def _whole(value: int | None) -> int | None:
+    return None if value is None else int(value)
+
+
 def _property(key: str, value: AmqpValue) -> PropertyValue:
-    if value is None or isinstance(value, (str, bool, int, float, bytes)):
-        return value
+    """A property in Python's own types: AMQP's are subclasses that only AMQP knows."""
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case bytes():
+            return bytes(value)
+        case str() | uuid.UUID():
+            return str(value)
     raise HubError(
         Code.ARGUMENT_INVALID,
         "An application property is not a primitive value.",
