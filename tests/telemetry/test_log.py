@@ -237,9 +237,11 @@ async def test_closing_commits_what_was_taken_and_refuses_what_comes_later(tmp_p
     log.append(P0, (EVENTS,), b"", b"x", 0, waiter, 0)
     await log.close()
     assert waiter.acknowledged == [0]
-    log.append(P0, (EVENTS,), b"", b"late", 0, waiter, 1)
-    await waiter.heard(2)
-    assert waiter.failures == [([1], "the log is closed")]
+    late = list(range(1, BATCH_RECORDS_LARGE * 2))
+    for cookie in late:
+        log.append(P0, (EVENTS,), b"", b"late", 0, waiter, cookie)
+    await waiter.heard(1 + len(late))
+    assert waiter.failures == [(late, "the log is closed")]
 
 
 async def test_growth_wakes_once_per_commit_and_partition(log: SegmentLog) -> None:

@@ -20,7 +20,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Log positions from `start` up to `end` hold no intact record.
+    """Log positions from `start` up to `end` hold no intact record; an empty stretch is the header of a segment.
 
     `lost` names the events known to have been there. `acknowledged` is True when the stretch was known to be durable
     once, False when it is not known (a power cut may leave the committed mark behind).

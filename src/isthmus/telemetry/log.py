@@ -274,6 +274,8 @@ class SegmentLog:
 
     def _grow_batch(self) -> None:
         """A large batch: it goes at once, or makes room for the next one while the writer is busy."""
+        if self._closed is not None:
+            return
         if self._in_flight is None:
             self._next()
         elif len(self._pending) >= BATCH_RECORDS_MAX or self._pending_bytes >= BATCH_BYTES_MAX:
