@@ -92,6 +92,14 @@ class FrontDoor:
         await asyncio.wait_for(pump.is_open.wait(), WAIT_SECONDS)
         return pump
 
+    async def settle(self, bound: Bound) -> None:
+        """Returns once everything that came before was handled: accepted in order, ended in order."""
+        _, writer = await self.connect(bound)
+        pump = await self.pump()
+        pump.connection.close()
+        await asyncio.wait_for(pump.is_closed.wait(), WAIT_SECONDS)
+        writer.transport.abort()
+
     async def connect(
         self, bound: Bound, context: ssl.SSLContext | None = None, address: str = "", source: str = ""
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -116,7 +124,7 @@ async def front_door(
         clock=SystemClock(),
         ids=RandomIds(),
         budget=SocketBudget(sockets_max),
-        owner_of=(owners or {}).get,
+        owner_of=({} if owners is None else owners).get,
         on_refused=lambda *what: refusals.append(what),
     )
     yield FrontDoor(listeners, contexts, pem, refusals)

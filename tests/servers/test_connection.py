@@ -283,7 +283,7 @@ async def test_client_that_does_not_trust_us_is_explained(door: FrontDoor, loopb
 
     with pytest.raises(ssl.SSLCertVerificationError):
         await asyncio.to_thread(blocking_client, bound.address, bound.port, ssl.create_default_context())
-    await within(door.listeners.drain(WAIT_SECONDS))
+    await door.settle(bound)
 
     refusal = door.refusals[0][3]
     assert (refusal.hop, refusal.value) == (Hop.TLS, "tlsv1 alert unknown ca")
@@ -294,7 +294,7 @@ async def test_probe_that_says_nothing_is_nobodys_failure(door: FrontDoor, loopb
     bound = door.open(loopback_address)
     _, writer = await asyncio.open_connection(bound.address, bound.port)
     await end(writer)
-    assert await within(door.listeners.drain(WAIT_SECONDS)) == 0
+    await door.settle(bound)
 
     assert door.refusals == []
 

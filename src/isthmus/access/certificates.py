@@ -87,7 +87,7 @@ class Authority:
         new authority is made, and the old one kept beside it, when it expires within `RENEWAL_DAYS` or may not vouch
         for one of the host names. Raises `ConfigurationError` when the files cannot be read or written.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(folder)
         bound = [address for text in addresses if not (address := ipaddress.ip_address(text)).is_unspecified]
         required = [_name(host_name) for host_name in host_names]
         pair = _read_authority(folder)
@@ -344,6 +344,13 @@ def _slug(host_name: str) -> str:
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be made ({error.strerror}): choose another folder.") from error
 
 
 def _read_authority(folder: Path) -> _Pair | None:

@@ -213,9 +213,7 @@ def _not_bound(error: OSError, address: Address, port: int) -> ConfigurationErro
 def _unix_socket(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
         limit = f"{UNIX_PATH_BYTES_MAX} bytes"
-        raise ConfigurationError(
-            f"{path} is longer than a Unix socket's path may be ({limit}): choose a shorter folder."
-        )
+        raise ConfigurationError(f"{path} is too long for a Unix socket ({limit} at most): choose a shorter folder.")
     _remove_stale(path)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
