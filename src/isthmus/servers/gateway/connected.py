@@ -48,6 +48,7 @@ class Connected:
         self._presence = presence
         self._clock = clock
         self._sessions: dict[DeviceRef, DeviceSession] = {}
+        self._families: dict[tuple[HubId, str], set[DeviceRef]] = {}
         self._counts: dict[HubId, int] = {}
         self._leaving: dict[DeviceRef, list[DeviceSession]] = {}
         self._waiting: dict[DeviceRef, set[asyncio.Future[None]]] = {}
@@ -61,6 +62,7 @@ class Connected:
         self._sessions[ref] = session
         if former is None:
             self._counts[ref.hub] = self._counts.get(ref.hub, 0) + 1
+            self._families.setdefault((ref.hub, ref.device_id), set()).add(ref)
         else:
             former.replaced()
         try:
@@ -82,6 +84,7 @@ class Connected:
         if self._sessions.get(ref) is session:
             del self._sessions[ref]
             self._counts[ref.hub] -= 1
+            self._leave_family(ref)
             self._presence.disconnected(ref, self._clock.utc_ms())
 
     def left(self, ref: DeviceRef, session: DeviceSession) -> None:
@@ -103,14 +106,8 @@ class Connected:
 
     def below(self, ref: DeviceRef) -> list[tuple[DeviceRef, DeviceSession]]:
         """The sessions of an identity and, for a device, of its modules."""
-        if ref.module_id:
-            session = self._sessions.get(ref)
-            return [] if session is None else [(ref, session)]
-        return [
-            (other, session)
-            for other, session in self._sessions.items()
-            if other.hub == ref.hub and other.device_id == ref.device_id
-        ]
+        family = self._families.get((ref.hub, ref.device_id), ())
+        return [(each, self._sessions[each]) for each in family if not ref.module_id or each == ref]
 
     async def wait(self, ref: DeviceRef, timeout: float) -> DeviceSession | None:
         """Waits until the device is connected and accepts methods; None after `timeout` seconds (0: now or never).
@@ -136,6 +133,12 @@ class Connected:
     def _ready(self, ref: DeviceRef) -> DeviceSession | None:
         session = self._sessions.get(ref)
         return session if session is not None and session.accepts_methods() else None
+
+    def _leave_family(self, ref: DeviceRef) -> None:
+        family = self._families[ref.hub, ref.device_id]
+        family.discard(ref)
+        if not family:
+            del self._families[ref.hub, ref.device_id]
 
     async def _woken(self, ref: DeviceRef) -> None:
         waiting = self._waiting.setdefault(ref, set())

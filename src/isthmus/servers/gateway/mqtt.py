@@ -227,10 +227,11 @@ class MqttPump:
 
     def rule_broken(self, error: ProtocolError) -> None:
         """Ends the connection for bytes that are not what MQTT 3.1.1 allows [MQTT-4.8.0-1]."""
-        rule = "limit.packet" if error.rule == "limit" else "contract.protocol"
-        hop = Hop.LIMIT if error.rule == "limit" else Hop.CONTRACT
-        refusal = Refusal(hop, rule, str(error), "Send what MQTT 3.1.1 allows.")
-        self.refuse(HubError(Code.INVALID_PROTOCOL_VERSION, "Protocol error", refusal))
+        if error.rule == "limit":
+            code, hop, rule = Code.MESSAGE_TOO_LARGE, Hop.LIMIT, "limit.packet"
+        else:
+            code, hop, rule = Code.GENERIC_BAD_REQUEST, Hop.CONTRACT, "contract.protocol"
+        self.refuse(HubError(code, "Protocol error", Refusal(hop, rule, str(error), "Send what MQTT 3.1.1 allows.")))
 
     def end(self, reason: str) -> None:
         """Ends everything at once, and closes the socket behind what was written. Idempotent."""

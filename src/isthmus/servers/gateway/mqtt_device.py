@@ -422,22 +422,24 @@ class MqttDevice:
     # ── how it is slowed down ────────────────────────────────────────────────────────────────────────────────────
 
     def _slow_down(self, published: int, now: float) -> None:
-        reading = self._line.reading
+        line = self._line
+        reading = line.reading
         if self._uncommitted >= INBOUND_WINDOW:
             reading.pause(Pause.IN_FLIGHT)
         if self._requests.full:
             reading.pause(Pause.REQUESTS)
-        if self._line.connection.congested:
+        if line.connection.congested:
             reading.pause(Pause.CONGESTED)
-        self._wait_for_log()
+        if self._services.backlog.backlog_bytes > LOG_BACKLOG_BYTES_MAX:
+            reading.pause(Pause.BACKLOG)
+            line.later(BACKLOG_SECONDS, self._wait_for_log)
         seconds = self._bucket.take(published, now)
         if seconds > 0:
             reading.pause(Pause.RATE)
-            self._line.later(seconds, lambda: reading.resume(Pause.RATE))
+            line.later(seconds, lambda: reading.resume(Pause.RATE))
 
     def _wait_for_log(self) -> None:
         if self._services.backlog.backlog_bytes > LOG_BACKLOG_BYTES_MAX:
-            self._line.reading.pause(Pause.BACKLOG)
             self._line.later(BACKLOG_SECONDS, self._wait_for_log)
         else:
             self._line.reading.resume(Pause.BACKLOG)

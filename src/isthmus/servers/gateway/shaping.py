@@ -1,7 +1,6 @@
 """How a connection is slowed down: a token bucket, and the reasons for which reading may pause."""
 
-from enum import IntFlag
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class TokenBucket:
@@ -24,16 +23,18 @@ class TokenBucket:
         return -self._tokens / self._rate if self._tokens < 0 else 0.0
 
 
-class Pause(IntFlag):
-    """Why a connection is not read; each reason begins and ends by itself."""
+class Pause:
+    """Why a connection is not read; each reason begins and ends by itself.
 
-    NONE = 0
-    DECIDING = 1
-    IN_FLIGHT = 2
-    BACKLOG = 4
-    RATE = 8
-    REQUESTS = 16
-    CONGESTED = 32
+    Bits and no `IntFlag`, whose operators cost more than all else that is looked at behind a read.
+    """
+
+    DECIDING: Final = 1
+    IN_FLIGHT: Final = 2
+    BACKLOG: Final = 4
+    RATE: Final = 8
+    REQUESTS: Final = 16
+    CONGESTED: Final = 32
 
 
 class Pausable(Protocol):
@@ -53,15 +54,15 @@ class Reading:
 
     def __init__(self, connection: Pausable) -> None:
         self._connection = connection
-        self.reasons = Pause.NONE
+        self.reasons = 0
 
-    def pause(self, reason: Pause) -> None:
+    def pause(self, reason: int) -> None:
         """Adds a reason. Idempotent."""
         if not self.reasons:
             self._connection.pause_reading()
         self.reasons |= reason
 
-    def resume(self, reason: Pause) -> None:
+    def resume(self, reason: int) -> None:
         """Takes a reason away. Idempotent."""
         if self.reasons & reason:
             self.reasons &= ~reason

@@ -53,11 +53,18 @@ class PacketReader:
         length = data[start + 1]
         body = start + 2
         if length > 127:
-            body = self._length_end(start)
-            if body == 0:
-                self._set_aside(0)
-                return None
-            length = self._length(start + 1, body)
+            if start + 3 <= size and data[start + 2] < 128:
+                # Two bytes, as most messages have, without a call.
+                body = start + 3
+                length = length & 127 | data[start + 2] << 7
+            else:
+                body = self._length_end(start)
+                if body == 0:
+                    self._set_aside(0)
+                    return None
+                length = self._length(start + 1, body)
+            if length > self.remaining_length_max:
+                raise ProtocolError("limit", f"packet of {length} bytes is longer than {self.remaining_length_max}")
         end = body + length
         if end > size:
             self._set_aside(end - start)
@@ -93,8 +100,6 @@ class PacketReader:
         length = 0
         for index in range(end - 1, position - 1, -1):
             length = length << 7 | self._data[index] & 127
-        if length > self.remaining_length_max:
-            raise ProtocolError("limit", f"packet of {length} bytes is longer than {self.remaining_length_max}")
         return length
 
     def _join(self) -> bool:
