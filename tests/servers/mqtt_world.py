@@ -23,7 +23,7 @@ from isthmus.servers.gateway.gate import Admitted, Peer
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.gateway.ports import Session
+from isthmus.servers.gateway.sessions import Session
 from isthmus.telemetry.message import Envelope, PropertyValue, decode_envelope
 from isthmus.telemetry.ports import CommitWaiter
 from isthmus.wire.mqtt.client import ClientSession

@@ -1,7 +1,6 @@
 """Deliveries of cloud-to-device messages, where the queue does not do what it should."""
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
@@ -132,13 +131,14 @@ async def test_requests_stop_at_the_first_failure() -> None:
         line.add(lambda number=number: work(number))  # type: ignore[misc]
     await settled()
     line.add(lambda: work(4))
-    await line.close()
+    await line.close(finish=False)
 
     assert done == [1]
     assert len(failures) == 1
 
 
-async def test_a_closed_line_forgets_who_waits_and_lets_the_first_finish() -> None:
+@pytest.mark.parametrize(("finish", "expected"), [(False, [1]), (True, [1, 2])])
+async def test_a_closed_line_finishes_the_first_or_all(finish: bool, expected: list[int]) -> None:
     gate, done = asyncio.Event(), list[int]()
     line = RequestLine(lambda error: None)
 
@@ -146,13 +146,13 @@ async def test_a_closed_line_forgets_who_waits_and_lets_the_first_finish() -> No
         await gate.wait()
         done.append(number)
 
-    requests: Sequence[int] = (1, 2)
-    for number in requests:
-        line.add(lambda number=number: work(number))  # type: ignore[misc]
+    line.add(lambda: work(1))
+    line.add(lambda: work(2))
     await settled()
-    closing = asyncio.create_task(line.close())
+    closing = asyncio.create_task(line.close(finish=finish))
     await settled()
+    line.add(lambda: work(3))
     gate.set()
     await closing
 
-    assert done == [1]
+    assert done == expected

@@ -565,6 +565,17 @@ async def test_reported_properties_are_patched_in_order(world: World, device: De
     assert world.twins.reported == [({"a": 1}, None), ({"a": None}, 2)]
 
 
+async def test_a_patch_sent_before_the_goodbye_is_applied(world: World, device: Device) -> None:
+    patches = [
+        device.client.publish(b"$iothub/twin/PATCH/properties/reported/?$rid=1", b'{"a":%d}' % number)
+        for number in (1, 2)
+    ]
+    device.give(b"".join(patches) + device.client.disconnect())
+    await settled()
+
+    assert world.twins.reported == [({"a": 1}, None), ({"a": 2}, None)]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a":}', b"\xff"])
 async def test_a_patch_that_is_no_json_is_refused_with_a_body(world: World, device: Device, body: bytes) -> None:
     await device.subscribe(TWIN)

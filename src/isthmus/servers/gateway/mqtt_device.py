@@ -55,7 +55,7 @@ from isthmus.wire.mqtt.events import Failed, ServerEvent
 from isthmus.wire.mqtt.packets import Connect, Disconnect, PubAck, Publish, Subscribe, Unsubscribe
 
 INBOUND_WINDOW = 512
-"""Telemetry messages of one device that wait for their commit: two commits of a device at its highest rate."""
+"""Messages of one device that wait for their commit: a tenth of a second at its highest rate, several commits."""
 
 OUTBOUND_WINDOW = 50
 """Commands of one device that wait for its PUBACK: as many as its queue holds."""
@@ -97,6 +97,7 @@ class MqttDevice:
         "_ending",
         "_generation_id",
         "_keeps",
+        "_leaves",
         "_line",
         "_open",
         "_requests",
@@ -110,7 +111,6 @@ class MqttDevice:
         "connected_ms",
         "door",
         "hub",
-        "hub_name",
         "principal",
         "ref",
         "session_present",
@@ -130,7 +130,6 @@ class MqttDevice:
         """Raises `HubError` when the CONNECT's will is not one that can be kept."""
         self.ref = ref
         self.hub = ref.hub
-        self.hub_name = admitted.hub.name
         self.door: Door = admitted.door
         self.address = admitted.address
         self.principal: Principal = admitted.principal
@@ -151,6 +150,7 @@ class MqttDevice:
         self._calls = MethodCalls()
         self._uncommitted = 0
         self._open = False
+        self._leaves = False
         self._ending: asyncio.Task[None] | None = None
 
     # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +193,8 @@ class MqttDevice:
 
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Closes, which is all the goodbye MQTT has, and journals why."""
-        self._line.refuse(HubError(code, "The connection is not admitted any more", refusal))
+        if self._ending is None:
+            self._line.refuse(HubError(code, "The connection is not admitted any more", refusal))
 
     def _publish_will(self, will: KnownTopic, payload: bytes) -> None:
         """Sends the will as telemetry [MQTT-3.1.2-8]."""
@@ -205,7 +206,7 @@ class MqttDevice:
 
     async def _give_up(self) -> None:
         try:
-            await self._requests.close()
+            await self._requests.close(finish=self._leaves)
             await self._delivery.close()
         except Exception as error:
             # The locks run out by themselves.
@@ -244,7 +245,7 @@ class MqttDevice:
         packet_ids = [cookie for cookie in cookies if cookie] if 0 in cookies else cookies
         if packet_ids:
             line.connection.write(line.engine.puback(packet_ids))
-        if line.reading.reasons and self._uncommitted < INBOUND_WINDOW:
+        if line.reading.reasons and not self._is_full():
             line.reading.resume(Pause.IN_FLIGHT)
 
     def failed(self, cookies: list[int], reason: str) -> None:
@@ -315,6 +316,7 @@ class MqttDevice:
             self._requests.add(lambda: self._unsubscribe(event))
         elif isinstance(event, Disconnect):
             self._will = None  # [MQTT-3.14.4-3] [MQTT-3.1.2-10]
+            self._leaves = True
             self._line.end("disconnect")
         elif isinstance(event, Failed):
             self._line.rule_broken(event.error)
@@ -361,6 +363,8 @@ class MqttDevice:
     def _answered(self) -> None:
         if not self._requests.full:
             self._line.reading.resume(Pause.REQUESTS)
+        if not self._is_full():
+            self._line.reading.resume(Pause.IN_FLIGHT)
 
     # ── what it is sent ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -424,7 +428,7 @@ class MqttDevice:
     def _slow_down(self, published: int, now: float) -> None:
         line = self._line
         reading = line.reading
-        if self._uncommitted >= INBOUND_WINDOW:
+        if self._is_full():
             reading.pause(Pause.IN_FLIGHT)
         if self._requests.full:
             reading.pause(Pause.REQUESTS)
@@ -437,6 +441,10 @@ class MqttDevice:
         if seconds > 0:
             reading.pause(Pause.RATE)
             line.later(seconds, lambda: reading.resume(Pause.RATE))
+
+    def _is_full(self) -> bool:
+        """As many messages as agreed wait for their commit, those of QoS 0 counted, which the engine does not see."""
+        return self._line.engine.paused or self._uncommitted >= INBOUND_WINDOW
 
     def _wait_for_log(self) -> None:
         if self._services.backlog.backlog_bytes > LOG_BACKLOG_BYTES_MAX:

@@ -47,10 +47,11 @@ class RequestLine:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def close(self) -> None:
-        """Forgets those that wait, and returns when the one under way is done."""
+    async def close(self, *, finish: bool) -> None:
+        """Takes no more; works off those that wait, or forgets them; returns when the last one is done."""
         self._closed = True
-        self._waiting.clear()
+        if not finish:
+            self._waiting.clear()
         if self._task is not None:
             await self._task
 

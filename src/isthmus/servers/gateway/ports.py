@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from isthmus.access.principal import Principal
-from isthmus.base.errors import Code, HubError, Refusal
+from isthmus.base.errors import HubError
 from isthmus.base.ids import DeviceRef, HubId, TrackingId
-from isthmus.network.door import Door
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.gate import Admitted, Peer
 from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.sessions import Session
 from isthmus.telemetry.message import Envelope, PropertyValue
 from isthmus.telemetry.ports import CommitWaiter
 
@@ -144,23 +143,6 @@ class PresenceReports(Protocol):
 
     def disconnected(self, ref: DeviceRef, at_ms: int) -> None:
         """The device has lost its last connection."""
-
-
-class Session(Protocol):
-    """A live session as the index knows it."""
-
-    @property
-    def hub(self) -> HubId: ...
-    @property
-    def door(self) -> Door: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def principal(self) -> Principal: ...
-    @property
-    def plane(self) -> Plane: ...
-    def cut(self, refusal: Refusal, code: Code) -> None:
-        """Says goodbye in the protocol's words and closes."""
 
 
 class SessionIndex(Protocol):
