@@ -31,6 +31,7 @@ class Peers:
         self.server_events: list[Event] = []
         self.client_events: list[Event] = []
         self.client_frames: list[bytes] = []
+        self.session: Session
         self.on_server: Handler = self.accept_everything
 
     def accept_everything(self, event: Event) -> None:
@@ -65,9 +66,9 @@ class Peers:
 
     def begin(self) -> Session:
         """A session, from the client."""
-        session = self.client.begin()
+        self.session = self.client.begin()
         self.run()
-        return session
+        return self.session
 
     def attach(
         self,

@@ -20,6 +20,7 @@ from isthmus.wire.amqp.limits import (
     HELD_DELIVERIES_MAX,
     INCOMING_WINDOW,
     PARTIAL_BYTES_MAX,
+    UNSETTLED_OUT_MAX,
     WINDOW_REFRESH,
 )
 from isthmus.wire.amqp.link import Link, LinkRole
@@ -324,8 +325,45 @@ def test_each_state_the_peer_tells_is_told(state: DeliveryState, *, settled: boo
     session = client.owner
     session.write(p.Disposition(True, delivery_id, delivery_id, settled, state).encode())
     peers.run()
-    assert peers.server_events[-1] == Disposition(server, delivery_id, state, settled)
+    told = settled or not (state is None or isinstance(state, Received))
+    assert (peers.server_events[-1] == Disposition(server, delivery_id, state, settled)) is told
     assert bool(server.unsettled) is not settled
+
+
+def test_an_unsettled_outcome_is_told_once() -> None:
+    peers, client, server = sending()
+    delivery_id = server.send(b"x")
+    peers.run()
+    for state, settled in ((ACCEPTED_STATE, False), (Released(), False), (ACCEPTED_STATE, True)):
+        client.owner.write(p.Disposition(True, delivery_id, delivery_id, settled, state).encode())
+    peers.run()
+    told = [(event.state, event.settled) for event in peers.server_events if isinstance(event, Disposition)]
+    assert told == [(ACCEPTED_STATE, False), (ACCEPTED_STATE, True)]
+
+
+@pytest.mark.parametrize("how", ["the peer settles", "we settle", "a link leaves"])
+def test_too_much_unsettled_stops_sending_until_there_is_less(how: str) -> None:
+    peers, client, server = sending(credit=UNSETTLED_OUT_MAX + 5)
+    other_client, other = peers.attach(peers.session, "other", LinkRole.RECEIVER)
+    other_client.grant(3)
+    peers.run()
+    for _ in range(UNSETTLED_OUT_MAX - 1):
+        server.send(b"x")
+        if not server.sendable:
+            peers.run()
+    last = other.send(b"y")
+    peers.run()
+    assert other.credit == 2
+    assert other.sendable == server.sendable == 0
+    if how == "the peer settles":
+        client.owner.write(p.Disposition(True, 0, 0, True, ACCEPTED_STATE).encode())
+    elif how == "we settle":
+        other.settle(last, ACCEPTED_STATE)
+    else:
+        server.detach()
+    peers.server_events.clear()
+    peers.run()
+    assert CreditGranted(other, 2, drain=False) in peers.server_events
 
 
 def test_a_sender_settles_after_an_unsettled_outcome() -> None:

@@ -71,7 +71,7 @@ class DeliveryRefused:
 
 
 class Disposition(NamedTuple):
-    """The peer told the state of a message we sent; unless it is `settled`, answer an outcome with `link.settle`."""
+    """The peer settled a message we sent, or told its outcome, which is to be answered with `link.settle`."""
 
     link: Link
     delivery_id: int

@@ -48,14 +48,17 @@ PARTIAL_BYTES_MAX = 8 * 1_048_576
 UNSETTLED_BYTES_MAX = 8 * 1_048_576
 """Bytes of received and unsettled deliveries of a connection; above it `Connection.paused` stops the reader."""
 
-UNSETTLED_DELIVERIES_MAX = 65_536
-"""Received and unsettled deliveries of a connection; above it `Connection.paused` stops the reader."""
+UNSETTLED_DELIVERIES_MAX = 16_384
+"""As `UNSETTLED_BYTES_MAX`, in deliveries; a tenth of a second's worth at the highest rates."""
 
 HELD_DELIVERIES_MAX = 256
 """Deliveries pipelined behind an attach the application has not answered; the next one detaches the link."""
 
-UNSETTLED_OUT_MAX = 65_536
-"""Sent and unsettled deliveries of a session; at the limit nothing can be sent until the peer settles."""
+UNSETTLED_OUT_MAX = 4_096
+"""Sent and unsettled deliveries of a session; at the limit nothing can be sent until the peer settles.
+
+A short frame can name all of them, so the number bounds what a frame can cost.
+"""
 
 TAG_BYTES_MAX = 32
 """Longest delivery tag (AMQP 1.0 §2.8.7)."""

@@ -3,11 +3,14 @@
 from collections import deque
 from collections.abc import Sequence
 
+from isthmus.wire.amqp import events
 from isthmus.wire.amqp.deliveries import SERIAL_MASK, Unsettled, allowance
 from isthmus.wire.amqp.errors import MisuseError
 from isthmus.wire.amqp.limits import TAG_BYTES_MAX, UNSETTLED_OUT_MAX
 from isthmus.wire.amqp.link import Link
 from isthmus.wire.amqp.outlet import Outlet
+from isthmus.wire.amqp.performatives import Disposition
+from isthmus.wire.amqp.states import Received
 from isthmus.wire.amqp.transfer import (
     FRAME_HEADER,
     continuation_head,
@@ -23,6 +26,16 @@ _HEAD_BYTES_MAX = 80
 """More than a transfer's performative takes: 11 constructors, three uints, a tag of 32 bytes, list and frame header."""
 
 
+class SentDelivery:
+    """A delivery the peer has not settled; `judged` once it told an outcome."""
+
+    __slots__ = ("judged", "link")
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.judged = False
+
+
 class Outgoing:
     """Makes transfer frames within the peer's window; the rest of a delivery waits when it closes in the middle."""
 
@@ -32,9 +45,9 @@ class Outgoing:
         "_channel",
         "_next_delivery_id",
         "_outlet",
+        "_unsettled",
         "_window",
         "next_transfer_id",
-        "unsettled",
     )
 
     def __init__(self, outlet: Outlet, channel: int) -> None:
@@ -45,12 +58,12 @@ class Outgoing:
         self._blocked: deque[bytes] = deque()
         self._blocked_link: Link | None = None
         self.next_transfer_id = FIRST_TRANSFER_ID
-        self.unsettled: Unsettled[Link] = Unsettled()
+        self._unsettled: Unsettled[SentDelivery] = Unsettled()
 
     @property
     def window_open(self) -> bool:
         """True when a delivery may begin now."""
-        return self._window > 0 and not self._blocked and len(self.unsettled) < UNSETTLED_OUT_MAX
+        return self._window > 0 and not self._blocked and len(self._unsettled) < UNSETTLED_OUT_MAX
 
     def peer_window(self, next_incoming_id: int | None, incoming_window: int) -> None:
         """What the peer announces; sends what was blocked as far as that goes."""
@@ -70,7 +83,7 @@ class Outgoing:
         self._next_delivery_id = (delivery_id + 1) & SERIAL_MASK
         _spend(link, 1)
         if not settled:
-            self.unsettled[delivery_id] = link
+            self._unsettled[delivery_id] = SentDelivery(link)
             link.unsettled.add(delivery_id)
         flags = transfer_flags(settled=settled, more=False)
         head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
@@ -102,12 +115,26 @@ class Outgoing:
                 room = min(room, taken + min(link.sendable, self._window))
         return taken
 
+    def judged(self, disposition: Disposition) -> None:
+        """The peer tells the state of deliveries; an outcome is told to the application once, and settling is."""
+        outcome = disposition.state is not None and not isinstance(disposition.state, Received)
+        for delivery_id in self._unsettled.between(disposition.first, disposition.last):
+            delivery = self._unsettled[delivery_id]
+            if disposition.settled:
+                self.settle(delivery_id)
+            elif delivery.judged or not outcome:
+                # [AMQP-2.6.12] an outcome is terminal: it does not change, and less than one says nothing to us.
+                continue
+            delivery.judged = True
+            event = events.Disposition(delivery.link, delivery_id, disposition.state, disposition.settled)
+            self._outlet.events.append(event)
+
     def settle(self, delivery_id: int) -> bool:
         """Takes a delivery out of the books; False when it is not in them."""
-        link = self.unsettled.pop(delivery_id, None)
-        if link is None:
+        delivery = self._unsettled.pop(delivery_id, None)
+        if delivery is None:
             return False
-        link.unsettled.discard(delivery_id)
+        delivery.link.unsettled.discard(delivery_id)
         return True
 
     def forget(self, link: Link) -> None:

@@ -111,8 +111,7 @@ class Session:
         link = None if flow.handle is None else self._peer_links.get(flow.handle)
         if link is not None:
             self._link_flow(link, flow)
-        if not was_open and self.window_open:
-            self._window_opened(told=link)
+        self._opened_again(was_open, told=link)
         if flow.echo:
             self.send_flow(link)
 
@@ -135,13 +134,9 @@ class Session:
             if disposition.settled:
                 self._incoming.settled_by_peer(disposition.first, disposition.last)
             return
-        unsettled = self._outgoing.unsettled
-        for number in unsettled.between(disposition.first, disposition.last):
-            link = unsettled[number]
-            if disposition.settled:
-                self._outgoing.settle(number)
-            event = events.Disposition(link, number, disposition.state, disposition.settled)
-            self._outlet.events.append(event)
+        was_open = self.window_open
+        self._outgoing.judged(disposition)
+        self._opened_again(was_open)
 
     def on_detach(self, detach: Detach) -> None:
         """The peer leaves a link, or confirms that we did; an unknown handle is ignored."""
@@ -213,8 +208,10 @@ class Session:
     def settle(self, link: Link, delivery_id: int, state: DeliveryState) -> None:
         """Settles a delivery that is in the books."""
         if link.role is LinkRole.SENDER:
+            was_open = self.window_open
             if self._outgoing.settle(delivery_id):
                 self._outlet.settle(self.channel, delivery_id, state, receiver=False)
+                self._opened_again(was_open)
             return
         # Clients wait for ever for the other outcomes, and read into the error of a rejection.
         if not isinstance(state, Accepted) and not (isinstance(state, Rejected) and state.error):
@@ -284,7 +281,10 @@ class Session:
         if link.state is LinkState.ATTACHED:
             self._outlet.events.append(events.CreditGranted(link, link.credit, link.drain))
 
-    def _window_opened(self, *, told: Link | None) -> None:
+    def _opened_again(self, was_open: bool, told: Link | None = None) -> None:
+        """Tells every link with credit but `told` that it may send, when it could not before."""
+        if was_open or not self.window_open:
+            return
         for link in self._links.values():
             if link is not told and link.sendable:
                 self._outlet.events.append(events.CreditGranted(link, link.credit, link.drain))
@@ -304,7 +304,9 @@ class Session:
         """We detached: the handle stays taken until the peer confirms."""
         link.state = LinkState.DETACHING
         link.credit = 0
+        was_open = self.window_open
         (self._incoming if link.role is LinkRole.RECEIVER else self._outgoing).forget(link)
+        self._opened_again(was_open)
 
     def _gone(self, link: Link, error: Error | None) -> None:
         """The handle is free; the application hears of it unless it knows."""

@@ -113,18 +113,17 @@ def _checked(values: list[object], payload_start: int) -> TransferFields:
     handle, delivery_id, tag, message_format, settled, more, _, _, resume, aborted, _ = values
     if handle is None:
         raise DecodeError("a transfer names its link")
-    if not isinstance(tag, bytes | None) or (tag is not None and len(tag) > TAG_BYTES_MAX):
+    if tag is not None and (not isinstance(tag, bytes) or len(tag) > TAG_BYTES_MAX):
         raise DecodeError("a delivery tag is up to 32 bytes")
-    if not all(isinstance(flag, bool | None) for flag in (settled, more, resume, aborted)):
-        raise DecodeError("a flag of a transfer is not boolean")
+    _flag(resume)
     return TransferFields(
         _uint(handle) or 0,
         _uint(delivery_id),
         tag,
         _uint(message_format),
-        settled is True,
-        more is True,
-        aborted is True,
+        _flag(settled),
+        _flag(more),
+        _flag(aborted),
         payload_start,
     )
 
@@ -135,6 +134,14 @@ def _uint(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
         raise DecodeError("a number of a transfer is not a uint")
     return value
+
+
+def _flag(value: object) -> bool:
+    if value is None or value is False:
+        return False
+    if value is True:
+        return True
+    raise DecodeError("a flag of a transfer is not boolean")
 
 
 _CONSTANTS: Final = {0x40: None, 0x41: True, 0x42: False, 0x43: 0}
