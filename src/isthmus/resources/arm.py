@@ -4,10 +4,11 @@ Keys of policies are never part of it. Shapes: Microsoft.Devices/IotHubs 2023-06
 """
 
 from isthmus.access.principal import Right, SharedAccessPolicy
+from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.private_endpoints import GROUP_ID, PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.durations import format_duration
-from isthmus.resources.hub import RESOURCE_GROUP, SUBSCRIPTION, CloudToDeviceSettings, Hub
+from isthmus.resources.hub import CloudToDeviceSettings, Hub
 from isthmus.resources.routes import route_to_arm
 
 HUB_TYPE = "Microsoft.Devices/IotHubs"

@@ -16,11 +16,10 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import twin_etag
 from isthmus.base.hosts import is_address, normal_host
 from isthmus.base.ids import HubId, Ids
+from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 
-SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-RESOURCE_GROUP = "isthmus"
 GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
 """Where all resources of an installation live, unless said otherwise."""
 
