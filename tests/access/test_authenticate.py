@@ -31,7 +31,7 @@ WRONG = "MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 LEAF = b"the DER of a certificate"
 DEVICE = Subject("dev1")
 MODULE = Subject("dev1", "mod1")
-KNOWN = DeviceSecrets("1", True, Method.SAS, PRIMARY, SECONDARY)
+KNOWN = DeviceSecrets(True, Method.SAS, PRIMARY, SECONDARY)
 POLICIES = {
     "device": SharedAccessPolicy("device", frozenset({Right.DEVICE_CONNECT}), PRIMARY, SECONDARY),
     "service": SharedAccessPolicy("service", frozenset({Right.SERVICE_CONNECT}), PRIMARY, SECONDARY),
@@ -86,7 +86,7 @@ ADMITTED = {
     "policy for the hub": Try(policy="device", resource=HOST),
     "policy for all devices": Try(policy="device", resource=f"{HOST}/devices"),
     "policy for this device": Try(policy="device"),
-    "policy for a device without key": Try(policy="device", secrets=DeviceSecrets("1", True, Method.NONE)),
+    "policy for a device without key": Try(policy="device", secrets=DeviceSecrets(True, Method.NONE)),
 }
 
 REFUSED = {
@@ -94,7 +94,7 @@ REFUSED = {
     "wrong key": Try("auth.signature", key=WRONG),
     "expired": Try("auth.expired", expires_s=NOW_S - sas.DEVICE_SKEW_SECONDS - 1),
     "expired and wrong": Try("auth.signature", expires_s=NOW_S - 9_999, key=WRONG),
-    "disabled": Try("auth.disabled", secrets=DeviceSecrets("1", False, Method.SAS, PRIMARY, SECONDARY)),
+    "disabled": Try("auth.disabled", secrets=DeviceSecrets(False, Method.SAS, PRIMARY, SECONDARY)),
     "another hub": Try("auth.scope", resource="other.example.test/devices/dev1"),
     "another device": Try("auth.scope", resource=f"{HOST}/devices/dev2"),
     "device key for the hub": Try("auth.scope", resource=HOST),
@@ -106,12 +106,10 @@ REFUSED = {
     "policy in lower case": Try("auth.scope", policy="device", subject=Subject("Dev1")),
     "policy without the right": Try("auth.right", policy="service"),
     "policy without the right or key": Try("auth.signature", policy="service", key=WRONG),
-    "token for a certificate": Try("auth.method", secrets=DeviceSecrets("1", True, Method.SELF_SIGNED)),
-    "token for a certificate authority": Try(
-        "auth.method", secrets=DeviceSecrets("1", True, Method.CERTIFICATE_AUTHORITY)
-    ),
-    "token for nothing": Try("auth.method", secrets=DeviceSecrets("1", True, Method.NONE)),
-    "keys that are none": Try("auth.signature", secrets=DeviceSecrets("1", True, Method.SAS, "no base64", "")),
+    "token for a certificate": Try("auth.method", secrets=DeviceSecrets(True, Method.SELF_SIGNED)),
+    "token for a certificate authority": Try("auth.method", secrets=DeviceSecrets(True, Method.CERTIFICATE_AUTHORITY)),
+    "token for nothing": Try("auth.method", secrets=DeviceSecrets(True, Method.NONE)),
+    "keys that are none": Try("auth.signature", secrets=DeviceSecrets(True, Method.SAS, "no base64", "")),
 }
 
 
@@ -195,7 +193,7 @@ def with_certificate(secrets: DeviceSecrets | None) -> Principal:
 
 @pytest.mark.parametrize("thumbprint", [hashlib.sha1(LEAF).hexdigest(), hashlib.sha256(LEAF).hexdigest().upper()])
 def test_a_self_signed_certificate_by_either_thumbprint(thumbprint: str) -> None:
-    secrets = DeviceSecrets("1", True, Method.SELF_SIGNED, secondary_thumbprint=thumbprint)
+    secrets = DeviceSecrets(True, Method.SELF_SIGNED, secondary_thumbprint=thumbprint)
     principal = with_certificate(secrets)
     assert principal.type == "x509"
     assert principal.expires_s == 0
@@ -207,11 +205,11 @@ def test_a_self_signed_certificate_by_either_thumbprint(thumbprint: str) -> None
     [
         (None, "auth.unknown-device"),
         (KNOWN, "auth.method"),
-        (DeviceSecrets("1", True, Method.CERTIFICATE_AUTHORITY), "auth.method"),
-        (DeviceSecrets("1", True, Method.SELF_SIGNED, primary_thumbprint="0" * 64), "auth.thumbprint"),
-        (DeviceSecrets("1", True, Method.SELF_SIGNED), "auth.thumbprint"),
+        (DeviceSecrets(True, Method.CERTIFICATE_AUTHORITY), "auth.method"),
+        (DeviceSecrets(True, Method.SELF_SIGNED, primary_thumbprint="0" * 64), "auth.thumbprint"),
+        (DeviceSecrets(True, Method.SELF_SIGNED), "auth.thumbprint"),
         (
-            DeviceSecrets("1", False, Method.SELF_SIGNED, primary_thumbprint=hashlib.sha1(LEAF).hexdigest()),
+            DeviceSecrets(False, Method.SELF_SIGNED, primary_thumbprint=hashlib.sha1(LEAF).hexdigest()),
             "auth.disabled",
         ),
     ],
@@ -225,7 +223,7 @@ def test_a_certificate_is_refused(secrets: DeviceSecrets | None, rule: str) -> N
 
 def test_a_certificate_authoritys_identity_is_told_that_it_is_not_offered() -> None:
     with pytest.raises(HubError) as caught:
-        with_certificate(DeviceSecrets("1", True, Method.CERTIFICATE_AUTHORITY))
+        with_certificate(DeviceSecrets(True, Method.CERTIFICATE_AUTHORITY))
     assert caught.value.refusal is not None
     assert "not offered" in caught.value.refusal.value
 
@@ -236,7 +234,7 @@ def test_the_identitys_type_decides_between_token_and_certificate() -> None:
 
 def test_only_good_credentials_have_a_fingerprint() -> None:
     assert KNOWN.fingerprints() == {fingerprint(PRIMARY), fingerprint(SECONDARY)}
-    assert DeviceSecrets("1", True, Method.NONE, PRIMARY, SECONDARY).fingerprints() == frozenset()
+    assert DeviceSecrets(True, Method.NONE, PRIMARY, SECONDARY).fingerprints() == frozenset()
 
 
 def by_policy(token: str, *resources: str, digest: sas.Hmac = sas_token.hmac_sha256) -> Principal:

@@ -1,8 +1,11 @@
 """Changes in ARM's form: what can be set is set, everything else is refused by its name."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules
@@ -10,6 +13,7 @@ from isthmus.resources.arm import hub_to_arm
 from isthmus.resources.arm_patch import apply_body, apply_patch
 from isthmus.resources.hub import CloudToDeviceSettings, FeedbackSettings, Hub, Route, RouteSource
 from resources.test_hub import FULL, HUB
+from resources.world import json_values
 
 RULES = {"defaultAction": "Deny", "applyToBuiltInEventHubEndpoint": False, "ipRules": []}
 
@@ -156,3 +160,10 @@ def test_a_route_stands_once() -> None:
     routes = [{"name": name, "source": "DeviceMessages", "endpointNames": ["events"]} for name in ("r", "R")]
     with pytest.raises(HubError, match="twice"):
         apply_patch(HUB, properties(routing={"routes": routes}))
+
+
+@given(body=st.dictionaries(st.sampled_from(["properties", "tags", "sku", "x"]), json_values()))
+def test_no_body_breaks_the_reader(body: dict[str, object]) -> None:
+    for apply in (apply_patch, apply_body):
+        with suppress(HubError):
+            apply(FULL, body)

@@ -1,9 +1,12 @@
 """Private endpoints: both sides agree at every moment, addresses belong to one, and a restart finds all of it."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.network.admission import Allow, Deny, admit
@@ -12,11 +15,9 @@ from isthmus.resources.private_endpoint import (
     PrivateEndpoint,
     decode_endpoint,
     encode_endpoint,
-    endpoint_body,
-    parse_decision,
     parse_endpoint,
 )
-from resources.world import World
+from resources.world import World, endpoint_body, json_values
 
 ADDRESS = "10.1.0.7"
 
@@ -261,13 +262,15 @@ def test_a_bad_request_is_refused_by_its_member(name: str, body: dict[str, Any],
     assert named in caught.value.message
 
 
-def decision(status: object) -> dict[str, object]:
-    return {"properties": {"privateLinkServiceConnectionState": {"status": status, "description": "d"}}}
+async def test_disconnecting_is_deleting() -> None:
+    world = await World().with_hub()
+    await made(world)
+    with pytest.raises(HubError, match="delete it") as caught:
+        await world.endpoints.decide("hub", "plant", ConnectionStatus.DISCONNECTED, "")
+    assert caught.value.code is Code.ARGUMENT_INVALID
 
 
-def test_a_decision_is_read_from_the_connections_form() -> None:
-    assert parse_decision(decision("approved")) == (ConnectionStatus.APPROVED, "d")
-    for status in ("Disconnected", "Maybe", None):
-        with pytest.raises(HubError) as caught:
-            parse_decision(decision(status))
-        assert caught.value.code is Code.ARGUMENT_INVALID
+@given(properties=json_values(), name=st.sampled_from(["plant", "", "x" * 80]))
+def test_no_body_breaks_the_reader(properties: object, name: str) -> None:
+    with suppress(HubError):
+        parse_endpoint(name, {"properties": properties})

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from hypothesis import strategies as st
+
 from devices.fakes import CountedIds, StandingClock
 from isthmus.backends.memory import MemoryState
 from isthmus.base.state import State
+from isthmus.network.private_endpoints import GROUP_ID
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoint import PrivateEndpoint
@@ -48,3 +51,41 @@ class World:
             self.bound.remove(old.address)
         if new is not None:
             self.bound.append(new.address)
+
+
+def endpoint_body(target_id: str, address: str, *, manual: bool = False, message: str = "") -> dict[str, object]:
+    """The ARM body that asks for a private endpoint at an address, leading to a hub."""
+    link = {
+        "name": "connection",
+        "properties": {"privateLinkServiceId": target_id, "groupIds": [GROUP_ID], "requestMessage": message},
+    }
+    configuration = {
+        "name": "ipconfig",
+        "properties": {"groupId": GROUP_ID, "memberName": GROUP_ID, "privateIPAddress": address},
+    }
+    side = "manualPrivateLinkServiceConnections" if manual else "privateLinkServiceConnections"
+    return {"properties": {side: [link], "ipConfigurations": [configuration]}}
+
+
+MEMBERS = st.sampled_from(
+    [
+        *(
+            "networkRuleSets",
+            "ipRules",
+            "cloudToDevice",
+            "feedback",
+            "routing",
+            "routes",
+            "name",
+            "source",
+            "properties",
+        ),
+        *("endpointNames", "privateLinkServiceConnections", "ipConfigurations", "groupIds", "privateIPAddress", "x"),
+    ]
+)
+
+
+def json_values() -> st.SearchStrategy[object]:
+    """JSON of any shape, mostly with members that mean something."""
+    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+    return st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(MEMBERS, inner), max_leaves=20)

@@ -12,9 +12,9 @@ from isthmus.devices.identity import Identity, new_identity, parse_identity
 from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
-from isthmus.resources.private_endpoint import endpoint_body
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.servers.gateway.gate import Gate
+from resources.world import endpoint_body
 
 HOST = "hub.example.test"
 NOW_S = NOW_MS // 1000

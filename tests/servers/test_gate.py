@@ -1,5 +1,6 @@
 """The order of the front door: names, admission, authentication, rights; what strangers hear and what owners read."""
 
+import base64
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ import pytest
 from devices.fakes import HUB, KEY
 from isthmus.access.journal import STORED_EACH_MAX, Verdict
 from isthmus.access.principal import PrincipalKind, Right
+from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef
 from isthmus.base.sas_token import sign
@@ -328,6 +330,18 @@ async def test_a_put_token_must_cover_its_audience(world: GateWorld) -> None:
     with pytest.raises(HubError) as caught:
         await world.gate.token(FakePeer(), Plane.AMQP, world.hub, token, f"sb://{HOST}/other")
     assert rule_of(caught.value) == "auth.scope"
+
+
+async def test_event_hubs_tokens_are_signed_with_a_keys_text(world: GateWorld) -> None:
+    policy = world.hub.policies[1]
+    text_as_key = base64.b64encode(policy.secondary_key.encode()).decode()
+    token = world.policy_token("service", f"sb://{HOST}/hub", key=text_as_key)
+    audience = f"sb://{HOST}/hub"
+    admitted = await world.gate.token(FakePeer(), Plane.AMQP, world.hub, token, audience, built_in=True)
+    assert admitted.principal.key_fingerprint == fingerprint(policy.secondary_key)
+    with pytest.raises(HubError) as caught:
+        await world.gate.token(FakePeer(), Plane.AMQP, world.hub, token, audience)
+    assert rule_of(caught.value) == "auth.signature"
 
 
 # SASL PLAIN

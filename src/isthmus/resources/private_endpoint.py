@@ -78,20 +78,6 @@ def same_request(one: PrivateEndpoint, other: PrivateEndpoint) -> bool:
     return _asked(one) == _asked(other)
 
 
-def endpoint_body(target_id: str, address: str, *, manual: bool = False, message: str = "") -> dict[str, object]:
-    """The ARM body that asks for a private endpoint at an address, leading to a hub."""
-    link = {
-        "name": "connection",
-        "properties": {"privateLinkServiceId": target_id, "groupIds": [GROUP_ID], "requestMessage": message},
-    }
-    configuration = {
-        "name": "ipconfig",
-        "properties": {"groupId": GROUP_ID, "memberName": GROUP_ID, "privateIPAddress": address},
-    }
-    side = "manualPrivateLinkServiceConnections" if manual else "privateLinkServiceConnections"
-    return {"properties": {side: [link], "ipConfigurations": [configuration]}}
-
-
 def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
     """The endpoint that an ARM body asks for, not yet connected; members of Azure's without meaning here are ignored.
 
@@ -120,16 +106,6 @@ def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
         location=text(body.get("location") or LOCATION, "location"),
         tags={tag: text(value, f"tags.{tag}") for tag, value in mapping(body.get("tags") or {}, "tags").items()},
     )
-
-
-def parse_decision(body: Json) -> tuple[ConnectionStatus, str]:
-    """Status and description of the ARM body by which an owner approves or rejects a connection."""
-    path = "properties.privateLinkServiceConnectionState"
-    properties = mapping(body.get("properties"), "properties")
-    state = mapping(properties.get("privateLinkServiceConnectionState"), path)
-    words = [status.value for status in ConnectionStatus if status is not ConnectionStatus.DISCONNECTED]
-    status = ConnectionStatus(choice(state.get("status"), f"{path}.status", words))
-    return status, text(state.get("description") or "", f"{path}.description")
 
 
 def endpoint_to_arm(

@@ -110,8 +110,11 @@ class PrivateEndpoints:
     ) -> PrivateEndpointConnection:
         """Approves or rejects a connection as the hub's owner; returns when sessions that lost their right are cut.
 
-        Raises HubError GenericNotFound, OperationNotAllowedInCurrentState naming both states.
+        Raises HubError GenericNotFound, OperationNotAllowedInCurrentState naming both states, ArgumentInvalid for
+        Disconnected, which is what deleting makes.
         """
+        if status is ConnectionStatus.DISCONNECTED:
+            raise HubError(Code.ARGUMENT_INVALID, "A connection is approved or rejected; delete it to disconnect it")
         full_name = self.connection(hub_name, name).name
 
         def moved(hub: Hub) -> Hub:
