@@ -113,7 +113,7 @@ def test_method_is_answered_with_any_json(hub: RunningHub, device_id: str, servi
             device.send_method_response(MethodResponse.create_from_method_request(request, 207, payload))
 
         device.on_method_request_received = answer
-        for payload in ({"speed": 3}, [1, "two", None], "text", 5, None):
+        for payload in ({"speed": 3}, [1, "two", None], "text", 5, ""):
             method = CloudToDeviceMethod(method_name="set_speed", payload=payload, response_timeout_in_seconds=20)
             method.connect_timeout_in_seconds = 10
             result = service.invoke_device_method(device_id, method)

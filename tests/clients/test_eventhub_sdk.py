@@ -55,10 +55,9 @@ def test_every_start_position(hub: RunningHub, device: str, collect: Callable[..
         ("-1", False, "0"),
         (datetime(2020, 1, 1, tzinfo=UTC), False, "0"),
     ):
-        got = collect(
-            partition_id=partition, starting_position=position, starting_position_inclusive=inclusive
-        ).of_device(device)
-        assert got[0].body_as_str() == first, (position, inclusive)
+        reader = collect(partition_id=partition, starting_position=position, starting_position_inclusive=inclusive)
+        assert reader.of_device(device)[0].body_as_str() == first, (position, inclusive)
+        reader.close()
 
 
 def test_time_in_the_future_and_latest_give_only_what_comes_later(

@@ -12,6 +12,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, QuerySpecification, Twin, TwinProperties
 from msrest.exceptions import HttpOperationError
 
+from clients.sas import sas_token
 from clients.test_device_sdk import client_of, connected, make_device, until
 from support.server import RunningHub
 
@@ -158,7 +159,7 @@ def test_method_refusals_carry_the_documented_codes(
 def test_feedback_tells_what_became_of_a_message(
     service: IoTHubRegistryManager, hub: RunningHub, device_id: str
 ) -> None:
-    feedback = FeedbackReader(hub.connection_string())
+    feedback = FeedbackReader(hub.connection_string(), hub.json("iot", "hub", "show")["name"])
     make_device(hub, device_id)
     service.send_c2d_message(device_id, "done?", {"messageId": "m-done", "iothub-ack": "full"})
     with connected(hub, device_id, create=False) as device:
@@ -221,16 +222,15 @@ class refused:  # noqa: N801 - reads like pytest.raises
 class FeedbackReader:
     """Receives feedback batches by uamqp, which azure-iot-hub itself has no call for."""
 
-    def __init__(self, connection_string: str) -> None:
+    def __init__(self, connection_string: str, hub_name: str) -> None:
         parts = dict(part.split("=", 1) for part in connection_string.split(";"))
         host, policy, key = parts["HostName"], parts["SharedAccessKeyName"], parts["SharedAccessKey"]
-        auth = uamqp.authentication.SASTokenAuth.from_shared_access_key(f"https://{host}", policy, key)
-        auth.hostname = host
-        self.client_arguments = (f"amqps://{host}/messages/serviceBound/feedback", auth)
+        self.address = f"amqps://{host}/messages/serviceBound/feedback"
+        self.auth = (host, f"{policy}@sas.root.{hub_name}", sas_token(host, key, policy))
 
     def wait_for(self, message_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + 45
-        client = uamqp.ReceiveClient(self.client_arguments[0], auth=self.client_arguments[1], timeout=5000)
+        client = uamqp.ReceiveClient(self.address, auth=uamqp.authentication.SASLPlain(*self.auth), timeout=5000)
         try:
             while time.monotonic() < deadline:
                 for batch in client.receive_message_batch(max_batch_size=10, timeout=2000):

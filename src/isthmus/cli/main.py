@@ -7,6 +7,7 @@ import click
 
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
+from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.errors import CommandError, NotThereYet
 from isthmus.cli.explanations import explain
 from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
@@ -21,11 +22,11 @@ from isthmus.cli.twins import device_twin, module_twin
 HUB_COMMANDS: tuple[click.Command, ...] = (
     *(create_hub, show_hub, list_hubs, update_hub, delete_hub, policy, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
-    *(invoke_device_method, invoke_module_method, monitor_events),
+    *(invoke_device_method, invoke_module_method, monitor_events, consumer_group),
 )
 HUB_COMING = (
     *("configuration", "job", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
-    *("consumer-group", "devicestream", "identity", "message-enrichment", "message-endpoint", "message-route"),
+    *("devicestream", "identity", "message-enrichment", "message-endpoint", "message-route"),
     *("route", "routing-endpoint", "list-skus", "manual-failover", "show-quota-metrics", "show-stats"),
     "show-connection-string",
 )

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ac
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.request import Call, Reply, refused
+
+logger = logging.getLogger(__name__)
 
 
 class CommandBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -59,6 +62,9 @@ class ManagementApi:
             return await self._answer(call)
         except HubError as error:
             return refused(error)
+        except Exception:
+            logger.exception("management call failed", extra={"method": call.method, "path": "/".join(call.path)})
+            return refused(HubError(Code.SERVER_ERROR, "The server failed; its log tells how"))
 
     async def _answer(self, call: Call) -> Reply:
         match call.method, call.path:
