@@ -185,7 +185,7 @@ async def test_reader_that_stalls_is_held_back(site: Site) -> None:
     assert WRITE_HIGH_BYTES < connection.buffered < 3 * WRITE_HIGH_BYTES
 
     before = site.written
-    await asyncio.to_thread(read_some, tls, connection.buffered + 1_000_000)
+    await asyncio.to_thread(read_some, tls, before + 1_000_000)
     assert site.written > before
     tls.close()
 

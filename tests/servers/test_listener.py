@@ -206,7 +206,7 @@ async def test_drain_closes_everybody_and_aborts_who_does_not_end(door: FrontDoo
         held.connection.write(bytes(65_536))
     door.listeners.stop_accepting()
 
-    assert await door.listeners.drain(0.5) == 1
+    assert await door.listeners.drain(1.0) == 1
 
     assert await asyncio.wait_for(reader.read(), WAIT_SECONDS) == b""
     await asyncio.wait_for(held.is_closed.wait(), WAIT_SECONDS)
