@@ -427,8 +427,10 @@ async def _offline(data: Path, method: str, target: str) -> tuple[int, bytes] | 
         await domain.endpoints.load()
         call = call_of(method, target, who=f"owner:uid:{os.getuid()}")
         match call.path:
-            case ("hubs", name, "devices", device_id, *module):
-                return await _offline_identity(domain, name, device_id, module[1] if module else "")
+            case ("hubs", name, "devices", device_id) if method == "GET":
+                return await _offline_identity(domain, name, device_id, "")
+            case ("hubs", name, "devices", device_id, "modules", module_id) if method == "GET":
+                return await _offline_identity(domain, name, device_id, module_id)
             case ("hubs",) | ("explain",) | ("subscriptions", *_):
                 reply = await management_api(domain, list, lambda: HTTPS_PORT).answer(call)
                 return reply.status, reply.body

@@ -110,7 +110,7 @@ def test_explain_tells_people_and_programs(management: FakeManagement, run: Run)
         "remedy": "isthmus iot hub update --set properties.publicNetworkAccess=Enabled",
         "trackingId": "abc-G:0",
         "count": 3,
-    }
+    } | dict.fromkeys(("hub", "principal", "detail"), "")
     management.on("GET", "/explain", [decision])
     assert run("explain", "--device-id", "press-1", "--since", "15m").out.splitlines() == [
         "2026-01-31T14:02:00.123Z device press-1 from 127.0.0.9 by mqtt at the public door was refused, "
@@ -122,6 +122,22 @@ def test_explain_tells_people_and_programs(management: FakeManagement, run: Run)
     assert management.last.query["verdict"] == "refused"
     assert run("explain", "abc-G:0", "-o", "tsv", "--query", "[].rule").out == "network.public-access\n"
     assert management.last.query == {"trackingId": "abc-G:0", "top": "20"}
+
+
+def test_explain_tells_what_was_changed(management: FakeManagement, run: Run) -> None:
+    change = {
+        "time": "2026-01-31T14:02:00.1230000Z",
+        "verdict": "changed",
+        "principal": "owner:uid:0",
+        "hub": "hub",
+        "detail": "hub updated",
+        "after": {"publicNetworkAccess": "Disabled"},
+    }
+    management.on("GET", "/explain", [change])
+    assert run("explain", "--all").out == (
+        '2026-01-31T14:02:00.123Z owner:uid:0 changed hub (hub updated): {"publicNetworkAccess": "Disabled"}\n'
+    )
+    assert "verdict" not in management.last.query
 
 
 def test_explain_refuses_a_time_that_is_none(management: FakeManagement, run: Run) -> None:

@@ -65,6 +65,15 @@ def test_a_method_waits_for_both_timeouts(management: FakeManagement, run: Run) 
     }
 
 
+def test_a_refused_method_is_one_sentence(management: FakeManagement, run: Run) -> None:
+    """The Message of its error body is itself JSON."""
+    inner = {"errorCode": 404103, "trackingId": "abc-G:0", "message": "Timed out waiting for device to connect."}
+    body = {"Message": json.dumps(inner), "ExceptionMessage": ""}
+    management.on("POST", "/hubs/hub/twins/a/methods", body, status=404)
+    done = run("invoke-device-method", "-d", "a", "--mn", "calibrate")
+    assert done.err == "isthmus: Timed out waiting for device to connect. (abc-G:0)\n"
+
+
 @pytest.mark.parametrize("seconds", ["4", "301"])
 def test_a_method_timeout_has_bounds(run: Run, seconds: str) -> None:
     assert run("invoke-device-method", "-d", "a", "--mn", "calibrate", "--to", seconds).code == 2

@@ -1,5 +1,6 @@
 """`explain`: why something was refused, in the owner's words."""
 
+import json
 import re
 from typing import Any
 
@@ -57,11 +58,22 @@ def _since(text: str) -> str:
 
 
 def _told(decision: dict[str, Any]) -> str:
-    who = f"device {decision['device']}" if decision.get("device") else "somebody"
-    times = f", {decision['count']} times" if decision.get("count", 1) > 1 else ""
-    door = f" at the {decision['door']} door" if decision.get("door") else ""
-    plane = f" by {decision['plane']}" if decision.get("plane") else ""
-    why = f", {decision['hop']}: {decision['rule']}" if decision.get("rule") else ""
-    source = f" from {decision['address']}" if decision.get("address") else ""
-    head = f"{decision['time'][:23]}Z {who}{source}{plane}{door} was {decision['verdict']}{why}{times}"
-    return "\n".join([head, *(f"    {name:11} {decision[name]}" for name in DETAILS if decision.get(name))])
+    if decision["verdict"] == "changed":
+        return f"{_time(decision)} {decision['principal'] or 'somebody'} changed {_changed(decision)}"
+    who = f"device {decision['device']}" if decision["device"] else decision["principal"] or "somebody"
+    source = f" from {decision['address']}" if decision["address"] else ""
+    plane = f" by {decision['plane']}" if decision["plane"] else ""
+    door = f" at the {decision['door']} door" if decision["door"] else ""
+    why = f", {decision['hop']}: {decision['rule']}" if decision["rule"] else ""
+    times = f", {decision['count']} times" if decision["count"] > 1 else ""
+    head = f"{_time(decision)} {who}{source}{plane}{door} was {decision['verdict']}{why}{times}"
+    return "\n".join([head, *(f"    {name:11} {decision[name]}" for name in DETAILS if decision[name])])
+
+
+def _changed(decision: dict[str, Any]) -> str:
+    after = f": {json.dumps(decision['after'])}" if decision["after"] is not None else ""
+    return f"{decision['hub'] or 'the server'} ({decision['detail']}){after}"
+
+
+def _time(decision: dict[str, Any]) -> str:
+    return f"{decision['time'][:23]}Z"

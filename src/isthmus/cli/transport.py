@@ -144,17 +144,24 @@ class RemoteHub:
 
 def refusal_of(answer: Answer) -> str:
     """The peer's reason in one line, with the command that tells the owner more where there is a tracking id."""
-    try:
-        document = json.loads(answer.body)
-    except ValueError:
-        document = {}
-    if not isinstance(document, dict):
-        document = {}
-    inner = document.get("error") if isinstance(document.get("error"), dict) else {}
-    text = str((inner or {}).get("message") or document.get("Message") or document.get("message") or "")
+    document = _object(answer.body)
+    inner = document.get("error")
+    inner = inner if isinstance(inner, dict) else {}
+    text = str(inner.get("message") or document.get("Message") or document.get("message") or "")
+    if text.startswith("{"):
+        # A direct method's refusal has its words one level deeper.
+        return refusal_of(Answer(answer.status, text.encode()))
     tracking = str(document.get("ExceptionMessage") or document.get("trackingId") or "")
     more = f" ({tracking})" if tracking and tracking not in text else ""
     return (text or f"The server answered {answer.status}") + more
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 class _UnixConnection(http.client.HTTPConnection):
