@@ -212,6 +212,10 @@ def test_too_many_links_are_refused_then_the_connection_is_closed() -> None:
 
 MORE = transfer_flags(settled=True, more=True)
 SESSION_FAULTS: dict[str, tuple[list[p.Performative | bytes], Condition]] = {
+    "more links than the peer takes": (
+        [p.End(), p.Begin(None, 0, 5, 5, 1), *(p.Attach(name, n, True) for n, name in enumerate("abc"))],
+        Condition.RESOURCE_LIMIT_EXCEEDED,
+    ),
     "a handle in use": ([p.Attach("a", 0, True), p.Attach("b", 0, True)], Condition.HANDLE_IN_USE),
     "a transfer without a link": ([b"\x00\x53\x14\xc0\x02\x01\x43"], Condition.UNATTACHED_HANDLE),
     "a transfer to a sender": ([p.Attach("a", 0, True), b"\x00\x53\x14\xc0\x02\x01\x43"], Condition.UNATTACHED_HANDLE),

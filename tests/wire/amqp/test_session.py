@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.wire.amqp import performatives as p
+from isthmus.wire.amqp.connection import Connection
 from isthmus.wire.amqp.errors import Condition, MisuseError
 from isthmus.wire.amqp.events import (
     CreditGranted,
@@ -133,6 +134,23 @@ def test_a_closed_window_holds_the_rest_of_a_delivery_until_it_opens() -> None:
     (last,) = frames(server.data_to_send())
     assert len(last) < 1_048_576
     assert second.sendable == 9
+
+
+@pytest.mark.parametrize("sizes", [[10] * 9, [10, 3_000_000, 10, 10], [3_000_000, 3_000_000]], ids=str)
+def test_as_many_as_sendable_says_are_taken_whatever_their_size(sizes: list[int]) -> None:
+    server = raw(p.Attach("n", 0, True), p.Flow(1, 4, 0, 5, 0, 0, 100))
+    (link,) = [event.link for event in server.events() if isinstance(event, LinkAttached)]
+    link.accept()
+    assert list(server.events()) == [CreditGranted(link, 100, drain=False)]
+    assert link.sendable == 4, "the window is narrower than the credit"
+    taken = link.send_settled([b"x" * size for size in sizes])
+    assert taken == min(4, len(sizes))
+    assert link.sendable == 0
+    assert len(transfers(server)) == 4
+    told = feed(server, frame(0, p.Flow(5, 100, 0, 5, 0, taken, 100).encode()))
+    assert link.sendable > 90
+    assert told == [CreditGranted(link, 100, drain=False)]
+    assert len(transfers(server)) == sum(-(-size // 1_048_496) for size in sizes[:taken]) - 4
 
 
 def test_a_link_that_leaves_takes_its_unsent_frames_along() -> None:
@@ -398,3 +416,8 @@ def test_deliveries_of_a_link_that_is_over_are_forgotten() -> None:
     peers.run()
     server.settle(0, ACCEPTED_STATE)
     assert peers.server.data_to_send() == b""
+
+
+def transfers(server: Connection) -> list[bytes]:
+    """The transfers among what the server has to send."""
+    return [body for body in frames(server.data_to_send()) if body[2] == 0x14]

@@ -63,8 +63,8 @@ class Owner(Protocol):
     channel: int
 
     @property
-    def window_open(self) -> bool:
-        """True when a transfer may leave now."""
+    def window(self) -> int:
+        """How many deliveries may begin now."""
 
     def write(self, performative: bytes) -> None:
         """Sends a frame."""
@@ -171,9 +171,9 @@ class Link:
 
     @property
     def sendable(self) -> int:
-        """How many messages may be sent now: the credit, or 0 while the session's window is closed."""
-        if self.state is LinkState.ATTACHED and self.role is LinkRole.SENDER and self.owner.window_open:
-            return self.credit
+        """How many messages may be sent now: what both the credit and the session's window allow."""
+        if self.state is LinkState.ATTACHED and self.role is LinkRole.SENDER:
+            return min(self.credit, self.owner.window)
         return 0
 
     def accept(
@@ -258,7 +258,7 @@ class Link:
         return self.owner.send(self, parts, message_format=message_format, settled=settled, tag=tag)
 
     def send_settled(self, messages: Sequence[bytes], message_format: int = 0) -> int:
-        """Sends encoded messages settled, in order, as far as `sendable` goes; returns how many were taken."""
+        """Sends encoded messages settled, in order; returns how many were taken, all of them up to `sendable`."""
         return self.owner.send_settled(self, messages, message_format)
 
     def settle(self, delivery_id: int, state: DeliveryState) -> None:

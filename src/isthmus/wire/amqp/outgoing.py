@@ -61,17 +61,16 @@ class Outgoing:
         self._unsettled: Unsettled[SentDelivery] = Unsettled()
 
     @property
-    def window_open(self) -> bool:
-        """True when a delivery may begin now."""
-        return self._window > 0 and not self._blocked and len(self._unsettled) < UNSETTLED_OUT_MAX
+    def window(self) -> int:
+        """How many deliveries may begin now: none while the rest of one waits, or too many are unsettled."""
+        return 0 if self._blocked else min(self._window, UNSETTLED_OUT_MAX - len(self._unsettled))
 
     def peer_window(self, next_incoming_id: int | None, incoming_window: int) -> None:
         """What the peer announces; sends what was blocked as far as that goes."""
         # [AMQP-2.5.6] a peer that has not seen our begin cannot name our first id.
         seen = FIRST_TRANSFER_ID if next_incoming_id is None else next_incoming_id
         self._window = allowance(incoming_window, sent=self.next_transfer_id, seen=seen)
-        while self._blocked and self._window > 0:
-            self._emit(self._blocked.popleft())
+        self._unblock()
 
     def send(self, link: Link, parts: Sequence[bytes], *, message_format: int, settled: bool, tag: bytes | None) -> int:
         """One delivery; returns its id. Raises `MisuseError` beyond credit or window, or for a bad tag."""
@@ -79,40 +78,26 @@ class Outgoing:
             raise MisuseError("no credit, or the window is closed")
         if tag is not None and not 0 < len(tag) <= TAG_BYTES_MAX:
             raise MisuseError("a tag has 1 to 32 bytes")
-        delivery_id = self._next_delivery_id
-        self._next_delivery_id = (delivery_id + 1) & SERIAL_MASK
-        _spend(link, 1)
-        if not settled:
-            self._unsettled[delivery_id] = SentDelivery(link)
-            link.unsettled.add(delivery_id)
-        flags = transfer_flags(settled=settled, more=False)
-        head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
-        size = FRAME_HEADER.size + len(head) + sum(map(len, parts))
-        if size > self._outlet.frame_bytes:
-            flags = transfer_flags(settled=settled, more=True)
-            head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
-            self._send_frames(link, head, b"".join(parts), settled=settled)
-            return delivery_id
-        self._count(1)
-        self._outlet.chunks.append(FRAME_HEADER.pack(size, 2, 0, self._channel) + head)
-        self._outlet.chunks.extend(parts)
-        return delivery_id
+        return self._deliver(link, parts, message_format=message_format, settled=settled, tag=tag)
 
     def send_settled(self, link: Link, messages: Sequence[bytes], message_format: int) -> int:
-        """Settled deliveries as far as credit and window go; returns how many."""
-        room = min(link.sendable, self._window, len(messages))
+        """Settled deliveries as far as `Link.sendable` goes; returns how many.
+
+        Where large ones use the window up, the frames of the others wait: what could be sent is taken.
+        """
+        room = min(link.sendable, len(messages))
         fits = self._outlet.frame_bytes - _HEAD_BYTES_MAX
         taken = 0
         while taken < room:
-            run = taken
-            while run < room and len(messages[run]) <= fits:
+            end, run = min(room, taken + self.window), taken
+            while run < end and len(messages[run]) <= fits:
                 run += 1
-            self._send_run(link, messages[taken:run], message_format)
-            taken = run
-            if taken < room:
-                self.send(link, (messages[taken],), message_format=message_format, settled=True, tag=None)
+            if run > taken:
+                self._send_run(link, messages[taken:run], message_format)
+                taken = run
+            else:
+                self._deliver(link, (messages[taken],), message_format=message_format, settled=True, tag=None)
                 taken += 1
-                room = min(room, taken + min(link.sendable, self._window))
         return taken
 
     def judged(self, disposition: Disposition) -> None:
@@ -145,6 +130,28 @@ class Outgoing:
         for delivery_id in list(link.unsettled):
             self.settle(delivery_id)
 
+    def _deliver(
+        self, link: Link, parts: Sequence[bytes], *, message_format: int, settled: bool, tag: bytes | None
+    ) -> int:
+        delivery_id = self._next_delivery_id
+        self._next_delivery_id = (delivery_id + 1) & SERIAL_MASK
+        _spend(link, 1)
+        if not settled:
+            self._unsettled[delivery_id] = SentDelivery(link)
+            link.unsettled.add(delivery_id)
+        flags = transfer_flags(settled=settled, more=False)
+        head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
+        size = FRAME_HEADER.size + len(head) + sum(map(len, parts))
+        if size <= self._outlet.frame_bytes and self.window > 0:
+            self._count(1)
+            self._outlet.chunks.append(FRAME_HEADER.pack(size, 2, 0, self._channel) + head)
+            self._outlet.chunks.extend(parts)
+            return delivery_id
+        flags = transfer_flags(settled=settled, more=size > self._outlet.frame_bytes)
+        head = transfer_head(link.handle, delivery_id, tag, message_format=message_format, flags=flags)
+        self._send_frames(link, head, b"".join(parts), settled=settled)
+        return delivery_id
+
     def _send_run(self, link: Link, messages: Sequence[bytes], message_format: int) -> None:
         """Settled deliveries that are known to fit one frame each, and credit and window."""
         self._outlet.chunks.extend(
@@ -162,9 +169,9 @@ class Outgoing:
         self._count(count)
 
     def _send_frames(self, link: Link, head: bytes, payload: bytes, *, settled: bool) -> None:
-        """A delivery of several frames; those beyond the window wait."""
+        """A delivery of one or several frames; those beyond the window wait."""
         room = self._outlet.frame_bytes - _HEAD_BYTES_MAX
-        last = (len(payload) - 1) // room
+        last = max(0, len(payload) - 1) // room
         for index in range(last + 1):
             if index:
                 flags = transfer_flags(settled=settled, more=index < last)
@@ -172,12 +179,12 @@ class Outgoing:
             part = payload[index * room : (index + 1) * room]
             self._blocked.append(FRAME_HEADER.pack(8 + len(head) + len(part), 2, 0, self._channel) + head + part)
         self._blocked_link = link
-        while self._blocked and self._window > 0:
-            self._emit(self._blocked.popleft())
+        self._unblock()
 
-    def _emit(self, frame: bytes) -> None:
-        self._outlet.chunks.append(frame)
-        self._count(1)
+    def _unblock(self) -> None:
+        while self._blocked and self._window > 0:
+            self._outlet.chunks.append(self._blocked.popleft())
+            self._count(1)
 
     def _count(self, frames: int) -> None:
         self.next_transfer_id = (self.next_transfer_id + frames) & SERIAL_MASK

@@ -105,7 +105,7 @@ class Session:
 
     def on_flow(self, flow: Flow) -> None:
         """Windows, and a link's credit; one for a link that is no more is only about windows."""
-        was_open = self.window_open
+        was_open = self.window > 0
         self._next_incoming_id = flow.next_outgoing_id
         self._outgoing.peer_window(flow.next_incoming_id, flow.incoming_window)
         link = None if flow.handle is None else self._peer_links.get(flow.handle)
@@ -134,7 +134,7 @@ class Session:
             if disposition.settled:
                 self._incoming.settled_by_peer(disposition.first, disposition.last)
             return
-        was_open = self.window_open
+        was_open = self.window > 0
         self._outgoing.judged(disposition)
         self._opened_again(was_open)
 
@@ -156,9 +156,9 @@ class Session:
     # What links ask for (see `link.Owner`).
 
     @property
-    def window_open(self) -> bool:
-        """True when a transfer may leave now."""
-        return self._outgoing.window_open
+    def window(self) -> int:
+        """How many deliveries may begin now."""
+        return self._outgoing.window
 
     def write(self, performative: bytes) -> None:
         """Sends a frame on our channel."""
@@ -208,7 +208,7 @@ class Session:
     def settle(self, link: Link, delivery_id: int, state: DeliveryState) -> None:
         """Settles a delivery that is in the books."""
         if link.role is LinkRole.SENDER:
-            was_open = self.window_open
+            was_open = self.window > 0
             if self._outgoing.settle(delivery_id):
                 self._outlet.settle(self.channel, delivery_id, state, receiver=False)
                 self._opened_again(was_open)
@@ -235,7 +235,7 @@ class Session:
         self._take_ends(link, attach)
         if self._outlet.links > 2 * LINKS_MAX:
             raise PeerError(Condition.RESOURCE_LIMIT_EXCEEDED, "too many links, refused ones included")
-        if self._outlet.links > LINKS_MAX or link.handle > self._handle_max:
+        if self._outlet.links > LINKS_MAX:
             self.refuse(link, Error(Condition.RESOURCE_LIMIT_EXCEEDED, "too many links"), 0.0)
         else:
             self._outlet.events.append(events.LinkAttached(link))
@@ -249,6 +249,8 @@ class Session:
         handle = near
         if handle in self._links or handle > self._handle_max:
             handle = next(number for number in range(len(self._links) + 1) if number not in self._links)
+        if handle > self._handle_max:
+            raise SessionError(Condition.RESOURCE_LIMIT_EXCEEDED, "more links than the peer's handle-max allows")
         link = Link(self, name, role, handle=handle, state=state)
         self._links[handle] = self._names[(name, role)] = link
         self._outlet.links += 1
@@ -283,7 +285,7 @@ class Session:
 
     def _opened_again(self, was_open: bool, told: Link | None = None) -> None:
         """Tells every link with credit but `told` that it may send, when it could not before."""
-        if was_open or not self.window_open:
+        if was_open or self.window <= 0:
             return
         for link in self._links.values():
             if link is not told and link.sendable:
@@ -304,7 +306,7 @@ class Session:
         """We detached: the handle stays taken until the peer confirms."""
         link.state = LinkState.DETACHING
         link.credit = 0
-        was_open = self.window_open
+        was_open = self.window > 0
         (self._incoming if link.role is LinkRole.RECEIVER else self._outgoing).forget(link)
         self._opened_again(was_open)
 
