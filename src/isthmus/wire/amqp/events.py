@@ -81,7 +81,7 @@ class Disposition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CreditGranted:
-    """Messages may be sent on a link: its credit changed, or the session's window opened.
+    """A link's credit changed, or its session can send again: `link.sendable` says how many messages may leave now.
 
     With `drain`, call `link.drained` after sending what there is.
     """
