@@ -14,13 +14,14 @@ class EventCollector:
 
     def __init__(self, connection_string: str, ca_path: str, **options: Any) -> None:
         group = options.pop("consumer_group", "$Default")
+        retries = options.pop("retry_total", 3)
         self.receive_options = {"starting_position": "-1"} | options
         self.events: list[EventData] = []
         self.partitions: dict[int, str] = {}
         self.errors: list[Exception] = []
         self._grown = threading.Condition()
         self.client = EventHubConsumerClient.from_connection_string(
-            connection_string, group, connection_verify=ca_path, retry_total=3
+            connection_string, group, connection_verify=ca_path, retry_total=retries
         )
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()

@@ -81,7 +81,7 @@ def test_consumer_groups_read_independently_and_unknown_ones_are_refused(
     assert len(collect(consumer_group="second").of_device(device, 10)) == 10
     assert len(collect().of_device(device, 10)) == 10
     with pytest.raises(AssertionError, match="the reader failed"):
-        collect(consumer_group="nobody", partition_id="0").of_device(device)
+        collect(consumer_group="nobody", partition_id="0", retry_total=0).of_device(device)
 
 
 def test_higher_owner_level_steals_the_partition(hub: RunningHub, device: str) -> None:

@@ -17,6 +17,8 @@ from clients.reading import WAIT_SECONDS, EventCollector
 from clients.test_device_sdk import client_of, connected, make_device
 from support.server import RunningHub
 
+HUB_TYPE = ("--type", "Microsoft.Devices/IotHubs")
+
 
 @pytest.fixture
 def private_address(hub: RunningHub, loopback_address: str) -> Iterator[str]:
@@ -38,7 +40,7 @@ def test_closing_cuts_the_public_door_and_leaves_the_private_one(
 ) -> None:
     with ExitStack() as stack:
         outside = stack.enter_context(connected(hub, "outside", connection_retry=False))
-        outside_reader = collect(starting_position="@latest")
+        outside_reader = collect(starting_position="@latest", retry_total=0)
         with resolved(hub.host_name, private_address):
             inside = stack.enter_context(connected(hub, "inside"))
             inside_reader = collect()
@@ -86,7 +88,7 @@ def test_pending_and_rejected_endpoints_carry_nothing(hub: RunningHub, loopback_
         *("--ip-config", "name=late", "group-id=iotHub", "member-name=iotHub"),
         f"private-ip-address={loopback_address}",
     )
-    (connection,) = hub.json("network", "private-endpoint-connection", "list", *of_hub(hub))
+    (connection,) = hub.json("network", "private-endpoint-connection", "list", "--name", hub_name(hub), *HUB_TYPE)
     assert connection["properties"]["privateLinkServiceConnectionState"]["status"] == "Pending"
     with resolved(hub.host_name, loopback_address):
         with pytest.raises(Exception, match=r"."):
@@ -103,13 +105,14 @@ def test_pending_and_rejected_endpoints_carry_nothing(hub: RunningHub, loopback_
     hub.isthmus("network", "private-endpoint", "delete", "--name", "late")
 
 
-def of_hub(hub: RunningHub) -> tuple[str, ...]:
-    name = hub.json("iot", "hub", "show")["name"]
-    return ("--resource-name", name, "--type", "Microsoft.Devices/IotHubs")
+def hub_name(hub: RunningHub) -> str:
+    return str(hub.json("iot", "hub", "show")["name"])
 
 
 def decide(hub: RunningHub, verb: str, name: str) -> None:
-    hub.isthmus("network", "private-endpoint-connection", verb, "--name", name, *of_hub(hub))
+    hub.isthmus(
+        "network", "private-endpoint-connection", verb, "--name", name, "--resource-name", hub_name(hub), *HUB_TYPE
+    )
 
 
 def set_public(hub: RunningHub, value: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from isthmus.access.journal import Decision
+from isthmus.access.journal import Decision, tracking_key
 from isthmus.base.clock import iso_utc, parse_iso_ms
 from isthmus.base.errors import Code, HubError
 from isthmus.base.state import JournalFilter
@@ -39,7 +39,7 @@ def filter_of(query: Mapping[str, str]) -> JournalFilter:
         hub=query.get("hub", ""),
         device=query.get("deviceId", ""),
         address=query.get("address", ""),
-        tracking_id=query.get("trackingId", ""),
+        tracking_id=tracking_key(query.get("trackingId", "")),
         verdict=query.get("verdict", ""),
         since_ms=since_ms,
         limit=int(top),

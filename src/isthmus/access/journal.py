@@ -162,10 +162,15 @@ def row_of(decision: Decision) -> JournalRow:
         hub=decision.hub,
         device=decision.device,
         address=decision.address,
-        tracking_id=decision.tracking_id,
+        tracking_id=tracking_key(decision.tracking_id),
         verdict=decision.verdict,
         body=msgspec.json.encode(decision),
     )
+
+
+def tracking_key(tracking_id: str) -> str:
+    """What a decision is found by: the part before the first dash, for the rest has a space and is easily cut off."""
+    return tracking_id.strip().partition("-")[0]
 
 
 def decision_of(entry: JournalEntry) -> Decision:
