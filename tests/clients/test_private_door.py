@@ -40,16 +40,18 @@ def test_closing_cuts_the_public_door_and_leaves_the_private_one(
 ) -> None:
     with ExitStack() as stack:
         outside = stack.enter_context(connected(hub, "outside", connection_retry=False))
-        outside_reader = collect(starting_position="@latest", retry_total=0)
+        outside_reader = collect(retry_total=0)
+        outside.send_message("first")
+        outside_reader.of_device("outside")
         with resolved(hub.host_name, private_address):
             inside = stack.enter_context(connected(hub, "inside"))
             inside_reader = collect()
-            inside_reader.of_device("inside", 0)
+            inside_reader.of_device("outside")
         cut = threading.Event()
         outside.on_connection_state_change = lambda: cut.set() if not outside.connected else None
         outside.send_message("before")
         inside.send_message("before")
-        assert inside_reader.of_device("outside")[0].body_as_str() == "before"
+        assert inside_reader.of_device("outside", 2)[1].body_as_str() == "before"
         set_public(hub, "Disabled")
         assert cut.wait(WAIT_SECONDS)
         outside_reader.wait_for_error()
