@@ -35,6 +35,15 @@ SHAPES = {
 }
 """200 devices of 256-byte messages, each waiting for its acknowledgement (a fleet) or 16 ahead (a burst)."""
 HEADINGS = ("server", "acknowledged", "msgs/s", "min-max", "CPU us/msg", "PUBACK ms p50/p99/p99.9", "RSS MB", "errors")
+IDLE_HEADINGS = (
+    "server",
+    "connected",
+    "connects/s",
+    "CPU us/connect",
+    "connect ms p50/p99",
+    "KiB/connection",
+    "errors",
+)
 DEFAULT_SHAPES = "window1,window16"
 
 Row = dict[str, Any]
@@ -62,11 +71,12 @@ def main() -> int:
 
 def table(shape: str, rows: list[Row], peers: Iterable[Peer]) -> str:
     """The medians of a shape as text in columns."""
-    lines: list[tuple[str, ...]] = [HEADINGS]
+    idle = "--idle" in SHAPES[shape]
+    lines: list[tuple[str, ...]] = [IDLE_HEADINGS if idle else HEADINGS]
     for peer in peers:
         good = [row for row in rows if row["peer"] == peer.name and "failed" not in row]
         if good:
-            lines.append(_cells(peer, good))
+            lines.append(_idle_cells(peer, good) if idle else _cells(peer, good))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     lines.insert(1, tuple("-" * width for width in widths))
     body = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
@@ -84,6 +94,19 @@ def _cells(peer: Peer, rows: list[Row]) -> tuple[str, ...]:
         f"{_median(rows, 'server_cpu_us_per_msg'):.1f}",
         waits,
         f"{_median(rows, 'rss_mb'):.0f}",
+        str(sum(sum(row["errors"].values()) for row in rows)),
+    )
+
+
+def _idle_cells(peer: Peer, rows: list[Row]) -> tuple[str, ...]:
+    waits = "/".join(f"{_median(rows, f'connect_{part}_us') / 1000:.1f}" for part in ("p50", "p99"))
+    return (
+        peer.name,
+        f"{_median(rows, 'connected'):.0f}",
+        f"{_median(rows, 'connect_per_s'):,.0f}",
+        f"{_median(rows, 'connect_cpu_us_each'):.0f}",
+        waits,
+        f"{_median(rows, 'rss_kb_per_conn'):.1f}",
         str(sum(sum(row["errors"].values()) for row in rows)),
     )
 
