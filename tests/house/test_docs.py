@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from house.source import ROOT, modules
+from house.source import ROOT, calls, modules
 from isthmus.config import Config
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -48,7 +48,9 @@ def test_no_rule_is_explained_that_is_not_there() -> None:
 
 def test_every_metric_is_explained() -> None:
     page = (REFERENCE / "metrics.md").read_text()
-    missing = sorted(name for name in _texts() if METRIC.fullmatch(name) and not re.search(f"`{name}(_total)?`", page))
+    named = {text for text in _texts() if METRIC.fullmatch(text)} | {f"isthmus_{name}" for name in _readings()}
+    assert "isthmus_log_records" in named
+    missing = sorted(name for name in named if not re.search(f"`{name}(_total)?`", page))
     assert not missing, f"docs/reference/metrics.md does not explain {missing}"
 
 
@@ -75,6 +77,14 @@ def _keys(kind: type[msgspec.Struct], prefix: str) -> Iterator[str]:
             yield from _keys(field.type, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}"
+
+
+def _readings() -> Iterator[str]:
+    """First arguments of `Reading(...)`, whose names get their prefix at the scrape."""
+    for module in modules():
+        for name, call in calls(module.tree):
+            if name == "Reading" and isinstance(call.args[0], ast.Constant):
+                yield call.args[0].value
 
 
 def _texts() -> set[str]:
