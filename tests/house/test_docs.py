@@ -84,7 +84,7 @@ def _readings() -> Iterator[str]:
     for module in modules():
         for name, call in calls(module.tree):
             if name == "Reading" and isinstance(call.args[0], ast.Constant):
-                yield call.args[0].value
+                yield str(call.args[0].value)
 
 
 def _texts() -> set[str]:
