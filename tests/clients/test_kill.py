@@ -5,6 +5,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import certifi
 import pytest
@@ -112,10 +113,10 @@ class Publisher:
         self._client.tls_set_context(ssl.create_default_context(cafile=str(hub.ca)))
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.on_publish = self._told
-        self._client.connect(hub.address, 8883)
-        self._client.loop_start()
-        self._thread = threading.Thread(target=self._publish)
-        self._thread.start()
+        self._address = hub.address
+        self._threads = [threading.Thread(target=work) for work in (self._publish, self._network)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def acknowledged(self) -> set[int]:
@@ -125,14 +126,21 @@ class Publisher:
     def stop(self) -> None:
         self._stopping.set()
         self._room.release()
-        self._thread.join()
         self._client.disconnect()
-        self._client.loop_stop()
+        for thread in self._threads:
+            thread.join()
 
     def _publish(self) -> None:
         topic = f"devices/{self.device_id}/messages/events/kind=number"
         while self._room.acquire() and not self._stopping.is_set():
             self._published.append(self._client.publish(topic, str(len(self._published)), qos=1).mid)
+
+    def _network(self) -> None:
+        """paho's loop ends with an exception when TLS is cut in the middle of a record; then it begins anew."""
+        while not self._stopping.is_set():
+            self._client.connect_async(self._address, 8883)
+            with suppress(OSError):
+                self._client.loop_forever(retry_first_connection=True)
 
     def _told(self, client: object, userdata: object, mid: int) -> None:
         self._acknowledged_mids.add(mid)
