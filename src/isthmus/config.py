@@ -37,10 +37,11 @@ class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Prometheus metrics over TCP.
+    """Metrics and health over TCP.
 
-    `address` and `port`: where they are served besides the local Unix socket; port 0 (the default) serves no TCP at
-    all, because metrics tell a stranger more than a refusal does. The listener speaks TLS with the hub's certificate.
+    `address` and `port`: where they are served besides the local Unix socket, over TLS with the hub's certificate and
+    without a question who asks; port 0 (the default) serves no TCP at all, because metrics tell a stranger more than a
+    refusal does.
     """
 
     address: str = "127.0.0.1"
@@ -81,8 +82,9 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     if path:
         try:
             values = tomllib.loads(Path(path).read_text())
-        except OSError as error:
-            raise ConfigurationError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ConfigurationError(f"The configuration file {path} cannot be read: {reason}.") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"The configuration file {path} is not valid TOML: {error}.") from error
     values |= {key: value for key, value in flags.items() if value is not None}
@@ -91,14 +93,31 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"The configuration is not valid: {error}.") from error
     _check_addresses(config)
+    _check_ports(config)
     return config
 
 
 def _check_addresses(config: Config) -> None:
     if not config.bind:
         raise ConfigurationError("At least one address to bind is needed; use --bind ADDR.")
-    for address in (*config.bind, config.metrics.address):
+    for name, address in (
+        *(("--bind", address) for address in config.bind),
+        ("metrics.address", config.metrics.address),
+    ):
         try:
             ipaddress.ip_address(address)
         except ValueError as error:
-            raise ConfigurationError(f"--bind takes addresses, and {address!r} is none.") from error
+            raise ConfigurationError(f"{name} takes IP addresses, and {address!r} is none.") from error
+
+
+def _check_ports(config: Config) -> None:
+    named = {
+        "mqtt_port": config.mqtt_port,
+        "amqp_port": config.amqp_port,
+        "https_port": config.https_port,
+        "metrics.port": config.metrics.port,
+    }
+    takers: dict[int, str] = {}
+    for name, port in named.items():
+        if port and (other := takers.setdefault(port, name)) != name:
+            raise ConfigurationError(f"{other} and {name} are both {port}; each needs a port of its own.")

@@ -26,6 +26,8 @@ Applying a seed twice changes nothing that is already there.
 """
 
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +83,22 @@ class Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_seed(path: str) -> Seed:
     """Reads a seed file; raises `ConfigurationError` in one sentence, naming the key that is wrong."""
     try:
-        return msgspec.convert(tomllib.loads(Path(path).read_text()), Seed)
-    except OSError as error:
-        raise ConfigurationError(f"The seed file {path} cannot be read: {error.strerror}.") from error
+        seed = msgspec.convert(tomllib.loads(Path(path).read_text()), Seed)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"The seed file {path} cannot be read: {reason}.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"The seed file {path} is not valid TOML: {error}.") from error
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"The seed file {path} is not valid: {error}.") from error
+    _check_single(path, "device", [f"{device.id} of {device.hub}".removesuffix(" of ") for device in seed.devices])
+    _check_single(path, "hub", [hub.name.lower() for hub in seed.hubs])
+    _check_single(path, "private endpoint", [endpoint.name.lower() for endpoint in seed.private_endpoints])
+    return seed
+
+
+def _check_single(path: str, kind: str, names: Sequence[str]) -> None:
+    """One of two entries of the same name would be forgotten without a word."""
+    double = next((name for name, count in Counter(names).items() if count > 1), None)
+    if double is not None:
+        raise ConfigurationError(f"The seed file {path} has the {kind} {double} twice.")

@@ -19,7 +19,8 @@ Kinds in use, and the names below them:
 | `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
-| `meta`     | other names                       | counters and versions                            |
+| `meta`     | `deleted {number}` (hub 0)        | a deleted hub whose documents may still be there |
+| `meta`     | other names                       | counters, versions, what the last start used     |
 """
 
 from collections.abc import Sequence

@@ -35,6 +35,10 @@ ROUTES_MAX = 100
 HUB_NAME = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{2,49}[A-Za-z0-9]")
 """Microsoft.Devices/IotHubs, parameter `resourceName`."""
 
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
+"""RFC 1123 §2.1, in normal form."""
+
 NAME_OF_NAMELESS = "isthmus"
 """The name of a hub whose host name is a bare address."""
 
@@ -188,3 +192,11 @@ def check_hub_name(name: str) -> None:
     if not HUB_NAME.fullmatch(name):
         message = f"A hub's name has 3 to 50 letters, digits and inner dashes and is not a number; {name!r} is not one"
         raise HubError(Code.ARGUMENT_INVALID, message)
+
+
+def check_host_name(host: str) -> None:
+    """Raises HubError ArgumentInvalid when a hub cannot have that host name (normal form)."""
+    if not is_address(host) and not HOST_NAME.fullmatch(host):
+        raise HubError(
+            Code.ARGUMENT_INVALID, f"A hub's host name is {{hub}}.{{domain}} or an address; {host!r} is none"
+        )

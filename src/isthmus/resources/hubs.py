@@ -35,8 +35,10 @@ from isthmus.base.state import (
 from isthmus.resources.arm_patch import apply_body, apply_patch
 from isthmus.resources.completion import Completion
 from isthmus.resources.hub import (
+    LOCATION,
     PARTITIONS_MAX,
     Hub,
+    check_host_name,
     check_hub_name,
     decode_hub,
     default_policies,
@@ -45,6 +47,9 @@ from isthmus.resources.hub import (
 
 COUNTER = Key("meta", NO_HUB, "hub-number")
 """The last number that was given to a hub."""
+
+DELETED = "deleted "
+"""Begins the name of the mark that a deleted hub leaves, kind `meta`; its number follows (`removal`)."""
 
 HubListener = Callable[[Hub | None, Hub | None], Awaitable[None]]
 """Is told of a hub's old and new snapshot; None before it was made and after it was deleted."""
@@ -107,16 +112,34 @@ class Hubs:
         return hub
 
     async def create(
-        self, name: str, *, host_name: str, partitions: int, aliases: Sequence[str] = (), location: str = ""
+        self,
+        name: str,
+        *,
+        host_name: str,
+        partitions: int,
+        aliases: Sequence[str] = (),
+        location: str = "",
+        rule: HubRule = lambda draft: draft,
     ) -> Hub:
-        """Makes a hub with the default policies and random keys.
+        """Makes a hub with the default policies and random keys, as `rule` completes it.
 
         Raises HubError ArgumentInvalid for a bad name, host name or partition count, GenericConflict when the name or a
-        host name is taken, QuotaExceeded above the limit of hubs.
+        host name is taken, QuotaExceeded above the limit of hubs, and whatever `rule` raises; then there is no hub.
         """
-        return await self._completion.run(
-            self._create(name, host_name, partitions, aliases=tuple(aliases), location=location)
+        check_hub_name(name)
+        if not 1 <= partitions <= PARTITIONS_MAX:
+            raise HubError(Code.ARGUMENT_INVALID, f"partitions is 1 to {PARTITIONS_MAX}, not {partitions}")
+        draft = Hub(
+            number=HubId(0),
+            name=name,
+            host_name=normal_host(host_name),
+            partitions=partitions,
+            created_ms=self._clock.utc_ms(),
+            aliases=tuple(normal_host(alias) for alias in aliases),
+            policies=default_policies(self._ids),
+            location=location or LOCATION,
         )
+        return await self._completion.run(self._create(rule(draft)))
 
     async def update(self, name: str, patch: Mapping[str, object], if_match: str | None = None) -> Hub:
         """Merges a fragment of an ARM body into the hub and returns the new snapshot, in force.
@@ -141,36 +164,20 @@ class Hubs:
         """Forgets the hub; its private endpoints are Disconnected from then on. Raises as `change`."""
         await self._completion.run(self._delete(name, if_match))
 
-    async def _create(
-        self, name: str, host_name: str, partitions: int, *, aliases: tuple[str, ...], location: str
-    ) -> Hub:
-        check_hub_name(name)
-        if not 1 <= partitions <= PARTITIONS_MAX:
-            raise HubError(Code.ARGUMENT_INVALID, f"partitions is 1 to {PARTITIONS_MAX}, not {partitions}")
-        draft = Hub(
-            number=HubId(0),
-            name=name,
-            host_name=normal_host(host_name),
-            partitions=partitions,
-            created_ms=self._clock.utc_ms(),
-            aliases=tuple(normal_host(alias) for alias in aliases),
-            policies=default_policies(self._ids),
-        )
-        if location:
-            draft = replace(draft, location=location)
+    async def _create(self, draft: Hub) -> Hub:
         for _ in range(COMMIT_TRIES_MAX):
             self._check_free(draft)
             counter = await self._state.get(COUNTER)
             hub = replace(draft, number=_following(counter))
             raised = Put(COUNTER, _counter_body(hub.number), counter.revision if counter else MUST_NOT_EXIST)
             try:
-                revisions = await self._state.commit([raised, Put(hub_key(name), encode_hub(hub), MUST_NOT_EXIST)])
+                revisions = await self._state.commit([raised, Put(hub_key(hub.name), encode_hub(hub), MUST_NOT_EXIST)])
             except Conflict as conflict:
                 if conflict.index == 0:
                     continue
-                raise HubError(Code.CONFLICT, f"There is a hub {name} already") from conflict
+                raise HubError(Code.CONFLICT, f"There is a hub {hub.name} already") from conflict
             return await self._publish(replace(hub, revision=revisions[1]))
-        raise _busy(name)
+        raise _busy(draft.name)
 
     async def _change(self, name: str, rule: HubRule, if_match: str | None, also: Sequence[Change]) -> Hub:
         old = self.require(name)
@@ -194,7 +201,8 @@ class Hubs:
         for _ in range(COMMIT_TRIES_MAX):
             _check_etag(old, if_match)
             try:
-                await self._state.commit([Delete(hub_key(old.name), old.revision)])
+                mark = Put(Key("meta", NO_HUB, f"{DELETED}{old.number}"), b"{}")
+                await self._state.commit([Delete(hub_key(old.name), old.revision), mark])
             except Conflict:
                 old = await self._read(old)
                 continue
@@ -238,8 +246,8 @@ class Hubs:
         taken = next((host for host in draft.hosts if host in self._by_host), None)
         if taken is not None:
             raise HubError(Code.CONFLICT, f"The host name {taken} belongs to the hub {self._by_host[taken].name}")
-        if not all(draft.hosts):
-            raise HubError(Code.ARGUMENT_INVALID, "A hub needs a host name, {hub}.{domain}")
+        for host in draft.hosts:
+            check_host_name(host)
         if len(self._by_name) >= HUBS_MAX:
             raise HubError(Code.QUOTA_EXCEEDED, f"{HUBS_MAX} hubs are allowed in one process")
 

@@ -51,12 +51,12 @@ class OutboxRelay:
         self._clock = clock
         self._pause = pause
         self._wake = asyncio.Event()
+        state.on_outbox(self._wake.set)
         self.relayed = 0
         self.unreadable = 0
 
     async def run(self) -> None:
-        """Relays until cancelled; cancelling leaves rows that the next run finds. Ends with `StateClosed`."""
-        self._state.on_outbox(self._wake.set)
+        """Relays until cancelled; cancelling leaves rows that the next run finds. Raises what the state raises."""
         self._wake.set()
         while True:
             await self._wake.wait()

@@ -35,9 +35,7 @@ class Cutting:
             if refusal is not None:
                 lost[refusal].add(id(session))
         for refusal, concerned in lost.items():
-            await self._sessions.cut(
-                partial(_is_among, concerned=concerned), refusal, Code.UNAUTHORIZED_ACCESS
-            )
+            await self._sessions.cut(partial(_is_among, concerned=concerned), refusal, Code.UNAUTHORIZED_ACCESS)
 
     def identity_changed(self, ref: DeviceRef, old: Identity | None, new: Identity | None) -> None:
         """Cuts a device that was disabled, deleted or made anew, with its modules, and sessions whose key is gone."""
@@ -82,7 +80,6 @@ def _uses_lost_key(principal: Principal, identity: Identity) -> bool:
 
 def _key_gone(name: str) -> Refusal:
     return Refusal(Hop.AUTHENTICATION, "auth.signature", f"the key of {name} was replaced", "use the present key")
-
 
 
 def _is_among(session: Session, concerned: set[int]) -> bool:

@@ -1,11 +1,13 @@
-"""Which sockets listen where: the public door's addresses, and one address for each private endpoint.
+"""Which sockets listen where: the public door's addresses, one address for each private endpoint, and the metrics.
 
-Every address serves all planes by the same ports. An endpoint listens from the moment it is made until it is deleted,
-whatever the state of its connection: a socket that reaches its address is judged by the endpoint and never as public.
+Every door serves all planes of the hubs by the same ports. An endpoint listens from the moment it is made until it is
+deleted, whatever the state of its connection: a socket that reaches its address is judged by the endpoint and never as
+public. An endpoint whose address the machine does not have at start (a network that comes up late, an interface that is
+gone) keeps nobody else from being served: it is reported, and tried again with each `try_again`.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from isthmus.base.errors import ConfigurationError
@@ -44,14 +46,50 @@ class Doors:
         self._handlers = {plane: setting.make_handler for plane, setting in planes.items()}
         self._fallback = fallback
         self._public: set[str] = set()
+        self._missing: dict[str, tuple[PrivateEndpoint, str]] = {}
         self.ports = {plane: setting.port for plane, setting in planes.items()}
 
     def open_public(self, addresses: tuple[str, ...]) -> None:
         """Listens at the public door's addresses; raises `ConfigurationError` in one sentence."""
         for address in addresses:
             self._public.add(normal_address(address))
-            for plane in Plane:
+            for plane in self.ports:
                 self._open_falling_back(address, plane, PUBLIC_DOOR)
+
+    def open_metrics(self, address: str, port: int, make_handler: Callable[[], Handler]) -> None:
+        """Listens for whoever reads the metrics; raises `ConfigurationError` in one sentence."""
+        self._listeners.open(
+            address,
+            port,
+            door=PUBLIC_DOOR,
+            plane=Plane.METRICS,
+            contexts=self._contexts,
+            make_handler=make_handler,
+        )
+
+    def open_known(self, endpoints: Iterable[PrivateEndpoint]) -> None:
+        """Listens at the addresses of endpoints that were made before; those that cannot be had are `missing`."""
+        for endpoint in endpoints:
+            try:
+                self.open_private(endpoint)
+            except ConfigurationError as error:
+                self._missing[endpoint.address] = (endpoint, str(error))
+                logger.error("private endpoint is out", extra={"endpoint": endpoint.name, "reason": str(error)})
+
+    def try_again(self) -> None:
+        """Tries the addresses that could not be had so far."""
+        for address, (endpoint, _) in list(self._missing.items()):
+            try:
+                self.open_private(endpoint)
+            except ConfigurationError:
+                continue
+            del self._missing[address]
+            logger.info("private endpoint is in", extra={"endpoint": endpoint.name})
+
+    @property
+    def missing(self) -> str:
+        """Which endpoints nobody can reach, and why; empty when all are listened at."""
+        return " ".join(f"{endpoint.name}: {reason}" for endpoint, reason in self._missing.values())
 
     def objection(self, address: str) -> str:
         """Why an address cannot be a private endpoint's; empty when it can."""
@@ -62,17 +100,20 @@ class Doors:
     async def endpoint_changed(self, old: PrivateEndpoint | None, new: PrivateEndpoint | None) -> None:
         """Listens at a new endpoint's address and releases a deleted one's; raises `ConfigurationError`."""
         if old is not None:
-            self._close(old.address)
+            self._missing.pop(old.address, None)
+            self._close(old.address, self.ports.values())
         if new is not None:
             self.open_private(new)
 
     def open_private(self, endpoint: PrivateEndpoint) -> None:
         """Listens at an endpoint's address on all planes, or on none; raises `ConfigurationError`."""
+        opened: list[int] = []
         try:
-            for plane in Plane:
+            for plane, port in self.ports.items():
                 self._open(endpoint.address, plane, endpoint.door)
+                opened.append(port)
         except ConfigurationError:
-            self._close(endpoint.address)
+            self._close(endpoint.address, opened)
             raise
 
     def _open_falling_back(self, address: str, plane: Plane, door: Door) -> None:
@@ -95,6 +136,6 @@ class Doors:
             make_handler=self._handlers[plane],
         )
 
-    def _close(self, address: str) -> None:
-        for port in self.ports.values():
+    def _close(self, address: str, ports: Iterable[int]) -> None:
+        for port in ports:
             self._listeners.close(address, port)

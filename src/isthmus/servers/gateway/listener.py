@@ -9,12 +9,13 @@ address has one spelling.
 """
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,24 +212,35 @@ def _not_bound(error: OSError, address: Address, port: int) -> ConfigurationErro
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
-        limit = f"{UNIX_PATH_BYTES_MAX} bytes"
-        raise ConfigurationError(f"{path} is too long for a Unix socket ({limit} at most): choose a shorter folder.")
-    _remove_stale(path)
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        opened.setblocking(False)
-        opened.bind(str(path))
-        # Nobody can connect between bind and listen, so nobody gets in with the wider mode of the umask.
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        opened.listen(LISTEN_BACKLOG)
-    except OSError as error:
-        opened.close()
-        raise ConfigurationError(f"Cannot listen at {path}: {os.strerror(error.errno or 0)}.") from error
+    with _short_path(path) as short:
+        _remove_stale(path, short)
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            opened.setblocking(False)
+            opened.bind(short)
+            # Nobody can connect between bind and listen, so nobody gets in with the wider mode of the umask.
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            opened.listen(LISTEN_BACKLOG)
+        except OSError as error:
+            opened.close()
+            raise ConfigurationError(f"Cannot listen at {path}: {os.strerror(error.errno or 0)}.") from error
     return opened
 
 
-def _remove_stale(path: Path) -> None:
+@contextlib.contextmanager
+def _short_path(path: Path) -> Iterator[str]:
+    """The path as the kernel takes it: one that is too long is reached through its folder's descriptor."""
+    if len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _remove_stale(path: Path, short: str) -> None:
     """Removes the socket file of a server that is gone; raises `ConfigurationError` when one answers."""
     if not path.exists():
         return
@@ -237,7 +249,7 @@ def _remove_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         try:
-            asking.connect(str(path))
+            asking.connect(short)
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return

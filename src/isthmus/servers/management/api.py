@@ -3,9 +3,8 @@
 import base64
 import binascii
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -76,7 +75,7 @@ class ManagementApi:
                 decisions = await self.journal.read(filter_of(call.query))
                 return Reply(value=[explained(decision) for decision in decisions])
             case "GET", ("health",):
-                return self._health()
+                return health_reply(self.health())
             case "POST", ("hubs", name, "messages", "devicebound"):
                 return await self._send(name, call.body)
             case _:
@@ -84,12 +83,6 @@ class ManagementApi:
 
     def _named(self, name: str, host_name: str) -> dict[str, object]:
         return {"name": name, "hostName": host_name, "httpsPort": self.https_port()}
-
-    def _health(self) -> Reply:
-        parts = self.health()
-        well = all(part.ok for part in parts)
-        shown: dict[str, Any] = {part.name: {"ok": part.ok, "reason": part.reason} for part in parts}
-        return Reply(200 if well else 503, {"ok": well, "parts": shown})
 
     async def _send(self, name: str, body: bytes) -> Reply:
         hub = self.hubs.require(name)
@@ -111,6 +104,13 @@ class ManagementApi:
         )
         await self.commands.send(hub, given.device_id, message)
         return Reply(204)
+
+
+def health_reply(parts: Sequence[Part]) -> Reply:
+    """All parts, with status 503 when one of them is not well."""
+    well = all(part.ok for part in parts)
+    shown = {part.name: {"ok": part.ok, "reason": part.reason} for part in parts}
+    return Reply(200 if well else 503, {"ok": well, "parts": shown})
 
 
 def _expiry(text: str | int | None) -> int | None:

@@ -12,10 +12,12 @@ from isthmus.access.explain import change_texts
 from isthmus.access.journal import Decision, Journal, Verdict
 from isthmus.access.principal import Right
 from isthmus.base.errors import Code, HubError
+from isthmus.base.hosts import normal_host
 from isthmus.network.private_endpoints import ConnectionStatus
 from isthmus.resources.arm import connection_to_arm, hub_to_arm, link_resources_to_arm
+from isthmus.resources.arm_patch import apply_body
 from isthmus.resources.consumer_groups import add_group, group_to_arm, remove_group
-from isthmus.resources.hub import Hub, host_name_of
+from isthmus.resources.hub import Hub, check_host_name, check_hub_name, host_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.servers.management.request import Call, Reply
@@ -30,10 +32,14 @@ Handler = Callable[[Call, tuple[str, ...]], Awaitable[Reply]]
 class Arm:
     """Answers ARM calls; used on the event loop only."""
 
-    def __init__(self, hubs: Hubs, endpoints: PrivateEndpoints, journal: Journal) -> None:
+    def __init__(
+        self, hubs: Hubs, endpoints: PrivateEndpoints, journal: Journal, prepare: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """`prepare` makes ready for a hub of a host name what it cannot do without; raises HubError to refuse."""
         self._hubs = hubs
         self._endpoints = endpoints
         self._journal = journal
+        self._prepare = prepare
         hub, connection = "microsoft.devices/iothubs", "privateendpointconnections"
         endpoint, group = "microsoft.network/privateendpoints", "eventhubendpoints/*/consumergroups"
         self._routes: Mapping[tuple[str, str], Handler] = {
@@ -80,27 +86,33 @@ class Arm:
     async def _put_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
         body = call.json()
         present = self._hubs.by_name(names[0])
-        if present is not None:
-            return await self._update(call, present, body)
+        if present is None:
+            hub = await self._create(names[0], body)
+            self._changed(call, hub.name, "hub created", None, hub)
+            return Reply(CREATED, hub_to_arm(hub))
+        hub = await self._hubs.replace(present.name, body, call.if_match)
+        self._changed(call, hub.name, "hub updated", present, hub)
+        return Reply(value=hub_to_arm(hub))
+
+    async def _create(self, name: str, body: dict[str, object]) -> Hub:
+        """Makes a hub of a whole body; what of it cannot be refuses the hub as a whole."""
         properties = _mapping(body.get("properties"))
-        first = self._hubs.all()[0]
-        host_name = properties.pop("hostName", None) or host_name_of(names[0], first.host_name)
-        hub = await self._hubs.create(
-            names[0],
-            host_name=str(host_name),
+        given = properties.pop("hostName", None)
+        host_name = normal_host(str(given)) if given else host_name_of(name, self._hubs.all()[0].host_name)
+        check_hub_name(name)
+        check_host_name(host_name)
+        await self._prepare(host_name)
+        return await self._hubs.create(
+            name,
+            host_name=host_name,
             partitions=_partitions(properties),
             location=str(body.get("location") or ""),
+            rule=lambda draft: apply_body(draft, {"properties": properties, "tags": body.get("tags")}),
         )
-        if properties or body.get("tags"):
-            hub = await self._hubs.update(hub.name, {"properties": properties, "tags": body.get("tags") or {}})
-        self._changed(call, hub.name, "hub created", None, hub)
-        return Reply(CREATED, hub_to_arm(hub))
 
     async def _patch_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
-        return await self._update(call, self._hubs.require(names[0]), call.json())
-
-    async def _update(self, call: Call, present: Hub, body: dict[str, object]) -> Reply:
-        hub = await self._hubs.update(present.name, body, call.if_match)
+        present = self._hubs.require(names[0])
+        hub = await self._hubs.update(present.name, call.json(), call.if_match)
         self._changed(call, hub.name, "hub updated", present, hub)
         return Reply(value=hub_to_arm(hub))
 
@@ -208,8 +220,8 @@ def _policy_to_arm(hub: Hub, name: str) -> dict[str, object]:
     }
 
 
-def _partitions(properties: dict[str, object]) -> int:
-    endpoints = _mapping(properties.pop("eventHubEndpoints", None))
+def _partitions(properties: Mapping[str, object]) -> int:
+    endpoints = _mapping(properties.get("eventHubEndpoints"))
     count = _mapping(endpoints.get("events")).get("partitionCount", PARTITIONS_DEFAULT)
     if not isinstance(count, int):
         raise HubError(Code.ARGUMENT_INVALID, "partitionCount is a whole number")

@@ -1,0 +1,107 @@
+"""The middle floor over a state, connected, and the local owner's calls over it."""
+
+from collections.abc import Awaitable, Callable
+
+from isthmus.access.journal import Journal
+from isthmus.app.stores import AnyState
+from isthmus.base.clock import Clock
+from isthmus.base.errors import ConfigurationError, HubError
+from isthmus.base.ids import Ids
+from isthmus.base.state import NO_HUB, Key, Put, State
+from isthmus.commands.cloud_to_device import CloudToDevice
+from isthmus.commands.feedback import Feedback
+from isthmus.commands.methods import Methods
+from isthmus.config import Config
+from isthmus.devices.fleet import Fleet
+from isthmus.devices.presence import Presence
+from isthmus.devices.registry import Registry
+from isthmus.devices.twins import Twins
+from isthmus.resources.hub import hub_name_of
+from isthmus.resources.hubs import Hubs
+from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.resources.removal import Removal
+from isthmus.servers.gateway.connected import Connected
+from isthmus.servers.gateway.doors import HTTPS_PORT
+from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.management.api import ManagementApi, Part
+from isthmus.servers.management.arm import Arm
+
+HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
+"""Where the service API was served last, for connection strings when the server is stopped."""
+
+Prepare = Callable[[str], Awaitable[None]]
+"""Makes ready for a hub of a host name; see `Arm`."""
+
+
+class Domain:
+    """The middle floor over a state, connected."""
+
+    def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: Callable[[str], str]) -> None:
+        self.hubs = Hubs(state, clock, ids)
+        self.removal = Removal(state)
+        self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection)
+        self.journal = Journal(state, clock)
+        self.presence = Presence(state, clock)
+        self.connected = Connected(self.presence, clock)
+        hub_of = self.hubs.by_number
+        self.feedback = Feedback(state, clock, ids, hub_of)
+        self.commands = CloudToDevice(
+            state, clock, ids, hub_of=hub_of, feedback=self.feedback, connected=self.connected
+        )
+        self.registry = Registry(state, clock, ids, self.commands)
+        self.twins = Twins(state, clock, self.registry, self.connected)
+        self.methods = Methods(self.registry, self.connected)
+        self.fleet = Fleet(state)
+        self.registry.on_change(self.commands.identity_changed)
+
+    async def start(self, config: Config) -> None:
+        """Reads what was there, and makes the first hub where there is none; raises `ConfigurationError`."""
+        await self.hubs.load()
+        if not self.hubs.all():
+            await self._make_first(config)
+        await self.endpoints.load()
+        await self.removal.finish()
+        numbers = tuple(hub.number for hub in self.hubs.all())
+        await self.presence.open(numbers)
+        await self.feedback.start(numbers)
+        await self.commands.start(numbers)
+        self.hubs.on_change(self.removal.hub_changed)
+
+    async def _make_first(self, config: Config) -> None:
+        name = hub_name_of(config.hostname)
+        try:
+            await self.hubs.create(name, host_name=config.hostname, partitions=config.partitions)
+        except HubError as error:
+            said = f"--hostname {config.hostname!r} makes no hub: {error.message.rstrip('.')}"
+            raise ConfigurationError(f"{said}; give {{hub}}.{{domain}}, such as hub.isthmus.test.") from error
+
+    def service(self) -> ServiceApi:
+        """The service API over it."""
+        return ServiceApi(self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
+
+    async def close(self) -> None:
+        """Writes what waits: presences, queues' operations, the journal's counts."""
+        await self.presence.flush()
+        await self.commands.close()
+        await self.feedback.close()
+        self.journal.close_minute()
+
+
+def management_api(
+    domain: Domain, health: Callable[[], list[Part]], https_port: Callable[[], int], prepare: Prepare
+) -> ManagementApi:
+    """The local owner's calls over a domain."""
+    arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare)
+    return ManagementApi(domain.hubs, arm, domain.journal, domain.commands, health, https_port)
+
+
+async def remember_https_port(state: State, port: int) -> None:
+    """Notes where the service API is served now."""
+    if await https_port_used(state) != port:
+        await state.commit([Put(HTTPS_PORT_USED, str(port).encode())])
+
+
+async def https_port_used(state: State) -> int:
+    """The port that the last start served the service API at; HTTPS's own before any."""
+    stored = await state.get(HTTPS_PORT_USED)
+    return int(stored.body) if stored is not None else HTTPS_PORT

@@ -1,0 +1,73 @@
+"""The doors of devices and services, connected to the domain."""
+
+from aiohttp import web
+
+from isthmus.app.domain import Domain
+from isthmus.app.stores import Stores
+from isthmus.config import Config
+from isthmus.routing.accept import Accept
+from isthmus.servers.gateway.amqp import AmqpPump
+from isthmus.servers.gateway.amqp_event import EventEncoder
+from isthmus.servers.gateway.amqp_nodes import Nodes
+from isthmus.servers.gateway.amqp_reader import Readers
+from isthmus.servers.gateway.cutting import Cutting
+from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
+from isthmus.servers.gateway.gate import Gate
+from isthmus.servers.gateway.http_app import Front, GateDoorway
+from isthmus.servers.gateway.http_transport import HttpHandler
+from isthmus.servers.gateway.kept_sessions import StoredSessions
+from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
+from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.management.metrics import Metrics
+
+
+class Gateway:
+    """The doors of devices and services, connected to the domain."""
+
+    def __init__(self, config: Config, stores: Stores, domain: Domain) -> None:
+        clock = stores.clock
+        self.metrics = Metrics()
+        self.sessions = Sessions()
+        self.gate = Gate(domain.hubs, domain.registry, domain.journal, self.metrics, clock, stores.ids)
+        self.service = domain.service()
+        self.accept = Accept(stores.log)
+        self.mqtt = _mqtt(stores, domain, self)
+        self._nodes = Nodes(stores.log, domain.commands, domain.feedback, Readers(), EventEncoder(), clock)
+        self._clock = clock
+        self._web = web.Server(
+            Front(GateDoorway(self.gate, self.sessions), self.service, clock).handle, access_log=None
+        )
+        cutting = Cutting(self.sessions, domain.connected)
+        domain.hubs.on_change(cutting.hub_changed)
+        domain.registry.on_change(cutting.identity_changed)
+        self.planes = {
+            Plane.MQTT: PlaneSetting(config.mqtt_port, self.mqtt.make_pump),
+            Plane.AMQP: PlaneSetting(config.amqp_port, self._amqp),
+            Plane.HTTPS: PlaneSetting(config.https_port or HTTPS_PORT, lambda: HttpHandler(self._web)),
+        }
+
+    async def close(self) -> None:
+        """Ends HTTP connections that idle, and waits for work of devices that have gone."""
+        await self._web.shutdown()
+        await self.mqtt.drained()
+
+    def _amqp(self) -> AmqpPump:
+        return AmqpPump(self.gate, self.sessions, self._nodes, self._clock)
+
+
+def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
+    return MqttGateway(
+        MqttServices(
+            gate=gateway.gate,
+            hubs=domain.hubs,
+            inlet=gateway.accept,
+            backlog=stores.log,
+            twins=domain.twins,
+            devicebound=domain.commands,
+            kept=StoredSessions(stores.state),
+            connected=domain.connected,
+            sessions=gateway.sessions,
+            clock=stores.clock,
+        )
+    )

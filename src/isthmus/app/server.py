@@ -1,0 +1,235 @@
+"""A whole server: what is opened in which order, what runs as long as it, and how it ends."""
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from isthmus.app.domain import Domain, Prepare, management_api, remember_https_port
+from isthmus.app.gateway import Gateway
+from isthmus.app.stores import Stores, log_config
+from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
+from isthmus.base.state import StateClosed
+from isthmus.config import Config
+from isthmus.queues.upkeep import keep_time
+from isthmus.routing.relay import OutboxRelay
+from isthmus.seed import Seed
+from isthmus.seeding import Seeding
+from isthmus.servers.gateway.budget import SocketBudget, sockets_for
+from isthmus.servers.gateway.certificates import Certificates
+from isthmus.servers.gateway.doors import Doors
+from isthmus.servers.gateway.http_app import Front, OwnerDoorway
+from isthmus.servers.gateway.http_transport import HttpHandler
+from isthmus.servers.gateway.listener import Listeners
+from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.management.api import Part
+from isthmus.servers.management.metrics import Reading
+from isthmus.servers.management.server import ManagementServer, Monitoring
+
+TLS_FOLDER = Path(CA_CERTIFICATE).parent
+
+DRAIN_SECONDS = 6.0
+"""For sessions to close after SIGTERM, so that the process is gone within 10 s."""
+
+LAST_WORDS_SECONDS = 1.0
+"""For work of devices that have gone, after their sessions were closed or aborted."""
+
+UPKEEP_SECONDS = 5.0
+"""Between two looks at retention, at the journal's counted minute, and at addresses that could not be had."""
+
+RETRY_SECONDS = 1.0
+"""Before background work that failed is taken up again."""
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Server:
+    """A whole server: opened once, then served, then drained."""
+
+    def __init__(self, config: Config, stores: Stores) -> None:
+        self._config = config
+        self._stores = stores
+        self.domain = Domain(stores.state, stores.clock, stores.ids, lambda address: self._doors.objection(address))
+        self.gateway = Gateway(config, stores, self.domain)
+        self.gateway.metrics.readings = self._readings
+        self._relay = OutboxRelay(
+            stores.state, stores.log, self.gateway.accept, self.domain.hubs.by_number, stores.clock
+        )
+        self._budget = SocketBudget(config.sockets.sockets_max or sockets_for(_descriptors()))
+        self._listeners = Listeners(
+            clock=stores.clock,
+            ids=stores.ids,
+            budget=self._budget,
+            owner_of=self.domain.endpoints.door_of,
+            on_refused=self.gateway.gate.turned_away,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._webs: list[web.Server] = []
+        self._ready_file = Path(config.ready_file) if config.ready_file else None
+        self._announced = False
+        self._doors: Doors
+
+    async def open(self, seed: Seed) -> None:
+        """Reads, seeds, makes certificates, and only then listens; raises `ConfigurationError`."""
+        config, domain = self._config, self.domain
+        self._forget_ready()
+        await domain.start(config)
+        seeding = Seeding(domain.hubs, domain.endpoints, domain.registry, domain.twins)
+        await seeding.apply(seed)
+        certificates = self._certificates()
+        domain.hubs.on_change(certificates.hub_changed)
+        planes, fallback = self.gateway.planes, config.https_port is None
+        self._doors = Doors(self._listeners, certificates.contexts, planes, fallback=fallback)
+        self._doors.open_public(config.bind)
+        self._doors.open_known(domain.endpoints.all())
+        domain.endpoints.on_change(self._doors.endpoint_changed)
+        await seeding.apply_endpoints(seed)
+        if config.metrics.port:
+            self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
+        self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(certificates.prepare))
+        await remember_https_port(self._stores.state, self._doors.ports[Plane.HTTPS])
+        for name, work in self._background():
+            self._tasks.append(asyncio.create_task(_kept_up(name, work)))
+
+    def announce(self) -> None:
+        """Writes the ready file, if one is wanted, and a line of the log; raises OSError."""
+        ready = {
+            "hostname": self._config.hostname,
+            "bind": list(self._config.bind),
+            "ports": {plane.value: port for plane, port in self._doors.ports.items()},
+            "ca": str((self._config.data_folder / CA_CERTIFICATE).absolute()),
+            "data": str(self._config.data_folder.absolute()),
+            "pid": os.getpid(),
+        }
+        if self._ready_file is not None:
+            draft = self._ready_file.with_name(f"{self._ready_file.name}.{os.getpid()}.tmp")
+            draft.write_text(json.dumps(ready))
+            draft.replace(self._ready_file)
+        self._announced = True
+        logger.info("ready", extra=ready)
+
+    async def drain(self) -> None:
+        """Stops accepting, lets the commit in flight finish, closes sessions, and then everything else."""
+        self._listeners.stop_accepting()
+        await self._stores.log.close()
+        aborted = await self._listeners.drain(DRAIN_SECONDS)
+        self._listeners.shut_down()
+        await self._end_work()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.domain.close()
+        if self._announced:
+            self._forget_ready()
+            logger.info("stopped", extra={"aborted": aborted})
+
+    async def _end_work(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await asyncio.gather(self.gateway.close(), *(each.shutdown(0) for each in self._webs))
+        except TimeoutError:
+            logger.warning("work of closed sessions did not end", extra={"seconds": LAST_WORDS_SECONDS})
+
+    def _forget_ready(self) -> None:
+        """Nobody may find a server ready that is not, or not yet."""
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)
+
+    def _certificates(self) -> Certificates:
+        config, names = self._config, [hub.host_name for hub in self.domain.hubs.all()]
+        folder = config.data_folder / TLS_FOLDER
+        return Certificates(folder, names, config.bind, socket.gethostname(), self._stores.clock)
+
+    def _management(self, prepare: Prepare) -> Callable[[], HttpHandler]:
+        """Makes the handlers of the local owner's socket."""
+        domain, gateway, log = self.domain, self.gateway, self._stores.log
+        api = management_api(domain, self._health, lambda: self._doors.ports[Plane.HTTPS], prepare)
+        front = Front(OwnerDoorway(gateway.gate, domain.hubs), gateway.service, self._stores.clock)
+        return self._served(ManagementServer(api, front, log, gateway.metrics).handle)
+
+    def _monitoring(self) -> Callable[[], HttpHandler]:
+        """Makes the handlers of metrics and health over TCP."""
+        return self._served(Monitoring(self._health, self.gateway.metrics).handle)
+
+    def _served(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> Callable[[], HttpHandler]:
+        # Who watches events may leave at any time, and then nothing else would end his request.
+        server = web.Server(handle, access_log=None, handler_cancellation=True)
+        self._webs.append(server)
+        return lambda: HttpHandler(server)
+
+    def _health(self) -> list[Part]:
+        missing = self._doors.missing
+        return [
+            *self._stores.health(),
+            Part("listeners", bool(self._listeners.bound)),
+            Part("private-endpoints", not missing, missing),
+        ]
+
+    def _readings(self) -> Iterator[Reading]:
+        """What a scrape reads from the house."""
+        log, mqtt, settings = self._stores.log, self.gateway.mqtt.services.counts, log_config(self._config)
+        yield Reading("connections", "Open connections of all planes", self._listeners.connections)
+        yield Reading("sockets_max", "Connections that may be open", self._budget.sockets_max)
+        yield Reading("sessions", "Authenticated sessions", len(self.gateway.sessions))
+        yield Reading("telemetry_messages", "Telemetry messages taken", mqtt.messages, total=True)
+        yield Reading("takeovers", "Connections replaced by a newer one", mqtt.takeovers, total=True)
+        yield Reading("method_answers_late", "Answers nobody waited for", mqtt.late_method_answers, total=True)
+        yield Reading("log_records", "Records committed", log.counters.records, total=True)
+        yield Reading("log_commits", "Group commits", log.counters.commits, total=True)
+        yield Reading("log_commit_seconds", "Time in commits", log.counters.commit_seconds, total=True)
+        yield Reading("log_records_failed", "Records refused by a failed disk", log.counters.failed_records, total=True)
+        yield Reading("log_backlog_bytes", "Bytes taken and not yet durable", log.backlog_bytes)
+        yield Reading("log_stored_bytes", "Bytes of all segments", log.stored_bytes)
+        yield Reading("log_retention_bytes", "Bytes above which the oldest go", settings.retention_bytes)
+        yield Reading("log_retention_seconds", "Age beyond which records go", settings.retention_ms / 1000)
+        yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
+        yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
+
+    def _background(self) -> Iterator[tuple[str, Work]]:
+        """What runs as long as the server, by name."""
+        domain, clock = self.domain, self._stores.clock
+        yield "presence", domain.presence.run
+        yield "outbox relay", self._relay.run
+        yield "queues", lambda: keep_time(clock, (domain.commands, domain.feedback), _upkeep_failed)
+        yield "removal", domain.removal.run
+        yield "upkeep", self._upkeep
+
+    async def _upkeep(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_SECONDS)
+            now_ms = self._stores.clock.utc_ms()
+            self._stores.log.tick(now_ms)
+            self.domain.journal.close_minute(now_ms)
+            self._doors.try_again()
+
+
+async def _kept_up(name: str, work: Work) -> None:
+    """Runs work for ever: what fails is logged and taken up again, for a full disk is emptied some day."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            known = isinstance(error, StateClosed)
+            logger.error("background work failed", extra={"work": name, "reason": str(error)}, exc_info=not known)
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def _descriptors() -> int:
+    """Raises the process's limit of open files to what it may have, and returns it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _upkeep_failed(error: Exception) -> None:
+    logger.error("upkeep failed", extra={"reason": str(error)})

@@ -1,0 +1,118 @@
+"""The hands: state and log, opened on a data folder, and what goes wrong there in a sentence."""
+
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from isthmus.backends import data_folder
+from isthmus.backends.memory import MemoryState
+from isthmus.backends.sqlite import SqliteState
+from isthmus.base.clock import Clock, SystemClock
+from isthmus.base.errors import ConfigurationError, HubError
+from isthmus.base.ids import Ids, RandomIds
+from isthmus.base.state import Damaged, StateClosed
+from isthmus.config import Config
+from isthmus.servers.management.api import Part
+from isthmus.telemetry.damage import Damage
+from isthmus.telemetry.log import LogConfig, SegmentLog
+
+STATE_FILE = "state.db"
+LOG_FOLDER = "log"
+
+logger = logging.getLogger(__name__)
+
+AnyState = MemoryState | SqliteState
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The hands: state and log, and what they are told apart by."""
+
+    state: AnyState
+    log: SegmentLog
+    clock: Clock
+    ids: Ids
+
+    def health(self) -> list[Part]:
+        """How the two are doing."""
+        log = self.log.health
+        parts = [Part("log", log.ok, log.reason)]
+        if isinstance(self.state, SqliteState):
+            failure = self.state.health.failure
+            parts.append(Part("state", not failure, failure))
+        return parts
+
+
+@asynccontextmanager
+async def open_stores(config: Config) -> AsyncIterator[Stores]:
+    """Opens state and log; an ephemeral server keeps its log in a folder that goes with it."""
+    clock, data = SystemClock(), config.data_folder
+    async with AsyncExitStack() as stack:
+        with in_a_sentence():
+            stack.enter_context(data_folder.held(data))
+            folder = data
+            if config.ephemeral:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-")))
+            state = MemoryState() if config.ephemeral else await SqliteState.open(folder / STATE_FILE)
+            stack.push_async_callback(state.close)
+            log = SegmentLog.open(folder / LOG_FOLDER, clock, config=log_config(config), on_damage=_log_damage)
+            stack.push_async_callback(log.close)
+        _report_recovery(log)
+        yield Stores(state, log, clock, RandomIds())
+
+
+def log_config(config: Config) -> LogConfig:
+    """The log's settings of a configuration."""
+    return LogConfig(
+        retention_ms=int(config.log.retention_days * 86_400_000),
+        retention_bytes=int(config.log.retention_gib * 2**30),
+    )
+
+
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Makes a `ConfigurationError` of whatever a machine or a data folder can do to a start."""
+    try:
+        yield
+    except HubError as error:
+        raise ConfigurationError(f"The server cannot start: {error.message.rstrip('.')}.") from error
+    except Damaged as error:
+        raise ConfigurationError(f"The server cannot start: {error}; restore the data folder from a backup.") from error
+    except (StateClosed, msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ConfigurationError(f"The server cannot start: the state cannot be used ({error}).") from error
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise ConfigurationError(f"The server cannot start: {error.strerror or error}{place}.") from error
+
+
+def _report_recovery(log: SegmentLog) -> None:
+    report = log.recovery
+    if not report.is_clean:
+        logger.warning("log repaired", extra={"torn_bytes": report.torn_bytes, "rebuilt": list(report.rebuilt)})
+    for damage in report.damages:
+        _log_damage(damage)
+
+
+def _log_damage(damage: Damage) -> None:
+    logger.error(
+        "log damaged",
+        extra={
+            "start": damage.start,
+            "end": damage.end,
+            "acknowledged": damage.acknowledged,
+            "lost": [
+                {
+                    "stream": lost.partition.stream,
+                    "partition": lost.partition.number,
+                    "first": lost.first_sequence,
+                    "last": lost.last_sequence,
+                }
+                for lost in damage.lost
+            ],
+        },
+    )

@@ -1,0 +1,73 @@
+"""The TLS contexts of all hubs, issued by the data folder's own authority."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from isthmus.access.certificates import Authority, self_signed
+from isthmus.base.clock import Clock
+from isthmus.base.errors import Code, ConfigurationError, HubError
+from isthmus.resources.hub import Hub
+from isthmus.wire.tls import ServerContexts, client_certificate_trouble, server_context
+
+logger = logging.getLogger(__name__)
+
+
+class Certificates:
+    """Keeps a certificate for each hub's host name. Made before anybody connects: it reads, writes and makes keys."""
+
+    def __init__(
+        self, folder: Path, host_names: Sequence[str], addresses: Sequence[str], machine_name: str, clock: Clock
+    ) -> None:
+        """Makes what is missing: the authority, and a certificate for each of `host_names`, the first the default.
+
+        `addresses` are those that are bound. Raises `ConfigurationError`.
+        """
+        self._authority = Authority.load_or_create(folder, host_names, addresses, machine_name, clock)
+        self._asks = _can_ask(self._authority, host_names[0], folder, clock)
+        self.contexts = ServerContexts(self._context(host_names[0]))
+        for name in host_names:
+            self.contexts.put(name, self._context(name))
+        if self._authority.uncovered:
+            logger.warning(
+                "clients cannot reach these addresses but by host name, for the CA may not vouch for them",
+                extra={"addresses": list(self._authority.uncovered), "ca": str(self._authority.ca_path)},
+            )
+
+    async def prepare(self, host_name: str) -> None:
+        """Makes the certificate of a hub that is about to be made.
+
+        Raises HubError ArgumentInvalid when the authority may not vouch for the name, or is offline.
+        """
+        try:
+            await asyncio.to_thread(self._authority.server_certificate, host_name)
+        except ConfigurationError as error:
+            raise HubError(Code.ARGUMENT_INVALID, str(error).rstrip(".")) from error
+
+    async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
+        """Listens to the hubs: serves a new one's name, and forgets a deleted one's."""
+        if new is None and old is not None:
+            self.contexts.remove(old.host_name)
+        if old is None and new is not None:
+            self.contexts.put(new.host_name, await asyncio.to_thread(self._context, new.host_name))
+
+    def _context(self, host_name: str) -> ssl.SSLContext:
+        path = str(self._authority.server_certificate(host_name).path)
+        try:
+            return server_context(path, request_client_certificate=self._asks)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be used ({error.strerror}): remove it to have it made anew."
+            ) from error
+
+
+def _can_ask(authority: Authority, host_name: str, folder: Path, clock: Clock) -> bool:
+    """Whether this interpreter can ask for client certificates without judging them; without it X.509 is off."""
+    own = str(authority.server_certificate(host_name).path)
+    with self_signed(folder, clock) as trial:
+        trouble = client_certificate_trouble(own, str(trial))
+    if trouble:
+        logger.warning("X.509 identities are off on this interpreter", extra={"reason": trouble})
+    return not trouble
