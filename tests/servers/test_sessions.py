@@ -30,6 +30,7 @@ class Device:
     name: str = "d1"
     key_fingerprint: str = "aa"
     plane: Plane = Plane.MQTT
+    built_in: bool = False
     ends_at_once: bool = True
     cuts: list[tuple[Refusal, Code]] = field(default_factory=list)
 

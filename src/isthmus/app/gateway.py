@@ -6,7 +6,7 @@ from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
 from isthmus.config import Config
 from isthmus.routing.accept import Accept
-from isthmus.servers.gateway.amqp import AmqpPump
+from isthmus.servers.gateway.amqp import AmqpGateway, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_reader import Readers
@@ -33,8 +33,7 @@ class Gateway:
         self.service = domain.service()
         self.accept = Accept(stores.log)
         self.mqtt = _mqtt(stores, domain, self)
-        self._nodes = Nodes(stores.log, domain.commands, domain.feedback, Readers(), EventEncoder(), clock)
-        self._clock = clock
+        self.amqp = _amqp(stores, domain, self)
         self._web = web.Server(
             Front(GateDoorway(self.gate, self.sessions), self.service, clock).handle, access_log=None
         )
@@ -43,17 +42,15 @@ class Gateway:
         domain.registry.on_change(cutting.identity_changed)
         self.planes = {
             Plane.MQTT: PlaneSetting(config.mqtt_port, self.mqtt.make_pump),
-            Plane.AMQP: PlaneSetting(config.amqp_port, self._amqp),
+            Plane.AMQP: PlaneSetting(config.amqp_port, self.amqp.make_pump),
             Plane.HTTPS: PlaneSetting(config.https_port or HTTPS_PORT, lambda: HttpHandler(self._web)),
         }
 
     async def close(self) -> None:
-        """Ends HTTP connections that idle, and waits for work of devices that have gone."""
+        """Ends HTTP connections that idle, and waits for work of devices and services that have gone."""
         await self._web.shutdown()
         await self.mqtt.drained()
-
-    def _amqp(self) -> AmqpPump:
-        return AmqpPump(self.gate, self.sessions, self._nodes, self._clock)
+        await self.amqp.drained()
 
 
 def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
@@ -71,3 +68,9 @@ def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
             clock=stores.clock,
         )
     )
+
+
+def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
+    readers = Readers(stores.log, EventEncoder(), stores.clock)
+    nodes = Nodes(stores.log, domain.commands, domain.feedback, readers, stores.clock)
+    return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, nodes, stores.clock))

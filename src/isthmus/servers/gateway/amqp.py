@@ -3,36 +3,51 @@
 Theory of operation. The engine (`wire.amqp`) turns bytes into events; the pump answers each event at once or starts
 work for it, and writes what the engine then has to say in one piece. Who the peer is comes from SASL PLAIN, or from
 tokens put to `$cbs`; every proof enters the session index as a session of its own, so that a change of rules, keys or
-doors cuts exactly the connections it concerns. A link is judged when it attaches: the hub the open frame (or SNI)
-named, the node its address means, the right that node asks for, and the scope of the token. One timer serves the
-engine's deadlines and the end of tokens.
+doors cuts exactly the connections it concerns. A link is judged when it attaches: the hub that everything said so far
+names, the node its address means, and what that node needs to be proved (`amqp_nodes.need_of`). When a token ends and
+is not renewed, the links that nothing else carries are detached, and without any proof left the connection is closed.
+
+`flush` is the one place where events are taken and bytes are written; it comes behind every read, every deadline, and
+every call from outside that touched the engine: work that is done, a reader's turn, a link that another connection
+stole. Called while it runs, it does nothing, because the call under way goes on until no events are left.
+
+Work (a command on its way to its queue, an outcome of feedback) runs to its end whatever becomes of the connection: the
+peer may settle and close in one breath. Reading pauses while `WORK_MAX` pieces run, while the engine says so, and while
+the peer does not read what it is sent. A fault of ours, wherever it happens, is logged once and closes the connection
+with `amqp:internal-error`.
+
+One timer serves the engine's deadlines and the end of tokens. Traffic does not move it: when it comes, it asks what is
+due, and how long to sleep again.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from isthmus.access.refusals import unauthorized
+from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.sas import resource_of
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.ids import HubId
 from isthmus.resources.hub import Hub
+from isthmus.servers.gateway.amqp_contract import is_built_in
 from isthmus.servers.gateway.amqp_links import LinkHandler, error_of
 from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_replies import Replies
-from isthmus.servers.gateway.amqp_tokens import NEVER, Proofs
-from isthmus.servers.gateway.connection import WRITE_HIGH_BYTES, Connection
+from isthmus.servers.gateway.amqp_tokens import NEVER, Need, Proofs
 from isthmus.servers.gateway.gate import Admitted, Gate
 from isthmus.servers.gateway.plain import parse_plain_user
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.gateway.ports import DeviceConnection, SessionIndex, Timer, Timers
+from isthmus.servers.gateway.shaping import Pause, Reading
 from isthmus.wire.amqp.connection import Connection as Engine
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.events import (
     ConnectionClosed,
     CreditGranted,
+    DeliveryRefused,
     Disposition,
     Event,
     LinkAttached,
@@ -45,114 +60,174 @@ from isthmus.wire.amqp.link import Link
 from isthmus.wire.amqp.states import Error
 
 CONTAINER_ID: Final = "isthmus"
+
 PLAIN_PARTS: Final = 3
 """Authorization identity, user name and password (RFC 4616)."""
+
+WORK_MAX: Final = 256
+"""Pieces of work of one connection under way at which reading pauses: enough to share commits, little to hold."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class AmqpServices:
+    """What all AMQP connections of a process share."""
+
+    gate: Gate
+    sessions: SessionIndex
+    nodes: Nodes
+    clock: Clock
+
+
+class AmqpGateway:
+    """Makes the pumps of a process and outlives them."""
+
+    def __init__(self, services: AmqpServices, timers: Callable[[], Timers] = asyncio.get_running_loop) -> None:
+        self.services = services
+        self._timers = timers
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def make_pump(self) -> "AmqpPump":
+        """A pump for one connection."""
+        return AmqpPump(self.services, self._timers(), self._spawn)
+
+    async def drained(self) -> None:
+        """Returns when no work of any connection is left; for the time after all connections were closed."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
 class AmqpPump:
-    """Carries one AMQP connection of devices' services and readers; use it on its loop only."""
+    """Carries one AMQP connection of services and readers; use it on its loop only."""
 
-    def __init__(self, gate: Gate, sessions: Sessions, nodes: Nodes, clock: Clock) -> None:
-        self._gate = gate
-        self._nodes = nodes
-        self._clock = clock
-        self._engine = Engine(container_id=CONTAINER_ID, now=clock.monotonic())
-        self._proofs = Proofs(self, sessions, clock)
-        self.replies = Replies()
+    connection: DeviceConnection
+
+    def __init__(
+        self,
+        services: AmqpServices,
+        timers: Timers,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._services = services
+        self._timers = timers
+        self._spawn = spawn
+        self._since = services.clock.monotonic()
+        self._engine = Engine(container_id=CONTAINER_ID, now=self._since)
+        self._proofs = Proofs(self, services.sessions, services.clock)
+        self._replies = Replies()
         self._handlers: dict[Link, LinkHandler] = {}
-        self._work: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
         self._hub: Hub | None = None
+        self._timer: Timer | None = None
+        self._timer_at = NEVER
+        self._working = 0
+        self._flushing = False
+        self._ticking = False
+        self._is_over = False
+        self._is_broken = False
         self._reason = ""
-        self.connection: Connection
 
-    # The connection's side.
+    # ── the connection's side ────────────────────────────────────────────────────────────────────────────────────
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: DeviceConnection) -> None:
+        """Waits for the protocol header."""
         self.connection = connection
+        self._reading = Reading(connection)
         self._arm()
 
     def received(self, data: bytes) -> None:
-        self._engine.receive(data, self._clock.monotonic())
-        self._handle_events()
+        """Takes one read."""
+        self._engine.receive(data, self._services.clock.monotonic())
+        self.flush()
 
     def writable(self) -> None:
+        """The peer reads again."""
+        self._reading.resume(Pause.CONGESTED)
         for handler in list(self._handlers.values()):
             handler.writable()
 
     def closed(self, reason: str) -> None:
+        """The socket is gone: the links hear of their end."""
         self._reason = self._reason or reason
-        for work in self._work:
-            work.cancel()
         self._engine.lost()
-        for event in self._engine.events():
-            self._handle(event)
+        self.flush()
         self._proofs.clear()
         if self._timer is not None:
             self._timer.cancel()
         self._log_end()
 
-    # The links' side (see `amqp_links.Pump`).
+    # ── the links' side (see `amqp_links.Pump`) ──────────────────────────────────────────────────────────────────
 
     @property
     def congested(self) -> bool:
-        return self.connection.buffered > WRITE_HIGH_BYTES
+        """True while nothing should be written."""
+        return self.connection.congested
 
     def flush(self) -> None:
+        """Takes the engine's events and sends its bytes."""
+        if self._flushing:
+            return
+        self._flushing = True
+        self._take_events()
+        self._flushing = False
         if data := self._engine.data_to_send():
             self.connection.write(data)
+        if self._is_over:
+            self.connection.close(self._reason)
+        else:
+            self._pace()
         self._arm()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._finished)
+        """Runs work to its end, also beyond the connection's."""
+        self._working += 1
+        self._spawn(work).add_done_callback(self._work_ended)
+
+    def soon(self, action: Callable[[], None]) -> asyncio.Handle:
+        """Calls back in the loop's next turn and flushes."""
+        return asyncio.get_running_loop().call_soon(self._run, action)
 
     def refused(self, error: HubError, device: str = "") -> Error:
-        proof = self._proofs.latest
-        principal = proof.principal.label if proof else ""
-        hub_name = self._hub.name if self._hub else ""
-        tracking_id = self._gate.refused(self.connection, Plane.AMQP, hub_name, device, error, principal=principal)
+        """Journals a refusal and gives what the peer may hear of it."""
+        hub_name = self._hub.name if self._hub is not None else ""
+        tracking_id = self._services.gate.refused(
+            self.connection, Plane.AMQP, hub_name, device, error, principal=self._proofs.principal
+        )
         return error_of(error, tracking_id)
 
-    def proof_for(self, hub: HubId, path: str) -> Admitted | None:
-        return self._proofs.for_path(hub, path)
-
     async def put_token(self, token: str, audience: str) -> None:
-        """Judges a put-token of `$cbs`; raises HubError, already journaled by nobody."""
-        hub = self._the_hub(audience)
-        built_in = self._nodes.is_built_in(audience)
-        admitted = await self._gate.token(self.connection, Plane.AMQP, hub, token, audience, built_in=built_in)
-        self._proofs.add(audience, admitted)
-        self._gate.admitted(self.connection, Plane.AMQP, admitted)
-        self._arm()
+        """Judges a put-token and keeps the proof; raises HubError."""
+        hub, built_in = self._name_hub(audience), is_built_in(audience)
+        admitted = await self._services.gate.token(self.connection, Plane.AMQP, hub, token, audience, built_in=built_in)
+        self._keep(audience, admitted, built_in=built_in)
+
+    def require(self, need: Need) -> None:
+        """Raises HubError unless this connection has proved what is needed."""
+        self._proofs.require(need)
 
     def cut(self, refusal: Refusal, code: Code) -> None:
-        """Says why in AMQP's words and closes the connection."""
-        self._reason = refusal.rule
-        self.refused(HubError(code, "Unauthorized access.", refusal))
-        self.close(Error(str(Condition.UNAUTHORIZED_ACCESS), "Unauthorized access."))
+        """Says goodbye in AMQP's words and closes the connection; once, whichever of its proofs is concerned."""
+        if not self._is_over:
+            self._turn_away(HubError(code, "Unauthorized", refusal))
+            self.flush()
 
-    def close(self, error: Error | None) -> None:
-        """Closes the AMQP connection, then the socket."""
-        self._engine.close(error)
-        self.flush()
-        self.connection.close()
+    # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    # The engine's side.
-
-    def _handle_events(self) -> None:
-        for event in self._engine.events():
-            self._handle(event)
-        self.flush()
-        if self._engine.finished:
-            self.connection.close()
-        elif self._engine.paused:
-            self.connection.pause_reading()
-        else:
-            self.connection.resume_reading()
+    def _take_events(self) -> None:
+        """Takes all there are; where one cannot be handled, the events of the end follow."""
+        while True:
+            try:
+                for event in self._engine.events():
+                    self._handle(event)
+                return
+            except Exception as error:
+                self._broken(error)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -165,108 +240,184 @@ class AmqpPump:
             case CreditGranted(link=link):
                 if handler := self._handlers.get(link):
                     handler.credit(event)
-            case LinkAttached(link):
-                self._attach(link)
             case LinkDetached(link=link):
                 if handler := self._handlers.pop(link, None):
                     handler.detached()
+            case LinkAttached(link):
+                self._attach(link)
+            case DeliveryRefused(link, _, size):
+                self.refused(_too_large(size, link.max_message_size))
             case SaslInit():
-                self.spawn(self._authenticate(event))
+                self._authenticate(event)
             case Opened():
                 self._open(event)
-            case ConnectionClosed(error=error):
-                self._reason = self._reason or (error.condition if error else "closed by the peer")
+            case ConnectionClosed():
+                self._ended(event)
             case _:
                 pass
 
+    def _authenticate(self, init: SaslInit) -> None:
+        """PLAIN proves somebody at once; the other mechanisms leave that to `$cbs`."""
+        if init.mechanism == "PLAIN":
+            self.spawn(self._judge_plain(init))
+        else:
+            self._engine.sasl_accept()
+
     def _open(self, opened: Opened) -> None:
         try:
-            self._hub = self._gate.resolve(self.connection, Plane.AMQP, opened.hostname, *self._hosts_known())
+            self._name_hub(opened.hostname)
         except HubError as error:
-            self.close(self.refused(error))
+            self._turn_away(error)
 
     def _attach(self, link: Link) -> None:
         try:
-            handler = self._nodes.attach(link, self, self._the_hub)
+            handler = self._services.nodes.attach(link, self, self._replies, self._name_hub())
         except HubError as error:
             link.refuse(self.refused(error))
             return
         if handler is not None:
             self._handlers[link] = handler
 
-    async def _authenticate(self, init: SaslInit) -> None:
-        """PLAIN proves somebody at once; the other mechanisms leave that to `$cbs`."""
-        if init.mechanism == "PLAIN":
-            try:
-                await self._plain(init)
-            except HubError as error:
-                self.refused(error)
-                self._engine.sasl_refuse()
-                self._handle_events()
-                return
-        self._engine.sasl_accept()
-        self._handle_events()
+    def _ended(self, closed: ConnectionClosed) -> None:
+        """The connection is over for the engine: by the peer, by us, or by a fault the engine found."""
+        self._is_over = True
+        error = closed.error
+        if self._reason:
+            return
+        if closed.by_peer:
+            self._reason = error.condition[:200] if error is not None else "closed by the peer"
+        elif error is None:
+            self._reason = "no protocol in common"
+        elif self._ticking:
+            self._reason = error.description or error.condition
+        else:
+            fault = _protocol_fault(error)
+            self._reason = fault.refusal.rule if fault.refusal is not None else ""
+            self.refused(fault)
+
+    # ── proofs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _judge_plain(self, init: SaslInit) -> None:
+        try:
+            await self._plain(init)
+        except HubError as error:
+            self._reason = self._reason or _rule_of(error)
+            self.refused(error)
+            self._engine.sasl_refuse()
+        else:
+            self._engine.sasl_accept()
+        self.flush()
 
     async def _plain(self, init: SaslInit) -> None:
         name, password = _plain_parts(init.response)
         user = parse_plain_user(name)
         if user is None or user.device_id:
             raise _refused_user(name)
-        hub = self._the_hub(self._gate.host_of_label(user.hub), init.hostname)
-        admitted = await self._gate.plain(self.connection, Plane.AMQP, hub, user, password)
-        self._proofs.add(hub.host_name, admitted)
-        self._gate.admitted(self.connection, Plane.AMQP, admitted)
+        gate = self._services.gate
+        hub = self._name_hub(gate.host_of_label(user.hub), init.hostname)
+        admitted = await gate.plain(self.connection, Plane.AMQP, hub, user, password)
+        self._keep(hub.host_name, admitted, built_in=False)
 
-    def _the_hub(self, *names: str) -> Hub:
-        """The hub that everything said so far names."""
-        known = (self._hub.host_name,) if self._hub else ()
-        return self._gate.resolve(self.connection, Plane.AMQP, *known, *(_host_of(name) for name in names))
+    def _keep(self, audience: str, admitted: Admitted, *, built_in: bool) -> None:
+        """Enters a proof into the index, unless the connection has ended; the first of an audience is journaled."""
+        if not self._is_over and self._proofs.add(audience, admitted, built_in=built_in):
+            self._services.gate.admitted(self.connection, Plane.AMQP, admitted)
 
-    def _hosts_known(self) -> tuple[str, ...]:
-        proof = self._proofs.latest
-        return (proof.hub.host_name,) if proof else ()
+    def _name_hub(self, *names: str) -> Hub:
+        """The one hub that these names and everything said before mean; raises HubError."""
+        known = (self._hub.host_name,) if self._hub is not None else ()
+        hosts = (_host_of(name) for name in names)
+        self._hub = self._services.gate.resolve(self.connection, Plane.AMQP, *known, *hosts)
+        return self._hub
 
-    # Time and ends.
+    def _end_tokens(self) -> None:
+        """Ends the links that no proof carries any more, without any proof the connection."""
+        ended = Refusal(Hop.AUTHENTICATION, "auth.expired", "token", "put a new token before the old one ends")
+        if not self._proofs:
+            self._turn_away(denied(ended))
+            return
+        for link, handler in list(self._handlers.items()):
+            if handler.need is not None and not self._proofs.suffice(handler.need):
+                link.detach(self.refused(denied(ended)))
+
+    # ── pace, deadlines and ends ─────────────────────────────────────────────────────────────────────────────────
+
+    def _pace(self) -> None:
+        """Reads or pauses, for each of the reasons there are."""
+        for reason, holds in (
+            (Pause.IN_FLIGHT, self._engine.paused),
+            (Pause.REQUESTS, self._working >= WORK_MAX),
+            (Pause.CONGESTED, self.connection.congested),
+        ):
+            if holds:
+                self._reading.pause(reason)
+            else:
+                self._reading.resume(reason)
 
     def _arm(self) -> None:
+        """Sets the timer, unless it comes before the first deadline anyway."""
         engine = self._engine.next_deadline
-        deadline = min(NEVER if engine is None else engine, self._proofs.next_deadline())
+        deadline = min(NEVER if engine is None else engine, self._proofs.next_deadline)
+        if deadline >= self._timer_at:
+            return
         if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        delay = max(0.0, deadline - self._clock.monotonic())
-        self._timer = loop.call_later(delay, self._tick) if deadline < NEVER else None
+        self._timer_at = deadline
+        delay = max(0.0, deadline - self._services.clock.monotonic())
+        self._timer = self._timers.call_later(delay, partial(self._run, self._tick))
 
     def _tick(self) -> None:
-        self._timer = None
-        if self._proofs.expired():
-            expired = Refusal(Hop.AUTHENTICATION, "auth.expired", "token", "put a new token before the old one ends")
-            self.cut(expired, Code.UNAUTHORIZED_ACCESS)
-            return
-        self._engine.tick(self._clock.monotonic())
-        self._handle_events()
+        self._timer, self._timer_at = None, NEVER
+        if self._proofs.drop_ended():
+            self._end_tokens()
+        self._engine.tick(self._services.clock.monotonic())
+        self._ticking = True
+        self.flush()
+        self._ticking = False
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._work.discard(task)
-        if task.cancelled() or (failure := task.exception()) is None:
+    def _run(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._broken(error)
+        self.flush()
+
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        self._working -= 1
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, Exception):
+            self._broken(failure)
+        self.flush()
+
+    def _broken(self, error: Exception) -> None:
+        """Closes the connection for whatever stopped its work."""
+        if isinstance(error, HubError):
+            self._turn_away(error)
             return
-        logger.error("amqp work failed", exc_info=failure, extra={"connection_id": self.connection.connection_id})
-        self.close(Error(str(Condition.INTERNAL_ERROR), "The service failed."))
+        if not self._is_broken:
+            extra = {"connection_id": self.connection.connection_id}
+            logger.error("amqp connection failed", extra=extra, exc_info=error)
+        self._is_broken = True
+        self._reason = self._reason or "internal error"
+        self._engine.close(Error(str(Condition.INTERNAL_ERROR), "The service failed."))
+
+    def _turn_away(self, error: HubError) -> None:
+        """Journals why and closes; the bytes leave with the next flush."""
+        self._reason = self._reason or _rule_of(error)
+        self._engine.close(self.refused(error))
 
     def _log_end(self) -> None:
-        proof = self._proofs.latest
+        duration = self._services.clock.monotonic() - self._since
         logger.info(
             "connection ended",
             extra={
-                "hub": self._hub.name if self._hub else "",
+                "hub": self._hub.name if self._hub is not None else "",
+                "principal": self._proofs.principal,
                 "plane": Plane.AMQP.value,
-                "principal": proof.principal.label if proof else "",
                 "door": self.connection.door.label,
                 "address": self.connection.peer_address,
                 "connection_id": self.connection.connection_id,
-                "duration_ms": round((self._clock.monotonic() - self.connection.opened_monotonic) * 1000),
+                "duration_ms": round(duration * 1000),
                 "reason": self._reason,
             },
         )
@@ -283,9 +434,25 @@ def _host_of(name: str) -> str:
     return resource_of(name).host if name else ""
 
 
+def _rule_of(error: HubError) -> str:
+    return error.refusal.rule if error.refusal is not None else error.code.wire_name
+
+
 def _refused_user(name: str) -> HubError:
     return unauthorized(
         "auth.plain-user",
         name[:200],
         "use {policy}@sas.root.{hub} with a policy's token; devices connect by MQTT, port 8883",
     )
+
+
+def _protocol_fault(error: Error) -> HubError:
+    refusal = Refusal(
+        Hop.CONTRACT, "contract.protocol", f"{error.condition}: {error.description}", "Send what AMQP 1.0 allows."
+    )
+    return HubError(Code.GENERIC_BAD_REQUEST, "Protocol error", refusal)
+
+
+def _too_large(size: int, bytes_max: int) -> HubError:
+    refusal = Refusal(Hop.LIMIT, "limit.message-size", f"{size} bytes", f"Keep messages below {bytes_max} bytes.")
+    return HubError(Code.MESSAGE_TOO_LARGE, "The message is too large.", refusal)

@@ -7,11 +7,14 @@ outside of names (Event Hubs and IoT Hub AMQP protocol guides).
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 from urllib.parse import unquote
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 
-DEFAULT_CONSUMER_GROUP = "$Default"
+READERS_PER_PARTITION_MAX: Final = 5
+"""Readers without an epoch of one partition and consumer group, as in Event Hubs; the next one is refused."""
+
 _URI = re.compile(r"^(?:amqps?|sb|https)://[^/]*", re.IGNORECASE)
 _SELECTOR = re.compile(r"\s*amqp\.annotation\.(?P<key>x-opt-[a-z-]+)\s*(?P<op>>=|>)\s*'?(?P<value>[^']*?)'?\s*", re.I)
 
@@ -45,8 +48,7 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """The node that an address names; an address of no known form gives `Node.UNKNOWN`."""
-    path = _URI.sub("", text).strip("/")
-    segments = [unquote(segment) for segment in path.split("/")]
+    segments = path_segments(text)
     lowered = [segment.lower() for segment in segments]
     match lowered:
         case ["$cbs"]:
@@ -65,10 +67,35 @@ def parse_address(text: str) -> Address:
             return Address(Node.DEVICE, text)
         case [_, "consumergroups", _, "partitions", _]:
             return Address(Node.PARTITION, text, entity=segments[0], consumer_group=segments[2], partition=segments[4])
-        case [_] | [_, "partitions", _] | [_, "publishers", _]:
+        case [entity] | [entity, "partitions", _] | [entity, "publishers", _] if entity:
             return Address(Node.EVENT_HUB, text, entity=segments[0])
         case _:
             return Address(Node.UNKNOWN, text)
+
+
+def path_segments(text: str) -> list[str]:
+    """The segments of an address's path, percent-decoded; one empty segment when there is no path."""
+    return [unquote(segment) for segment in _URI.sub("", text).strip("/").split("/")]
+
+
+def partition_number(text: str, partitions: int) -> int:
+    """The number of a partition by its id; raises HubError ARGUMENT_INVALID when the hub has none such."""
+    if text.isdecimal() and int(text) < partitions:
+        return int(text)
+    raise HubError(
+        Code.ARGUMENT_INVALID,
+        "The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and "
+        f"{partitions - 1}.",
+        Refusal(Hop.CONTRACT, "contract.partition", text[:64], f"Use 0 to {partitions - 1}."),
+    )
+
+
+def is_built_in(audience: str) -> bool:
+    """True when a token's audience, percent-encoded or not, means the built-in endpoint and no node of the hub's own.
+
+    Event Hubs SDKs write the scheme `sb`, IoT Hub SDKs another one or none.
+    """
+    return unquote(audience).lower().startswith("sb://")
 
 
 class StartKind(Enum):
@@ -110,16 +137,12 @@ def parse_selector(text: str) -> StartPosition:
         raise _bad_selector(text) from error
 
 
-def _bad_selector(text: str) -> HubError:
+def not_found(what: str, remedy: str) -> HubError:
+    """No such node, entity or consumer group."""
     return HubError(
-        Code.ARGUMENT_INVALID,
-        "The filter is not supported.",
-        Refusal(
-            Hop.CONTRACT,
-            "contract.selector",
-            text[:200],
-            "Use one comparison of x-opt-offset, x-opt-sequence-number or x-opt-enqueued-time by > or >=.",
-        ),
+        Code.AMQP_ADDRESS_NOT_FOUND,
+        f"The messaging entity '{what[:256]}' could not be found.",
+        Refusal(Hop.CONTRACT, "contract.address", what[:200], remedy),
     )
 
 
@@ -130,10 +153,6 @@ class Claim(Enum):
     STEAL = "attach and disconnect those that are there"
     STOLEN = "refuse: a higher epoch, or any epoch, owns the partition"
     FULL = "refuse: too many readers"
-
-
-READERS_PER_PARTITION_MAX = 5
-"""Readers without an epoch of one partition and consumer group, as in Event Hubs."""
 
 
 def judge_claim(existing: list[int | None], epoch: int | None) -> Claim:
@@ -149,3 +168,16 @@ def judge_claim(existing: list[int | None], epoch: int | None) -> Claim:
     if owners and max(owners) > epoch:
         return Claim.STOLEN
     return Claim.STEAL if existing else Claim.ATTACH
+
+
+def _bad_selector(text: str) -> HubError:
+    return HubError(
+        Code.ARGUMENT_INVALID,
+        "The filter is not supported.",
+        Refusal(
+            Hop.CONTRACT,
+            "contract.selector",
+            text[:200],
+            "Use one comparison of x-opt-offset, x-opt-sequence-number or x-opt-enqueued-time by > or >=.",
+        ),
+    )

@@ -5,21 +5,31 @@ sleeps on whichever is missing and is woken by the engine (credit), the connecti
 turn sends a bounded batch and gives the loop back, so one greedy reader delays nobody. Nothing is kept per message:
 events are sent settled and reading removes nothing (Event Hubs AMQP protocol guide).
 
+A peer that drains gets what there is; then its unused credit is given back. While the connection is congested or the
+session's window is closed nothing is said about credit, because there may be more to send.
+
 `Readers` knows who reads what, for the rule of epochs: the newest reader of an equal or higher epoch owns a partition
-and consumer group, and the others are detached with `amqp:link:stolen`.
+and consumer group, and the others are detached with `amqp:link:stolen`. A stolen link leaves the table when its own
+pump hears of the detach, which is before `enter` returns.
 """
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.servers.gateway.amqp_contract import Claim, StartKind, StartPosition, judge_claim
+from isthmus.servers.gateway.amqp_contract import (
+    READERS_PER_PARTITION_MAX,
+    Claim,
+    StartKind,
+    StartPosition,
+    judge_claim,
+)
 from isthmus.servers.gateway.amqp_event import EventEncoder
-from isthmus.servers.gateway.amqp_links import Pump
-from isthmus.telemetry.ports import Log, Partition
+from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
+from isthmus.telemetry.ports import Log, Partition, Record
 from isthmus.wire.amqp.errors import Condition
-from isthmus.wire.amqp.events import CreditGranted, Disposition, Transfer
+from isthmus.wire.amqp.events import CreditGranted
 from isthmus.wire.amqp.link import Link
 from isthmus.wire.amqp.states import Error
 
@@ -30,42 +40,29 @@ BATCH_BYTES_MAX: Final = 512 * 1024
 RUNTIME_METRIC: Final = "com.microsoft:enable-receiver-runtime-metric"
 
 
-class PartitionReader:
-    """One attached receiver of a partition."""
+class Place(NamedTuple):
+    """What readers contend for: a partition as a consumer group reads it; the group's name is in lower case."""
+
+    partition: Partition
+    group: str
+
+
+class PartitionReader(LinkHandler):
+    """One attached receiver of a partition; `epoch` is None for one that shares it."""
 
     def __init__(
-        self,
-        link: Link,
-        pump: Pump,
-        log: Log,
-        *,
-        partition: Partition,
-        start: StartPosition,
-        epoch: int | None,
-        encoder: EventEncoder,
-        clock: Clock,
-        readers: "Readers",
-        group: str,
+        self, link: Link, pump: Pump, readers: "Readers", place: Place, start: StartPosition, epoch: int | None
     ) -> None:
+        self.place = place
         self.epoch = epoch
-        self.key = (partition, group.lower())
         self._link = link
         self._pump = pump
-        self._log = log
-        self._partition = partition
-        self._encoder = encoder
-        self._clock = clock
         self._readers = readers
+        self._log = readers.log
         self._tracks = RUNTIME_METRIC in link.desired_capabilities
-        self._cursor = start_cursor(log, partition, start)
+        self._cursor = start_cursor(readers.log, place.partition, start)
         self._turn: asyncio.Handle | None = None
-        self._forget_growth = log.on_growth(partition, self._wake)
-
-    def transfer(self, transfer: Transfer) -> None:
-        """Receivers send nothing; the engine has no credit for it."""
-
-    def disposition(self, disposition: Disposition) -> None:
-        """Events are sent settled: what the peer says of them changes nothing."""
+        self._forget_growth = readers.log.on_growth(place.partition, self._wake)
 
     def credit(self, granted: CreditGranted) -> None:
         self._wake()
@@ -94,63 +91,67 @@ class PartitionReader:
 
     def _wake(self) -> None:
         if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._send)
+            self._turn = self._pump.soon(self._send)
 
     def _send(self) -> None:
+        """One turn."""
         self._turn = None
-        room = min(self._link.sendable, BATCH_EVENTS_MAX)
-        if room <= 0 or self._pump.congested:
+        if self._pump.congested:
             return
-        records, cursor = self._log.read(self._partition, self._cursor, room, BATCH_BYTES_MAX)
-        if records:
-            last = self._log.info(self._partition) if self._tracks else None
-            now_ms = self._clock.utc_ms() if self._tracks else 0
-            encode = self._encoder.encode
-            self._link.send_settled([encode(record, last, now_ms) for record in records])
-            self._wake()
-        elif self._link.drain:
+        room = min(self._link.sendable, BATCH_EVENTS_MAX)
+        if room > 0:
+            records, self._cursor = self._log.read(self.place.partition, self._cursor, room, BATCH_BYTES_MAX)
+            if records:
+                self._link.send_settled(self._encoded(records))
+                self._wake()
+            else:
+                self._link.drained()
+        elif not self._link.credit:
             self._link.drained()
-        self._cursor = cursor
-        self._pump.flush()
+
+    def _encoded(self, records: list[Record]) -> list[bytes]:
+        encode = self._readers.encoder.encode
+        if not self._tracks:
+            return [encode(record) for record in records]
+        last, now_ms = self._log.info(self.place.partition), self._readers.clock.utc_ms()
+        return [encode(record, last, now_ms) for record in records]
 
 
 class Readers:
-    """Who reads which partition by which consumer group, over all connections of the process."""
+    """What readers share, and who reads which partition by which consumer group, over all connections of the process.
 
-    def __init__(self) -> None:
-        self._by_key: dict[tuple[Partition, str], list[PartitionReader]] = {}
+    Readers without an epoch are bounded by `READERS_PER_PARTITION_MAX`, with one by taking over.
+    """
 
-    def judge(self, partition: Partition, group: str, epoch: int | None) -> None:
+    def __init__(self, log: Log, encoder: EventEncoder, clock: Clock) -> None:
+        self.log = log
+        self.encoder = encoder
+        self.clock = clock
+        self._present: dict[Place, list[PartitionReader]] = {}
+
+    def judge(self, place: Place, epoch: int | None) -> None:
         """Raises HubError LINK_CREATION_CONFLICT or QUOTA_EXCEEDED when a new reader may not come."""
-        present = self._by_key.get((partition, group.lower()), [])
+        present = self._present.get(place, [])
         claim = judge_claim([reader.epoch for reader in present], epoch)
         if claim is Claim.STOLEN:
-            owner = max(reader.epoch for reader in present if reader.epoch is not None)
-            raise _epoch_refused(owner, epoch)
+            raise _epoch_refused(max(reader.epoch for reader in present if reader.epoch is not None), epoch)
         if claim is Claim.FULL:
-            raise HubError(
-                Code.QUOTA_EXCEEDED,
-                "Exceeded the maximum number of allowed receivers per partition in a consumer group which is 5.",
-                Refusal(
-                    Hop.LIMIT, "limit.readers", f"{group}/{partition.number}", "Close a reader or use another group."
-                ),
-            )
+            raise _too_many(place)
 
     def enter(self, reader: PartitionReader) -> None:
         """Adds a reader that was judged; one with an epoch disconnects those that are there."""
-        present = self._by_key.setdefault(reader.key, [])
+        present = self._present.setdefault(reader.place, [])
         stolen = list(present) if reader.epoch is not None else []
         present.append(reader)
         for other in stolen:
             other.steal(reader.epoch)
 
     def leave(self, reader: PartitionReader) -> None:
-        """Forgets a reader; without effect when it is not there."""
-        present = self._by_key.get(reader.key, [])
-        if reader in present:
-            present.remove(reader)
+        """Forgets a reader; called once."""
+        present = self._present[reader.place]
+        present.remove(reader)
         if not present:
-            self._by_key.pop(reader.key, None)
+            del self._present[reader.place]
 
 
 def start_cursor(log: Log, partition: Partition, start: StartPosition) -> int:
@@ -174,5 +175,19 @@ def _epoch_refused(owner: int, epoch: int | None) -> HubError:
         f"Receiver {wanted} cannot be created because a receiver with epoch '{owner}' owns the partition.",
         Refusal(
             Hop.CONTRACT, "contract.epoch", wanted, f"Use an owner level of at least {owner}, or close that reader."
+        ),
+    )
+
+
+def _too_many(place: Place) -> HubError:
+    return HubError(
+        Code.QUOTA_EXCEEDED,
+        "Exceeded the maximum number of allowed receivers per partition in a consumer group which is "
+        f"{READERS_PER_PARTITION_MAX}.",
+        Refusal(
+            Hop.LIMIT,
+            "limit.readers",
+            f"{place.group}/{place.partition.number}",
+            "Close a reader or use another group.",
         ),
     )

@@ -1,23 +1,39 @@
 """What an AMQP connection has proved so far: one session of the index for each proof, renewed in place."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from isthmus.access.principal import Principal
+from isthmus.access.authenticate import require_right
+from isthmus.access.principal import Principal, Right
+from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import HubId
 from isthmus.network.door import Door
 from isthmus.servers.gateway.gate import Admitted
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.gateway.ports import SessionIndex
 
-PROOFS_MAX = 256
-"""Audiences that one connection may hold tokens for; the next put-token is refused."""
+PROOFS_MAX: Final = 256
+"""Audiences that one connection may hold tokens for at a time; the next put-token is refused."""
 
-TOKEN_GRACE_SECONDS = 60
+TOKEN_GRACE_SECONDS: Final = 60
 """How long after its end a token still carries its links: clients renew late when they were busy."""
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What the peer of a link must have proved: a credential that covers a path of the hub, and ServiceConnect.
+
+    All nodes of services ask for that right (IoT Hub developer guide, "Control access to IoT Hub"). `built_in` for
+    nodes of the built-in endpoint: network rules may leave it out, so what was proved for it proves nothing elsewhere.
+    """
+
+    hub: HubId
+    path: str
+    built_in: bool
 
 
 class Closing(Protocol):
@@ -27,72 +43,110 @@ class Closing(Protocol):
         """Says why and closes."""
 
 
-class ProvenSession:
-    """One proof as the session index sees it."""
+class Proof:
+    """One proof of a connection, as the session index sees it; `ends_at` is monotonic seconds, grace included."""
 
-    def __init__(self, pump: Closing, admitted: Admitted) -> None:
+    plane: Plane = Plane.AMQP
+
+    def __init__(self, pump: Closing, admitted: Admitted, *, built_in: bool, ends_at: float) -> None:
         self._pump = pump
+        self.admitted = admitted
         self.hub: HubId = admitted.hub.number
         self.door: Door = admitted.door
         self.address = admitted.address
         self.principal: Principal = admitted.principal
-        self.plane = Plane.AMQP
+        self.built_in = built_in
+        self.ends_at = ends_at
 
     def cut(self, refusal: Refusal, code: Code) -> None:
+        """Ends the whole connection."""
         self._pump.cut(refusal, code)
+
+    def covers(self, need: Need) -> bool:
+        """True when the credential reaches the path, whatever its rights."""
+        reaches = need.built_in or not self.built_in
+        return reaches and self.hub == need.hub and self.admitted.covers(need.path)
 
 
 class Proofs:
     """The proofs of one connection, by audience."""
 
-    def __init__(self, pump: Closing, sessions: Sessions, clock: Clock) -> None:
+    def __init__(self, pump: Closing, sessions: SessionIndex, clock: Clock) -> None:
         self._pump = pump
         self._sessions = sessions
         self._clock = clock
-        self._by_audience: dict[str, tuple[Admitted, ProvenSession]] = {}
-        self.latest: Admitted | None = None
+        self._by_audience: dict[str, Proof] = {}
+        self.principal = ""
+        self.next_deadline = NEVER
 
-    def add(self, audience: str, admitted: Admitted) -> None:
-        """Takes a proof in place of the former one for the audience; raises HubError above `PROOFS_MAX`."""
+    def __len__(self) -> int:
+        return len(self._by_audience)
+
+    def add(self, audience: str, admitted: Admitted, *, built_in: bool) -> bool:
+        """Takes a proof in place of the former one for the audience; False when there was one.
+
+        Raises HubError QUOTA_EXCEEDED above `PROOFS_MAX`.
+        """
         key = audience.lower()
         former = self._by_audience.get(key)
         if former is None and len(self._by_audience) >= PROOFS_MAX:
             raise _too_many()
-        session = ProvenSession(self._pump, admitted)
-        self._sessions.add(session)
-        self._by_audience[key] = (admitted, session)
-        self.latest = admitted
+        proof = Proof(self._pump, admitted, built_in=built_in, ends_at=self._end_of(admitted))
+        self._sessions.add(proof)
+        self._by_audience[key] = proof
+        self.principal = admitted.principal.label
         if former is not None:
-            self._sessions.remove(former[1])
+            self._sessions.remove(former)
+        self._set_deadline()
+        return former is None
 
-    def for_path(self, hub: HubId, path: str) -> Admitted | None:
-        """A proof whose credential covers a path of the hub; the newest first."""
-        for admitted, _ in reversed(self._by_audience.values()):
-            if admitted.hub.number == hub and admitted.covers(path):
-                return admitted
-        return None
+    def require(self, need: Need) -> None:
+        """Raises HubError IotHubUnauthorizedAccess, rule `auth.missing`, `auth.scope` or `auth.right`."""
+        covering = [proof for proof in self._by_audience.values() if proof.covers(need)]
+        if not covering:
+            raise self._uncovered(need)
+        able = [proof for proof in covering if Right.SERVICE_CONNECT in proof.principal.rights]
+        require_right((able or covering)[0].principal, Right.SERVICE_CONNECT)
+
+    def suffice(self, need: Need) -> bool:
+        """True when `require` would raise nothing."""
+        try:
+            self.require(need)
+        except HubError:
+            return False
+        return True
+
+    def drop_ended(self) -> bool:
+        """Forgets the proofs whose time is over; True when there were any."""
+        now = self._clock.monotonic()
+        ended = [audience for audience, proof in self._by_audience.items() if proof.ends_at <= now]
+        for audience in ended:
+            self._sessions.remove(self._by_audience.pop(audience))
+        self._set_deadline()
+        return bool(ended)
 
     def clear(self) -> None:
-        """Takes all sessions out of the index."""
-        for _, session in self._by_audience.values():
-            self._sessions.remove(session)
+        """Takes all sessions out of the index; the connection is closed."""
+        for proof in self._by_audience.values():
+            self._sessions.remove(proof)
         self._by_audience.clear()
+        self._set_deadline()
 
-    def next_deadline(self) -> float:
-        """Monotonic seconds at which the first proof ends; infinity when none does."""
-        ends = [admitted.principal.expires_s for admitted, _ in self._by_audience.values()]
-        first = min((end for end in ends if end), default=0)
-        if not first:
+    def _end_of(self, admitted: Admitted) -> float:
+        expires_s = admitted.principal.expires_s
+        if not expires_s:
             return NEVER
-        left = first + TOKEN_GRACE_SECONDS - self._clock.utc_ms() / 1000
-        return self._clock.monotonic() + left
+        return self._clock.monotonic() + expires_s + TOKEN_GRACE_SECONDS - self._clock.utc_ms() / 1000
 
-    def expired(self) -> bool:
-        """True when a proof has ended and was not renewed."""
-        now = self._clock.utc_ms() / 1000
-        return any(
-            admitted.principal.expires_s and now >= admitted.principal.expires_s + TOKEN_GRACE_SECONDS
-            for admitted, _ in self._by_audience.values()
+    def _set_deadline(self) -> None:
+        self.next_deadline = min((proof.ends_at for proof in self._by_audience.values()), default=NEVER)
+
+    def _uncovered(self, need: Need) -> HubError:
+        if not self._by_audience:
+            return unauthorized("auth.missing", need.path, "put a token to $cbs before attaching", Hop.AUTHORIZATION)
+        named = ", ".join(self._by_audience)[:200]
+        return unauthorized(
+            "auth.scope", f"tokens for {named}", f"put a token whose sr covers {need.path}", Hop.AUTHORIZATION
         )
 
 

@@ -53,7 +53,7 @@ def session_lost(session: Session, hub: Hub | None) -> Refusal | None:
     """Why a session may not go on at its hub as it is now; None when it may."""
     if hub is None:
         return Refusal(Hop.NAME, "name.unknown", "the hub was deleted", "connect to another hub")
-    admission = admit(hub, door=session.door, address=session.address)
+    admission = admit(hub, door=session.door, address=session.address, built_in=session.built_in)
     if isinstance(admission, Deny):
         return admission.refusal
     principal = session.principal

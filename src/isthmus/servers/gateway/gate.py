@@ -27,10 +27,9 @@ from isthmus.access.authenticate import (
     Subject,
     authenticate_device,
     authenticate_policy,
-    require_right,
 )
 from isthmus.access.journal import Decision, Journal, Verdict
-from isthmus.access.principal import Principal, Right
+from isthmus.access.principal import Principal
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.base import sas_token
 from isthmus.base.clock import Clock
@@ -179,8 +178,8 @@ class Gate:
     ) -> Admitted:
         """Lets a shared access policy in by its token, which must cover one of the URIs, or the hub when there is none.
 
-        `built_in` when the built-in endpoint is asked for: network rules may leave it out. No right is asked for: call
-        `require`. Raises HubError IotHubUnauthorizedAccess.
+        `built_in` when the built-in endpoint is asked for: network rules may leave it out. No right is asked for: see
+        `access.authenticate.require_right`. Raises HubError IotHubUnauthorizedAccess.
         """
         resources = [sas.resource_of(uri) for uri in resource_uris]
         return self._policy(connection, hub, lambda: _parsed(token), resources, built_in=built_in)
@@ -202,13 +201,6 @@ class Gate:
                 connection, plane, hub, DeviceRef(hub.number, user.device_id, user.module_id), password
             )
         return self._policy(connection, hub, lambda: _of_policy(_parsed(password), user.policy), None)
-
-    def require(self, admitted: Admitted, right: Right, path: str = "") -> None:
-        """Raises HubError IotHubUnauthorizedAccess unless the principal has the right and its credential the path."""
-        require_right(admitted.principal, right)
-        if path and not admitted.covers(path):
-            named = "/".join(admitted.scope)
-            raise unauthorized("auth.scope", f"sr names {named}", f"make a token for {path}", Hop.AUTHORIZATION)
 
     def refused(
         self,

@@ -93,6 +93,8 @@ class Visitor:
 class HttpSession:
     """A request under way, as the index of sessions knows it."""
 
+    built_in = False
+
     def __init__(self, visitor: Visitor, peer: Peer, task: "asyncio.Task[object]") -> None:
         self.hub = visitor.hub.number
         self.door = peer.door

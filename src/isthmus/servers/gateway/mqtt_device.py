@@ -117,6 +117,7 @@ class MqttDevice:
     )
 
     plane = Plane.MQTT
+    built_in = False
 
     def __init__(
         self,

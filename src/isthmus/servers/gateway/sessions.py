@@ -40,6 +40,10 @@ class Session(Protocol):
     @property
     def plane(self) -> Plane: ...
 
+    @property
+    def built_in(self) -> bool:
+        """True when it was admitted to the built-in endpoint only, which network rules may leave out."""
+
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Says goodbye in its protocol's words and closes; whoever added the session removes it when it is closed."""
 
