@@ -21,9 +21,11 @@ def tls_context(hub: RunningHub) -> ssl.SSLContext:
 class RawMqtt:
     """One MQTT connection, packet by packet."""
 
-    def __init__(self, hub: RunningHub, address: str = "", server_name: str = "") -> None:
+    def __init__(
+        self, hub: RunningHub, address: str = "", server_name: str = "", context: ssl.SSLContext | None = None
+    ) -> None:
         plain = socket.create_connection((address or hub.address, 8883), TIMEOUT_SECONDS)
-        context = tls_context(hub)
+        context = context or tls_context(hub)
         if server_name:
             context.check_hostname = False
         self.socket = context.wrap_socket(plain, server_hostname=server_name or hub.host_name)

@@ -100,8 +100,10 @@ class Publisher:
 
     def __init__(self, hub: RunningHub, device_id: str) -> None:
         self.device_id = device_id
-        self._acknowledged_mids: set[int] = set()
-        self._published: list[int] = []
+        self.acknowledged: set[int] = set()
+        self._numbers: dict[int, int] = {}
+        self._early: set[int] = set()
+        self._lock = threading.Lock()
         self._room = threading.Semaphore(IN_FLIGHT_MAX)
         self._stopping = threading.Event()
         connection_string = hub.create_device(device_id)
@@ -118,11 +120,6 @@ class Publisher:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def acknowledged(self) -> set[int]:
-        """The numbers that were acknowledged."""
-        return {number for number, mid in enumerate(list(self._published)) if mid in self._acknowledged_mids}
-
     def stop(self) -> None:
         self._stopping.set()
         self._room.release()
@@ -131,19 +128,35 @@ class Publisher:
             thread.join()
 
     def _publish(self) -> None:
+        """Publishes; when TLS was cut, paho raises but keeps the message, so its number is sent once more."""
         topic = f"devices/{self.device_id}/messages/events/kind=number"
+        number = 0
         while self._room.acquire() and not self._stopping.is_set():
-            self._published.append(self._client.publish(topic, str(len(self._published)), qos=1).mid)
+            try:
+                mid = self._client.publish(topic, str(number), qos=1).mid
+            except OSError:
+                continue
+            with self._lock:
+                if mid in self._early:
+                    self._early.discard(mid)
+                    self.acknowledged.add(number)
+                else:
+                    self._numbers[mid] = number
+            number += 1
 
     def _network(self) -> None:
         """paho's loop ends with an exception when TLS is cut in the middle of a record; then it begins anew."""
         while not self._stopping.is_set():
             self._client.connect_async(self._address, 8883)
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 self._client.loop_forever(retry_first_connection=True)
 
     def _told(self, client: object, userdata: object, mid: int) -> None:
-        self._acknowledged_mids.add(mid)
+        with self._lock:
+            if mid in self._numbers:
+                self.acknowledged.add(self._numbers.pop(mid))
+            else:
+                self._early.add(mid)
         self._room.release()
 
 
