@@ -49,9 +49,9 @@ def make_hub(tmp_path: Path, loopback_addresses: Callable[[], str]) -> Iterator[
     """Starts `isthmus up` processes, each at an address and a data folder of its own; ends what still runs."""
     started: list[RunningHub] = []
 
-    def make(*options: str, hostname: str = "") -> RunningHub:
+    def make(*options: str, hostname: str = "", settings: str = "") -> RunningHub:
         folder = tmp_path / f"hub{len(started)}"
-        hub = RunningHub(folder, loopback_addresses(), hostname=hostname, options=options)
+        hub = RunningHub(folder, loopback_addresses(), hostname=hostname, options=options, settings=settings)
         started.append(hub)
         hub.start()
         return hub

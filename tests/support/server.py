@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,16 +23,30 @@ class RunningHub:
     """Starts, kills and restarts one server; only ever signals the process it started.
 
     Its host name is its address unless `hostname` is given. `log` has what the server printed, all starts in a row.
+    `settings` is the text of a configuration file, `under` a command that starts the server with fewer rights.
     """
 
-    def __init__(self, folder: Path, address: str, *, hostname: str = "", options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        address: str,
+        *,
+        hostname: str = "",
+        options: Sequence[str] = (),
+        settings: str = "",
+        under: Sequence[str] = (),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.address: Final = address
         self.host_name: Final = hostname or address
         self.data: Final = folder / "data"
         self.log: Final = folder / "server.log"
-        self._ready_file = folder / "ready.json"
+        self.ready_file: Final = folder / "ready.json"
         self._options = tuple(options)
+        if settings:
+            (folder / "settings.toml").write_text(settings)
+            self._options += ("--config", str(folder / "settings.toml"))
+        self._under = tuple(under)
         self._process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
 
@@ -50,24 +65,39 @@ class RunningHub:
 
     def start(self) -> None:
         """Returns once every listener accepts; raises AssertionError with the server's words when it does not."""
+        self.ready_file.unlink(missing_ok=True)
+        self.launch()
+        self._wait_until_ready(self._the_process())
+
+    def launch(self) -> None:
+        """Starts the process and does not wait for it."""
         assert not self.running, "this hub runs already"
-        self._ready_file.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.log.parent
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.log.parent,
             )
-        self._wait_until_ready(self._process)
 
     def stop(self) -> None:
         """Asks it to drain and end; it must do so in time and with exit code 0."""
-        process = self._the_process()
-        process.terminate()
+        self.signal(signal.SIGTERM)
+        code = self.wait(STOP_SECONDS_MAX)
+        assert code == 0, f"exit code {code} after SIGTERM\n{self.words()}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        self._the_process().send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """The exit code of a server that was told to end; raises AssertionError, and kills it, when it does not."""
         try:
-            code = process.wait(STOP_SECONDS_MAX)
+            return self._the_process().wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"no end within {STOP_SECONDS_MAX} s of SIGTERM\n{self.words()}") from None
-        assert code == 0, f"exit code {code} after SIGTERM\n{self.words()}"
+            raise AssertionError(f"no end within {seconds} s\n{self.words()}") from None
 
     def kill(self) -> None:
         """`kill -9`, as a power cut would do it to the process; does nothing when it has ended."""
@@ -122,7 +152,7 @@ class RunningHub:
 
     def _command(self) -> list[str]:
         fixed = ["up", "--data", self.data, "--hostname", self.host_name, "--bind", self.address]
-        return [str(part) for part in (ISTHMUS, *fixed, "--ready-file", self._ready_file, *self._options)]
+        return [str(part) for part in (*self._under, ISTHMUS, *fixed, "--ready-file", self.ready_file, *self._options)]
 
     def _the_process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "this hub was not started"
@@ -131,8 +161,8 @@ class RunningHub:
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
-            if self._ready_file.exists():
-                self.ready = json.loads(self._ready_file.read_bytes())
+            if self.ready_file.exists():
+                self.ready = json.loads(self.ready_file.read_bytes())
                 return
             try:
                 code = process.wait(POLL_SECONDS)

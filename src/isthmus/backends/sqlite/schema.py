@@ -64,7 +64,7 @@ def prepare(path: Path, connecting: Connect = connect, migrations: Sequence[Migr
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
-        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error}") from error
+        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error}.") from error
 
 
 def open_writer(path: Path, connecting: Connect = connect) -> sqlite3.Connection:
@@ -88,7 +88,7 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error.strerror}") from error
+        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error.strerror}.") from error
     try:
         os.fsync(folder)
     finally:
@@ -100,7 +100,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mi
     if version > len(migrations):
         raise ConfigurationError(
             f"{path} has version {version} and this program knows {len(migrations)}: it was written by a newer"
-            " release; start that one, or choose another data folder"
+            " release; start that one, or choose another data folder."
         )
     for number, migration in enumerate(migrations[version:], start=version + 1):
         connection.execute("BEGIN IMMEDIATE")

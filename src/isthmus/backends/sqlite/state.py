@@ -157,10 +157,10 @@ def _lock(path: Path) -> int:
     try:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error.strerror}") from error
+        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error.strerror}.") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise ConfigurationError(f"{path} is in use by another process: stop that one first") from error
+        raise ConfigurationError(f"{path} is in use by another process: stop that one first.") from error
     return lock
