@@ -22,6 +22,8 @@ DEVICES = 6
 KILLS = 5
 KILLS_LONG = 100
 ACKNOWLEDGED_BETWEEN_KILLS = 150
+AHEAD_MAX = 300
+"""How far a fast publisher may run ahead of the slowest, so that what is read back afterwards stays small."""
 ROUND_SECONDS_MAX = 60.0
 IN_FLIGHT_MAX = 8
 
@@ -105,6 +107,8 @@ class Publisher:
         self._early: set[int] = set()
         self._lock = threading.Lock()
         self._room = threading.Semaphore(IN_FLIGHT_MAX)
+        self._allowed = 0
+        self._allowance = threading.Condition()
         self._stopping = threading.Event()
         connection_string = hub.create_device(device_id)
         self._client = paho.Client(device_id, clean_session=False)
@@ -120,8 +124,15 @@ class Publisher:
         for thread in self._threads:
             thread.start()
 
+    def allow(self, count: int) -> None:
+        """Lets it publish so many numbers in all."""
+        with self._allowance:
+            self._allowed = count
+            self._allowance.notify_all()
+
     def stop(self) -> None:
         self._stopping.set()
+        self.allow(0)
         self._room.release()
         self._client.disconnect()
         for thread in self._threads:
@@ -131,7 +142,7 @@ class Publisher:
         """Publishes; when TLS was cut, paho raises but keeps the message, so its number is sent once more."""
         topic = f"devices/{self.device_id}/messages/events/kind=number"
         number = 0
-        while self._room.acquire() and not self._stopping.is_set():
+        while self._may_publish(number):
             try:
                 mid = self._client.publish(topic, str(number), qos=1).mid
             except OSError:
@@ -143,6 +154,11 @@ class Publisher:
                 else:
                     self._numbers[mid] = number
             number += 1
+
+    def _may_publish(self, number: int) -> bool:
+        with self._allowance:
+            self._allowance.wait_for(lambda: number < self._allowed or self._stopping.is_set())
+        return self._room.acquire() and not self._stopping.is_set()
 
     def _network(self) -> None:
         """paho's loop ends with an exception when TLS is cut in the middle of a record; then it begins anew."""
@@ -167,6 +183,8 @@ def acknowledged_by_all(publishers: list[Publisher]) -> int:
 def wait_for_acknowledgements(publishers: list[Publisher], wanted: int) -> None:
     deadline = time.monotonic() + ROUND_SECONDS_MAX
     pause = threading.Event()
+    for publisher in publishers:
+        publisher.allow(wanted + AHEAD_MAX)
     while acknowledged_by_all(publishers) < wanted:
         assert time.monotonic() < deadline
         pause.wait(0.05)
