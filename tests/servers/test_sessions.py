@@ -78,7 +78,9 @@ async def test_cut_concerns_exactly_those_chosen() -> None:
     sessions = Sessions()
     public, private, elsewhere = Device(sessions), Device(sessions, door=PRIVATE_DOOR), Device(sessions, hub=HubId(2))
 
-    count = await sessions.cut(lambda session: session.door == PUBLIC_DOOR, REFUSAL, CODE, where=Where(hub=HubId(1)))
+    count = await sessions.cut(
+        lambda each: REFUSAL if each.door == PUBLIC_DOOR else None, CODE, where=Where(hub=HubId(1))
+    )
 
     assert count == 1
     assert public.cuts == [(REFUSAL, CODE)]
@@ -90,7 +92,7 @@ async def test_cut_answers_after_the_last_session_has_ended() -> None:
     sessions = Sessions()
     slow = [Device(sessions, ends_at_once=False) for _ in range(3)]
 
-    cutting = asyncio.create_task(sessions.cut(lambda _: True, REFUSAL, CODE))
+    cutting = asyncio.create_task(sessions.cut(lambda _: REFUSAL, CODE))
     for device in slow:
         await asyncio.wait([cutting], timeout=0)
         assert not cutting.done()
@@ -102,7 +104,7 @@ async def test_cut_answers_after_the_last_session_has_ended() -> None:
 async def test_two_cuts_of_one_session_both_end() -> None:
     sessions = Sessions()
     device = Device(sessions, ends_at_once=False)
-    cuts = [asyncio.create_task(sessions.cut(lambda _: True, REFUSAL, CODE)) for _ in range(2)]
+    cuts = [asyncio.create_task(sessions.cut(lambda _: REFUSAL, CODE)) for _ in range(2)]
     await asyncio.wait(cuts, timeout=0)
 
     sessions.remove(device)
@@ -117,10 +119,10 @@ async def test_sessions_that_do_not_end_are_logged(
     sessions = Sessions()
     Device(sessions, ends_at_once=False)
 
-    assert await sessions.cut(lambda _: True, REFUSAL, CODE) == 1
+    assert await sessions.cut(lambda _: REFUSAL, CODE) == 1
 
     assert caplog.messages == ["cut sessions did not end"]
 
 
 async def test_cutting_nobody_waits_for_nobody() -> None:
-    assert await Sessions().cut(lambda _: True, REFUSAL, CODE) == 0
+    assert await Sessions().cut(lambda _: REFUSAL, CODE) == 0

@@ -4,9 +4,6 @@ Admission is asked again, by the same pure function that let the session in; not
 change of a hub is answered after the last of its cuts.
 """
 
-from collections import defaultdict
-from functools import partial
-
 from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.base.errors import Code, Hop, Refusal
 from isthmus.base.ids import DeviceRef
@@ -15,7 +12,7 @@ from isthmus.network.admission import Deny, admit
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import secrets_of
-from isthmus.servers.gateway.sessions import Session, Sessions
+from isthmus.servers.gateway.sessions import Session, Sessions, Where
 
 
 class Cutting:
@@ -29,13 +26,9 @@ class Cutting:
         """Cuts what the hub's present rules, connections and policies do not admit; returns after the last one."""
         if old is None:
             return
-        lost: defaultdict[Refusal, set[int]] = defaultdict(set)
-        for session in self._sessions.all(old.number):
-            refusal = session_lost(session, new)
-            if refusal is not None:
-                lost[refusal].add(id(session))
-        for refusal, concerned in lost.items():
-            await self._sessions.cut(partial(_is_among, concerned=concerned), refusal, Code.UNAUTHORIZED_ACCESS)
+        await self._sessions.cut(
+            lambda session: session_lost(session, new), Code.UNAUTHORIZED_ACCESS, where=Where(hub=old.number)
+        )
 
     def identity_changed(self, ref: DeviceRef, old: Identity | None, new: Identity | None) -> None:
         """Cuts a device that was disabled, deleted or made anew, with its modules, and sessions whose key is gone."""
@@ -80,7 +73,3 @@ def _uses_lost_key(principal: Principal, identity: Identity) -> bool:
 
 def _key_gone(name: str) -> Refusal:
     return Refusal(Hop.AUTHENTICATION, "auth.signature", f"the key of {name} was replaced", "use the present key")
-
-
-def _is_among(session: Session, concerned: set[int]) -> bool:
-    return id(session) in concerned

@@ -103,22 +103,16 @@ class Sessions:
         candidates = min((self._index.get(entry, {}) for entry in wanted), key=len)
         return tuple(session for session in candidates.values() if _has_all(session, wanted))
 
-    async def cut(
-        self,
-        concerned: Callable[[Session], bool],
-        refusal: Refusal,
-        code: Code,
-        *,
-        where: Where | None = None,
-    ) -> int:
-        """Cuts the sessions of `where` that are `concerned`; returns how many, after the last of them is removed.
+    async def cut(self, judge: Callable[[Session], Refusal | None], code: Code, *, where: Where | None = None) -> int:
+        """Cuts the sessions of `where` for which `judge` tells why; returns how many, after the last one is removed.
 
         Waits `CUT_SECONDS_MAX` at most; sessions that did not end by then are logged. When cancelled, the sessions are
         cut all the same and nobody waits for them.
         """
-        chosen = [session for session in self.find(where or Where()) if concerned(session)]
-        ends = [self._end_of(session) for session in chosen]
-        for session in chosen:
+        judged = [(session, judge(session)) for session in self.find(where or Where())]
+        chosen = [(session, refusal) for session, refusal in judged if refusal is not None]
+        ends = [self._end_of(session) for session, _ in chosen]
+        for session, refusal in chosen:
             session.cut(refusal, code)
         try:
             async with asyncio.timeout(CUT_SECONDS_MAX):
@@ -126,7 +120,8 @@ class Sessions:
                     await gone.wait()
         except TimeoutError:
             left = sum(not gone.is_set() for gone in ends)
-            logger.error("cut sessions did not end", extra={"sessions": left, "rule": refusal.rule})
+            rules = sorted({refusal.rule for _, refusal in chosen})
+            logger.error("cut sessions did not end", extra={"sessions": left, "rules": rules})
         return len(chosen)
 
     def _end_of(self, session: Session) -> asyncio.Event:

@@ -1,0 +1,256 @@
+"""What ends because something changed: the sessions that lost their right, and before the change is answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from devices.fakes import HUB, KEY, OTHER_KEY, CountedIds
+from isthmus.access.principal import Principal, PrincipalKind
+from isthmus.access.x509 import fingerprint
+from isthmus.base.errors import Code, Refusal
+from isthmus.base.ids import DeviceRef, HubId
+from isthmus.devices.identity import Identity, changed_identity, new_identity, parse_identity
+from isthmus.devices.ports import MethodAnswer
+from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
+from isthmus.network.private_endpoints import ConnectionStatus
+from isthmus.servers.gateway.connected import Connected
+from isthmus.servers.gateway.cutting import Cutting
+from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.sessions import Sessions
+from resources.world import World, endpoint_body
+
+NEW_KEY = "MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+PRIVATE_ADDRESS = "10.1.0.7"
+NOW_MS = 1_767_225_600_000
+
+
+@dataclass(eq=False)
+class LiveSession:
+    """A session that notes why it was cut, and is gone then."""
+
+    sessions: Sessions
+    principal: Principal
+    hub: HubId = HUB
+    door: Door = PUBLIC_DOOR
+    address: str = "203.0.113.7"
+    plane: Plane = Plane.MQTT
+    built_in: bool = False
+    rules: list[str] = field(default_factory=list)
+    codes: list[Code] = field(default_factory=list)
+    connected_ms: int = NOW_MS
+
+    def __post_init__(self) -> None:
+        self.sessions.add(self)
+
+    def cut(self, refusal: Refusal, code: Code) -> None:
+        self.rules.append(refusal.rule)
+        self.codes.append(code)
+        self.sessions.remove(self)
+
+    def replaced(self) -> None:
+        return
+
+    async def gone(self) -> None:
+        return
+
+    def accepts_methods(self) -> bool:
+        return True
+
+    async def invoke(self, name: str, payload: bytes) -> MethodAnswer:
+        raise NotImplementedError
+
+    def desired_changed(self, patch: bytes, version: int) -> None:
+        return
+
+    def c2d_available(self) -> None:
+        return
+
+
+class NoPresence:
+    """Nobody asks here who is connected."""
+
+    def connected(self, ref: DeviceRef, at_ms: int) -> None:
+        return
+
+    def disconnected(self, ref: DeviceRef, at_ms: int) -> None:
+        return
+
+
+class Cut:
+    """Hubs, sessions and connected devices with what cuts them."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.sessions = Sessions()
+        self.connected = Connected(NoPresence(), self.world.clock)
+        self.cutting = Cutting(self.sessions, self.connected)
+        self.world.hubs.on_change(self.cutting.hub_changed)
+
+    def session(
+        self, *, key: str = KEY, kind: PrincipalKind = PrincipalKind.DEVICE, hub: HubId = HUB, door: Door = PUBLIC_DOOR,
+        address: str = "203.0.113.7", built_in: bool = False
+    ) -> LiveSession:  # fmt: skip
+        principal = Principal(kind, "service", frozenset(), "hub", "sas", fingerprint(key))
+        return LiveSession(self.sessions, principal, hub, door, address, built_in=built_in)
+
+    async def device(self, name: str, key: str = KEY) -> LiveSession:
+        device_id, _, module_id = name.partition("/")
+        session = self.session(key=key)
+        await self.connected.enter(DeviceRef(HUB, device_id, module_id), session)
+        return session
+
+    async def update(self, properties: dict[str, object]) -> None:
+        await self.world.hubs.update("hub", {"properties": properties})
+
+
+@pytest.fixture
+async def cut() -> Cut:
+    made = Cut()
+    await made.world.with_hub("hub")
+    await made.world.with_hub("other")
+    return made
+
+
+async def test_closing_the_public_door_cuts_who_came_by_it(cut: Cut) -> None:
+    public = [cut.session(address=f"203.0.113.{number}") for number in range(3)]
+    door = await plant(cut)
+    private, local, other = cut.session(door=door), cut.session(door=LOCAL_DOOR), cut.session(hub=HubId(2))
+
+    await cut.update({"publicNetworkAccess": "Disabled"})
+
+    assert [session.rules for session in public] == [["network.public-access"]] * 3
+    assert {code for session in public for code in session.codes} == {Code.UNAUTHORIZED_ACCESS}
+    assert [private.rules, local.rules, other.rules] == [[], [], []]
+
+
+async def test_rejecting_an_endpoint_cuts_who_came_by_its_door(cut: Cut) -> None:
+    door = await plant(cut)
+    public, private = cut.session(), cut.session(door=door)
+
+    await cut.world.endpoints.decide("hub", door.connection, ConnectionStatus.REJECTED, "no more")
+
+    assert (public.rules, private.rules) == ([], ["network.private-endpoint-rejected"])
+
+
+async def test_deleting_an_endpoint_cuts_who_came_by_its_door(cut: Cut) -> None:
+    door = await plant(cut)
+    public, private = cut.session(), cut.session(door=door)
+
+    await cut.world.endpoints.delete("plant")
+
+    assert (public.rules, private.rules) == ([], ["network.private-endpoint-disconnected"])
+
+
+async def test_ip_rules_cut_whom_they_do_not_name_and_spare_the_built_in_endpoint(cut: Cut) -> None:
+    allowed = cut.session(address="198.51.100.1")
+    strange, reading = cut.session(address="203.0.113.7"), cut.session(address="203.0.113.7", built_in=True)
+
+    rule = {"filterName": "office", "ipMask": "198.51.100.0/24", "action": "Allow"}
+    await cut.update(
+        {"networkRuleSets": {"defaultAction": "Deny", "applyToBuiltInEventHubEndpoint": False, "ipRules": [rule]}}
+    )
+
+    assert [allowed.rules, strange.rules, reading.rules] == [[], ["network.ip-rule"], []]
+
+
+async def test_deleting_a_hub_cuts_all_its_sessions(cut: Cut) -> None:
+    here, elsewhere = cut.session(door=LOCAL_DOOR), cut.session(hub=HubId(2))
+
+    await cut.world.hubs.delete("hub")
+
+    assert (here.rules, elsewhere.rules) == (["name.unknown"], [])
+
+
+async def test_a_policy_key_that_is_gone_ends_its_sessions(cut: Cut) -> None:
+    policy = cut.world.hubs.require("hub").policies[0]
+    good = cut.session(key=policy.primary_key, kind=PrincipalKind.POLICY)
+    gone = cut.session(key=NEW_KEY, kind=PrincipalKind.POLICY)
+
+    await cut.update({"cloudToDevice": {"maxDeliveryCount": 5}})
+
+    assert (good.rules, gone.rules) == ([], ["auth.signature"])
+
+
+async def test_a_change_that_takes_nothing_away_cuts_nobody(cut: Cut) -> None:
+    sessions = [cut.session(), cut.session(door=await plant(cut))]
+
+    await cut.update({"cloudToDevice": {"maxDeliveryCount": 5}})
+    await cut.world.with_hub("third")
+
+    assert [session.rules for session in sessions] == [[], []]
+
+
+def identity(name: str = "press") -> Identity:
+    device_id, _, module_id = name.partition("/")
+    ref = DeviceRef(HUB, device_id, module_id)
+    keys = {"symmetricKey": {"primaryKey": KEY, "secondaryKey": OTHER_KEY}}
+    return new_identity(ref, parse_identity(ref, {"authentication": keys}), CountedIds(), NOW_MS)
+
+
+def changed(old: Identity, **body: object) -> Identity:
+    ref = DeviceRef(HUB, "press")
+    keys = {"symmetricKey": {"primaryKey": KEY, "secondaryKey": OTHER_KEY}}
+    parsed = parse_identity(ref, {"authentication": keys} | body)
+    return changed_identity(old, parsed, CountedIds(), NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("made", "rule"),
+    [
+        (lambda old: None, "auth.unknown-device"),
+        (lambda old: changed(old, status="disabled"), "auth.disabled"),
+        (lambda old: identity_made_again(), "auth.unknown-device"),
+    ],
+    ids=["deleted", "disabled", "made again"],
+)
+async def test_a_device_that_lost_itself_is_cut_with_its_modules(
+    cut: Cut, made: Callable[[Identity], Identity | None], rule: str
+) -> None:
+    device, module, neighbour = [await cut.device(name) for name in ("press", "press/vision", "press2")]
+    old = identity()
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), old, made(old))
+
+    assert [device.rules, module.rules, neighbour.rules] == [[rule], [rule], []]
+
+
+async def test_only_sessions_of_the_replaced_key_are_cut(cut: Cut) -> None:
+    device, module = await cut.device("press"), await cut.device("press/vision", NEW_KEY)
+    old = identity()
+    keys = {"symmetricKey": {"primaryKey": NEW_KEY, "secondaryKey": KEY}}
+    swapped = changed(old, authentication=keys)
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), old, swapped)
+    assert (device.rules, module.rules) == ([], [])
+
+    gone = changed(old, authentication={"symmetricKey": {"primaryKey": NEW_KEY, "secondaryKey": OTHER_KEY}})
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), swapped, gone)
+    assert (device.rules, module.rules) == (["auth.signature"], [])
+
+
+async def test_a_module_alone_is_cut_alone(cut: Cut) -> None:
+    device, module = await cut.device("press"), await cut.device("press/vision")
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press", "vision"), identity("press/vision"), None)
+
+    assert (device.rules, module.rules) == ([], ["auth.unknown-device"])
+
+
+async def test_a_new_identity_cuts_nobody(cut: Cut) -> None:
+    device = await cut.device("press")
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), None, identity())
+
+    assert device.rules == []
+
+
+def identity_made_again() -> Identity:
+    ref = DeviceRef(HUB, "press")
+    ids = CountedIds(made=1_000)
+    return new_identity(ref, parse_identity(ref, {}), ids, NOW_MS + 1)
+
+
+async def plant(cut: Cut) -> Door:
+    hub = cut.world.hubs.require("hub")
+    return (await cut.world.endpoints.create("plant", endpoint_body(hub.resource_id, PRIVATE_ADDRESS))).door
