@@ -303,10 +303,13 @@ class AmqpClient:
         (closed,) = self.of(ConnectionClosed)
         return closed.error
 
-    @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """True when the hub has closed the socket."""
         return bool(self.connection.reason)
+
+    def is_read(self) -> bool:
+        """True while the hub reads the connection."""
+        return not self.connection.paused
 
     # Requests.
 

@@ -21,7 +21,7 @@ from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway, OwnerDoorway
 from isthmus.servers.gateway.http_service import ServiceApi
-from isthmus.servers.gateway.ports import Session
+from isthmus.servers.gateway.sessions import Session
 
 HOST = "hub.isthmus.test"
 OTHER_HOST = "other.isthmus.test"
