@@ -192,6 +192,7 @@ class Server:
         yield Reading("log_retention_bytes", "Bytes above which the oldest go", settings.retention_bytes)
         yield Reading("log_retention_seconds", "Age beyond which records go", settings.retention_ms / 1000)
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
+        yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
 
     def _background(self) -> Iterator[tuple[str, Work]]:

@@ -32,6 +32,11 @@ class Removal:
         self._deleted: list[HubId] = []
         self._wake = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """Deleted hubs whose documents are not all gone."""
+        return len(self._deleted)
+
     async def finish(self) -> int:
         """Removes what earlier processes left, and their marks; returns how many documents went. Before serving."""
         removed = 0
