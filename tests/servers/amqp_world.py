@@ -32,7 +32,7 @@ from isthmus.wire.amqp.connection import Connection as Engine
 from isthmus.wire.amqp.events import ConnectionClosed, Disposition, Event, LinkDetached, SaslDone, Transfer
 from isthmus.wire.amqp.link import Link, LinkRole
 from isthmus.wire.amqp.message import Message, Properties, Section
-from isthmus.wire.amqp.performatives import Attach, Open, SaslChoice, SaslCode
+from isthmus.wire.amqp.performatives import Attach, Flow, Open, SaslChoice, SaslCode
 from isthmus.wire.amqp.session import Session
 from isthmus.wire.amqp.states import DeliveryState, Error, Source, Target
 from isthmus.wire.amqp.values import AmqpValue, Described, Long, Symbol, ULong
@@ -231,12 +231,18 @@ class AmqpClient:
         credit: int = 100,
         selector: str = "",
         capabilities: tuple[str, ...] = (),
+        early_credit: int = 0,
     ) -> Link:
-        """Attaches a reader of a partition."""
+        """Attaches a reader of a partition; `early_credit` is sent along with the attach."""
         address = f"amqps://{HOST}/{ENTITY}/ConsumerGroups/{group}/Partitions/{partition}"
         properties = {} if epoch is None else {EPOCH: Long(epoch)}
         return await self.receiver(
-            address, credit=credit, selector=selector, properties=properties, capabilities=capabilities
+            address,
+            credit=0 if early_credit else credit,
+            selector=selector,
+            properties=properties,
+            capabilities=capabilities,
+            early_credit=early_credit,
         )
 
     async def _attach(
@@ -247,6 +253,7 @@ class AmqpClient:
         *,
         properties: Mapping[Symbol, AmqpValue] | None = None,
         capabilities: tuple[str, ...] = (),
+        early_credit: int = 0,
     ) -> Link:
         self._links += 1
         count = 0 if role is LinkRole.SENDER else None
@@ -261,6 +268,8 @@ class AmqpClient:
             properties=properties,
         )
         link = self.session.attach(attach, role)
+        if early_credit:
+            self.session.write(Flow(None, 2_048, 0, 2_048, link.handle, 0, early_credit).encode())
         await self.run()
         return link
 

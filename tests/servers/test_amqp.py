@@ -192,8 +192,9 @@ async def test_a_cut_during_the_handshake_closes(amqp: AmqpWorld) -> None:
 
 
 async def broken_spawned_work(client: AmqpClient) -> None:
-    """A command that cannot be stored."""
+    """Commands that cannot be stored."""
     link = await client.sender(DEVICEBOUND)
+    link.send(command())
     link.send(command())
     await client.run()
 
@@ -293,6 +294,17 @@ async def test_reading_pauses_while_as_much_work_as_allowed_is_under_way(
     assert client.is_read()
     client.receive()
     assert len(client.outcomes(link)) == 3
+
+
+async def test_reading_pauses_while_credentials_are_judged(amqp: AmqpWorld) -> None:
+    client = amqp.client()
+    client.engine.open(Open("client", HOST), plain("service@sas.root.hub", amqp.doors.policy_token("service")))
+    client.send()
+    client.receive()
+    client.send()
+    assert not client.is_read()
+    await settled()
+    assert client.is_read()
 
 
 async def test_reading_pauses_while_the_peer_does_not_read(amqp: AmqpWorld) -> None:

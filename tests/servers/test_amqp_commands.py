@@ -397,6 +397,17 @@ async def test_feedback_stops_at_credit_and_a_drain_gives_the_rest_back(amqp: Am
     assert link.credit == 0
 
 
+async def test_a_drain_that_feedback_uses_up_is_answered_too(amqp: AmqpWorld) -> None:
+    await told(amqp)
+    client, link = await feedback_reader(amqp, credit=0)
+    link.grant(1, drain=True)
+    client.send()
+    await settled()
+    assert b"".join(client.connection.writes).count(b"\x00\x53\x13") == 1
+    client.receive()
+    assert len(client.messages(link)) == 1
+
+
 async def test_two_readers_get_each_feedback_once(amqp: AmqpWorld) -> None:
     readers = [await feedback_reader(amqp) for _ in range(2)]
     for number in range(2):

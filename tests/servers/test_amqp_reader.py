@@ -1,5 +1,7 @@
 """Readers of the built-in endpoint: where they start, how they are fed, what holds them back, and who owns what."""
 
+from collections.abc import Callable
+
 import pytest
 
 from devices.fakes import HUB, NOW_MS
@@ -213,6 +215,14 @@ async def test_readers_of_one_connection_steal_from_each_other(told: AmqpWorld) 
     assert client.bodies(link) == [b"0", b"1", b"2"]
 
 
+async def test_credit_that_comes_along_with_an_attach_that_steals_is_heeded(told: AmqpWorld) -> None:
+    client = await told.consumer()
+    lost = await client.reader(epoch=1)
+    link = await client.reader(epoch=2, early_credit=2)
+    assert client.condition(lost) == "amqp:link:stolen"
+    assert client.bodies(link) == [b"0", b"1"]
+
+
 async def test_when_the_owner_has_gone_everybody_may_read(told: AmqpWorld) -> None:
     stolen, owner, other = await told.consumer(), await told.consumer(), await told.consumer()
     await stolen.reader(epoch=1)
@@ -268,11 +278,27 @@ async def test_a_filter_that_means_nothing_is_refused(told: AmqpWorld, selector:
     assert await told.rules() == ["contract.selector"]
 
 
-async def test_a_reader_that_goes_leaves_nothing_behind(told: AmqpWorld) -> None:
+async def test_a_reader_that_goes_leaves_nothing_behind(told: AmqpWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_growth = told.log.on_growth
+    listening: list[Partition] = []
+
+    def noted(partition: Partition, wake: Callable[[], None]) -> Callable[[], None]:
+        undo = on_growth(partition, wake)
+        listening.append(partition)
+
+        def noted_undo() -> None:
+            undo()
+            listening.remove(partition)
+
+        return noted_undo
+
+    monkeypatch.setattr(told.log, "on_growth", noted)
     client = await told.consumer()
     await client.reader()
     await client.reader(epoch=3)
+    assert len(listening) == 1, "the one that was stolen has gone"
     await client.drop()
+    assert listening == []
     await told.tell(b"3")
     await settled()
     again: AmqpClient = await told.consumer()

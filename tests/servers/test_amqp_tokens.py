@@ -9,6 +9,7 @@ from isthmus.servers.gateway import amqp_tokens
 from isthmus.servers.gateway.amqp_tokens import TOKEN_GRACE_SECONDS
 from isthmus.servers.gateway.sessions import Where
 from isthmus.wire.amqp import message
+from isthmus.wire.amqp.limits import LINK_CREDIT
 from isthmus.wire.amqp.states import Error
 from isthmus.wire.amqp.values import AmqpValue, Int, ULong
 from servers.amqp_world import BUILT_IN, ENTITY, AmqpWorld, RequestPair
@@ -113,6 +114,15 @@ async def test_an_answer_waits_for_credit_and_only_the_newest_are_kept(amqp: Amq
     replies.grant(100)
     await client.run()
     assert [each.properties.correlation_id for each in client.messages(replies)] == list(range(7, 71))
+
+
+async def test_requests_never_run_out_of_credit(amqp: AmqpWorld) -> None:
+    client = await amqp.opened()
+    requests = await client.sender("$cbs")
+    for _ in range(LINK_CREDIT // 2):
+        requests.send(b"nonsense", settled=True)
+    await client.run()
+    assert requests.credit == LINK_CREDIT
 
 
 async def test_an_answer_goes_to_the_newest_link_of_the_requests_session(amqp: AmqpWorld) -> None:
