@@ -44,9 +44,13 @@ class RawMqtt:
 
     def publish(self, topic: str, payload: bytes, packet_id: int = 1) -> bytes:
         """Publishes at QoS 1 and returns the PUBACK, or nothing when the hub closed instead."""
+        self.send_publish(topic, payload, packet_id)
+        return self.read(4)
+
+    def send_publish(self, topic: str, payload: bytes, packet_id: int) -> None:
+        """Publishes at QoS 1 and reads nothing."""
         body = text(topic) + struct.pack(">H", packet_id) + payload
         self.socket.sendall(b"\x32" + remaining(len(body)) + body)
-        return self.read(4)
 
     def read(self, count: int) -> bytes:
         """Exactly `count` bytes, or what came before the hub closed."""

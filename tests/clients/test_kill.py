@@ -1,19 +1,18 @@
 """`kill -9` under load: what was acknowledged is there afterwards, in order per device; twins and queues as well."""
 
-import ssl
+import struct
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import certifi
 import pytest
 from azure.eventhub import EventData
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import Twin, TwinProperties
-from paho.mqtt import client as paho
 
+from clients.raw import RawMqtt
 from clients.reading import EventCollector, sender
 from clients.sas import sas_token
 from support.server import RunningHub
@@ -26,6 +25,8 @@ AHEAD_MAX = 300
 """How far a fast publisher may run ahead of the slowest, so that what is read back afterwards stays small."""
 ROUND_SECONDS_MAX = 60.0
 IN_FLIGHT_MAX = 8
+RECONNECT_SECONDS = 0.2
+ACCEPTED = b"\x20\x02\x00\x00"
 
 
 @pytest.fixture
@@ -95,85 +96,80 @@ def publishers(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
 
 
 class Publisher:
-    """Publishes numbers at QoS 1, a few in flight, and notes which were acknowledged; reconnects by itself.
+    """Publishes numbers at QoS 1, a few in flight, and notes which were acknowledged.
 
-    paho holds a lock of its own while it tells of an acknowledgement, so that is only noted there: a thread publishes.
+    After a cut it connects again and sends what was not acknowledged first, in order, as a device has to.
     """
 
     def __init__(self, hub: RunningHub, device_id: str) -> None:
         self.device_id = device_id
         self.acknowledged: set[int] = set()
-        self._numbers: dict[int, int] = {}
-        self._early: set[int] = set()
-        self._lock = threading.Lock()
-        self._room = threading.Semaphore(IN_FLIGHT_MAX)
+        self._hub = hub
+        key = hub.create_device(device_id).rsplit("SharedAccessKey=", 1)[1]
+        self._token = sas_token(f"{hub.host_name}/devices/{device_id}", key)
+        self._topic = f"devices/{device_id}/messages/events/kind=number"
+        self._unacknowledged: deque[int] = deque()
+        self._next = 0
         self._allowed = 0
-        self._allowance = threading.Condition()
-        self._stopping = threading.Event()
-        connection_string = hub.create_device(device_id)
-        self._client = paho.Client(device_id, clean_session=False)
-        self._client.username_pw_set(
-            f"{hub.host_name}/{device_id}/?api-version=2021-04-12",
-            sas_token(f"{hub.host_name}/devices/{device_id}", connection_string.rsplit("SharedAccessKey=", 1)[1]),
-        )
-        self._client.tls_set_context(ssl.create_default_context(cafile=str(hub.ca)))
-        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
-        self._client.on_publish = self._told
-        self._address = hub.address
-        self._threads = [threading.Thread(target=work) for work in (self._publish, self._network)]
-        for thread in self._threads:
-            thread.start()
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
 
     def allow(self, count: int) -> None:
         """Lets it publish so many numbers in all."""
-        with self._allowance:
+        with self._changed:
             self._allowed = count
-            self._allowance.notify_all()
+            self._changed.notify_all()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self.allow(0)
-        self._room.release()
-        self._client.disconnect()
-        for thread in self._threads:
-            thread.join()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
 
-    def _publish(self) -> None:
-        """Publishes; when TLS was cut, paho raises but keeps the message, so its number is sent once more."""
-        topic = f"devices/{self.device_id}/messages/events/kind=number"
-        number = 0
-        while self._may_publish(number):
+    def _run(self) -> None:
+        while not self._stopping:
             try:
-                mid = self._client.publish(topic, str(number), qos=1).mid
+                self._connected()
             except OSError:
-                continue
-            with self._lock:
-                if mid in self._early:
-                    self._early.discard(mid)
-                    self.acknowledged.add(number)
-                else:
-                    self._numbers[mid] = number
-            number += 1
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, RECONNECT_SECONDS)
 
-    def _may_publish(self, number: int) -> bool:
-        with self._allowance:
-            self._allowance.wait_for(lambda: number < self._allowed or self._stopping.is_set())
-        return self._room.acquire() and not self._stopping.is_set()
+    def _connected(self) -> None:
+        with RawMqtt(self._hub) as connection:
+            user = f"{self._hub.host_name}/{self.device_id}/?api-version=2021-04-12"
+            if connection.connect(self.device_id, user, self._token) != ACCEPTED:
+                raise ConnectionRefusedError
+            for number in self._unacknowledged:
+                connection.send_publish(self._topic, str(number).encode(), packet_id(number))
+            while not self._stopping:
+                self._fill(connection)
+                self._take_acknowledgement(connection)
 
-    def _network(self) -> None:
-        """paho's loop ends with an exception when TLS is cut in the middle of a record; then it begins anew."""
-        while not self._stopping.is_set():
-            self._client.connect_async(self._address, 8883)
-            with suppress(OSError, ValueError):
-                self._client.loop_forever(retry_first_connection=True)
+    def _fill(self, connection: RawMqtt) -> None:
+        with self._changed:
+            while not self._unacknowledged and self._next >= self._allowed and not self._stopping:
+                self._changed.wait()
+        while len(self._unacknowledged) < IN_FLIGHT_MAX and self._next < self._allowed:
+            number, self._next = self._next, self._next + 1
+            self._unacknowledged.append(number)
+            connection.send_publish(self._topic, str(number).encode(), packet_id(number))
 
-    def _told(self, client: object, userdata: object, mid: int) -> None:
-        with self._lock:
-            if mid in self._numbers:
-                self.acknowledged.add(self._numbers.pop(mid))
-            else:
-                self._early.add(mid)
-        self._room.release()
+    def _take_acknowledgement(self, connection: RawMqtt) -> None:
+        if not self._unacknowledged:
+            return
+        packet = connection.read(4)
+        if len(packet) < 4:
+            raise ConnectionResetError
+        number = self._unacknowledged.popleft()
+        assert packet == struct.pack(">BBH", 0x40, 2, packet_id(number)), "acknowledged in order"
+        self.acknowledged.add(number)
+
+
+def packet_id(number: int) -> int:
+    """From 1 to 65,535, and never in use twice at once."""
+    return number % 65_535 + 1
 
 
 def acknowledged_by_all(publishers: list[Publisher]) -> int:
