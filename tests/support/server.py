@@ -39,9 +39,9 @@ class RunningHub:
         folder.mkdir(parents=True, exist_ok=True)
         self.address: Final = address
         self.host_name: Final = hostname or address
-        self.data: Final = folder / "data"
+        self.data = folder / "data"
         self.log: Final = folder / "server.log"
-        self.ready_file: Final = folder / "ready.json"
+        self.ready_file = folder / "ready.json"
         self._options = tuple(options)
         if settings:
             (folder / "settings.toml").write_text(settings)
@@ -74,7 +74,7 @@ class RunningHub:
         assert not self.running, "this hub runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(),
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -150,7 +150,8 @@ class RunningHub:
         """The end of what the server printed."""
         return self.log.read_text(errors="replace")[-4000:]
 
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """What starts the server."""
         fixed = ["up", "--data", self.data, "--hostname", self.host_name, "--bind", self.address]
         return [str(part) for part in (*self._under, ISTHMUS, *fixed, "--ready-file", self.ready_file, *self._options)]
 

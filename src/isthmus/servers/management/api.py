@@ -12,6 +12,7 @@ from isthmus.access.explain import explained, filter_of
 from isthmus.access.journal import Journal
 from isthmus.base.clock import parse_iso_ms
 from isthmus.base.errors import Code, HubError
+from isthmus.base.state import StateClosed
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
@@ -61,13 +62,15 @@ class ManagementApi:
             return await self._answer(call)
         except HubError as error:
             return refused(error)
+        except StateClosed as error:
+            return refused(HubError(Code.SERVICE_UNAVAILABLE, f"Nothing can be stored now: {error}"))
         except Exception:
             logger.exception("management call failed", extra={"method": call.method, "path": "/".join(call.path)})
             return refused(HubError(Code.SERVER_ERROR, "The server failed; its log tells how"))
 
     async def _answer(self, call: Call) -> Reply:
         match call.method, call.path:
-            case _, ("subscriptions", *_):
+            case _, (first, *_) if first.lower() == "subscriptions":
                 return await self.arm.answer(call)
             case "GET", ("hubs",):
                 return Reply(value=[self._named(hub.name, hub.host_name) for hub in self.hubs.all()])

@@ -1,0 +1,209 @@
+"""The configuration: what is refused and how, and that each key is read, by what it does to a running server."""
+
+import http.client
+import json
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.starting import KEY
+from isthmus.base.errors import ConfigurationError
+from isthmus.config import Config, load_config
+from support.listening import listening
+from support.loopback import Loopback
+from support.server import ISTHMUS, RunningHub
+
+TIMEOUT_SECONDS = 15.0
+
+
+class ConfiguredHub(RunningHub):
+    """A hub that is told everything by its file."""
+
+    def __init__(self, folder: Path, settings: Path) -> None:
+        super().__init__(folder, "")
+        self.data = folder / "elsewhere"
+        self.ready_file = folder / "here.json"
+        self._settings = settings
+
+    def command(self) -> list[str]:
+        return [str(ISTHMUS), "up", "--config", str(self._settings)]
+
+
+class Configured:
+    """A server started with a file that gives each key a value that is not its default."""
+
+    def __init__(self, folder: Path, addresses: Callable[[], str]) -> None:
+        self.folder = folder
+        self.address, self.metrics_address = addresses(), addresses()
+        (folder / "seed.toml").write_text(f'[[devices]]\nid = "seeded"\nprimary_key = "{KEY}"\n')
+        settings = folder / "isthmus.toml"
+        settings.write_text(
+            f"""
+            data = "{folder / "elsewhere"}"
+            hostname = "plant.isthmus.test"
+            bind = ["{self.address}"]
+            https_port = 10443
+            mqtt_port = 18883
+            amqp_port = 15671
+            partitions = 3
+            ready_file = "{folder / "here.json"}"
+            ephemeral = true
+            seed = "{folder / "seed.toml"}"
+
+            [log]
+            retention_days = 2.5
+            retention_gib = 0.25
+
+            [sockets]
+            sockets_max = 77
+
+            [metrics]
+            address = "{self.metrics_address}"
+            port = 19443
+            """
+        )
+        self.hub = ConfiguredHub(folder, settings)
+
+    @property
+    def places(self) -> set[tuple[str, int]]:
+        return {(address, port) for kind, address, port in listening(self.hub.pid) if kind == "tcp"}
+
+    def shown(self) -> Any:
+        return self.hub.json("iot", "hub", "show")
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^isthmus_{name} (\S+)$", self.hub.isthmus("metrics"), re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+    def scraped(self, path: str) -> bytes:
+        context = ssl.create_default_context(cafile=str(self.hub.ca))
+        connection = _Elsewhere(self.metrics_address, 19_443, context)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            return answer.read()
+        finally:
+            connection.close()
+
+
+class _Elsewhere(http.client.HTTPSConnection):
+    """Asks an address for the hub by its name, as a scraper with `server_name` does."""
+
+    def __init__(self, address: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__("plant.isthmus.test", port, timeout=TIMEOUT_SECONDS, context=context)
+        self._create_connection = lambda _, *rest: _connect(address, port)
+
+
+def _connect(address: str, port: int) -> socket.socket:
+    return socket.create_connection((address, port), TIMEOUT_SECONDS)
+
+
+EFFECTS: dict[str, Callable[[Configured], bool]] = {
+    "data": lambda it: (it.folder / "elsewhere" / "tls" / "ca.pem").is_file(),
+    "hostname": lambda it: it.shown()["properties"]["hostName"] == "plant.isthmus.test",
+    "bind": lambda it: it.hub.ready["bind"] == [it.address] and (it.address, 18_883) in it.places,
+    "https_port": lambda it: (it.address, 10_443) in it.places,
+    "mqtt_port": lambda it: (it.address, 18_883) in it.places,
+    "amqp_port": lambda it: (it.address, 15_671) in it.places,
+    "partitions": lambda it: it.shown()["properties"]["eventHubEndpoints"]["events"]["partitionCount"] == 3,
+    "ready_file": lambda it: json.loads((it.folder / "here.json").read_text())["pid"] == it.hub.pid,
+    "ephemeral": lambda it: not list((it.folder / "elsewhere").glob("state*")),
+    "seed": lambda it: KEY in it.hub.device_connection_string("seeded"),
+    "log.retention_days": lambda it: it.metric("log_retention_seconds") == 2.5 * 86_400,
+    "log.retention_gib": lambda it: it.metric("log_retention_bytes") == 2**28,
+    "sockets.sockets_max": lambda it: it.metric("sockets_max") == 77,
+    "metrics.address": lambda it: b"isthmus_sockets_max 77.0" in it.scraped("/metrics"),
+    "metrics.port": lambda it: json.loads(it.scraped("/health"))["ok"] is True,
+}
+"""What is different because of a key."""
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]:
+    with Loopback() as loopback:
+        made = Configured(tmp_path_factory.mktemp("configured"), loopback.take)
+        try:
+            made.hub.start()
+            yield made
+            made.hub.stop()
+        finally:
+            made.hub.kill()
+
+
+@pytest.mark.parametrize("key", EFFECTS)
+def test_each_key_is_read(configured: Configured, key: str) -> None:
+    assert EFFECTS[key](configured)
+
+
+def test_no_key_is_without_an_effect() -> None:
+    assert set(EFFECTS) == set(keys(Config))
+
+
+def keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from keys(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def test_without_a_file_everything_has_its_default() -> None:
+    assert load_config(None, {}) == Config()
+
+
+def test_flags_win_over_the_file_and_absent_ones_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "isthmus.toml"
+    path.write_text('hostname = "file.test"\nmqtt_port = 1883\n')
+
+    config = load_config(str(path), {"hostname": "flag.test", "mqtt_port": None, "bind": ("127.0.0.1", "::1")})
+
+    assert (config.hostname, config.mqtt_port, config.bind) == ("flag.test", 1883, ("127.0.0.1", "::1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hatch = 1", "hatch"),
+        ("[log]\nhatch = 1", "$.log"),
+        ("mqtt_port = 0", "$.mqtt_port"),
+        ("mqtt_port = '8883'", "$.mqtt_port"),
+        ("partitions = 33", "$.partitions"),
+        ("bind = []", "At least one address"),
+        ("bind = ['hub.test']", "--bind takes IP addresses, and 'hub.test' is none"),
+        ("[metrics]\naddress = 'hub.test'", "metrics.address takes IP addresses"),
+        ("[log]\nretention_days = 0", "$.log.retention_days"),
+        ("[sockets]\nsockets_max = 3", "$.sockets.sockets_max"),
+        ("amqp_port = 8883", "mqtt_port and amqp_port are both 8883"),
+        ("https_port = 5671", "amqp_port and https_port are both 5671"),
+        ("[metrics]\nport = 8883", "mqtt_port and metrics.port are both 8883"),
+        ("= 1", "not valid TOML"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "isthmus.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigurationError) as raised:
+        load_config(str(path), {})
+
+    assert words in str(raised.value)
+    assert str(raised.value).endswith(".")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "isthmus.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=rf"^The configuration file {path} cannot be read: .*\.$"):
+        load_config(str(path), {})
