@@ -54,6 +54,16 @@ def test_every_metric_is_explained() -> None:
     assert not missing, f"docs/reference/metrics.md does not explain {missing}"
 
 
+def test_nothing_is_explained_that_is_not_there() -> None:
+    metrics = set(re.findall(r"^\| `(isthmus_[a-z_]+)` \|", (REFERENCE / "metrics.md").read_text(), re.MULTILINE))
+    known = _texts() | {f"isthmus_{name}" for name in _readings()}
+    gone = {name for name in metrics if name.removesuffix("_total") not in known}
+    assert not gone, f"docs/reference/metrics.md explains {sorted(gone)}, which nobody counts"
+    settings = (REFERENCE / "configuration.md").read_text().partition("## The seed")[0]
+    told = set(re.findall(r"^\| `([a-z_.]+)` \|", settings, re.MULTILINE))
+    assert told == set(_keys(Config, "")), "docs/reference/configuration.md explains keys that are not there"
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/decisions/[0-9]*.md")), ids=lambda path: path.stem)
 def test_a_decision_has_its_parts(path: Path) -> None:
     text = path.read_text()
