@@ -12,7 +12,7 @@ from isthmus.wire.amqp import message
 from isthmus.wire.amqp.limits import LINK_CREDIT
 from isthmus.wire.amqp.states import Error
 from isthmus.wire.amqp.values import AmqpValue, Int, ULong
-from servers.amqp_world import BUILT_IN, ENTITY, AmqpWorld, RequestPair
+from servers.amqp_world import BUILT_IN, ENTITY, AmqpWorld, RequestPair, conditions
 from servers.gate_world import HOST, WRONG_KEY, device_token
 from servers.mqtt_world import settled
 
@@ -169,15 +169,16 @@ async def test_links_end_with_the_token_that_carried_them_and_others_stay(amqp: 
     paths = [f"sb://{HOST}/{ENTITY}/ConsumerGroups/$Default/Partitions/{number}" for number in range(2)]
     for path, seconds in zip(paths, (600, 6000), strict=True):
         assert await client.put_token(path, amqp.doors.policy_token("service", path, seconds=seconds)) == 200
-    links = [await client.reader(str(number)) for number in range(2)]
+    links = [await client.reader(str(number)) for number in (0, 1, 0)]
     await client.stay(600 + TOKEN_GRACE_SECONDS + 1)
-    assert client.condition(links[0]) == "amqp:unauthorized-access"
+    assert conditions(client, [links[0], links[2]]) == ["amqp:unauthorized-access"] * 2
     assert links[1].attached
+    assert await amqp.rules() == ["auth.expired"], "once"
     assert len(amqp.sessions) == 1
     await amqp.tell(b"still")
     await amqp.tell(b"there", partition=1)
     await client.run()
-    assert [client.bodies(link) for link in links] == [[], [b"there"]]
+    assert [client.bodies(link) for link in links] == [[], [b"there"], []]
 
 
 async def test_a_token_without_an_end_of_its_links_disturbs_nobody(amqp: AmqpWorld) -> None:

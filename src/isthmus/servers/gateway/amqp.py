@@ -336,9 +336,12 @@ class AmqpPump:
         if not self._proofs:
             self._turn_away(denied(ended))
             return
-        for link, handler in list(self._handlers.items()):
-            if handler.need is not None and not self._proofs.suffice(handler.need):
-                link.detach(self.refused(denied(ended)))
+        needs = [(link, handler.need) for link, handler in self._handlers.items() if handler.need is not None]
+        lost = [link for link, need in needs if not self._proofs.suffice(need)]
+        if lost:
+            told = self.refused(denied(ended))
+            for link in lost:
+                link.detach(told)
 
     # ── pace, deadlines and ends ─────────────────────────────────────────────────────────────────────────────────
 
@@ -368,7 +371,7 @@ class AmqpPump:
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, NEVER
-        if self._proofs.drop_ended():
+        if self._proofs.drop_ended() and not self._is_over:
             self._end_tokens()
         self._engine.tick(self._services.clock.monotonic())
         self._ticking = True
