@@ -127,7 +127,10 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.domain.close()
+        try:
+            await self.domain.close()
+        except StateClosed as error:
+            logger.error("the last changes could not be stored", extra={"reason": str(error)})
         if self._announced:
             self._forget_ready()
             logger.info("stopped", extra={"aborted": aborted})

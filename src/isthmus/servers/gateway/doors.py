@@ -124,7 +124,9 @@ class Doors:
                 raise
             self.ports[plane] = HTTPS_PORT_FALLBACK
             self._open(address, plane, door)
-            logger.warning("%s HTTPS is served on port %d instead.", refused, HTTPS_PORT_FALLBACK)
+            logger.warning(
+                "HTTPS is served on another port", extra={"reason": str(refused), "port": HTTPS_PORT_FALLBACK}
+            )
 
     def _open(self, address: str, plane: Plane, door: Door) -> None:
         self._listeners.open(
