@@ -8,7 +8,7 @@ from isthmus.base.errors import Code
 from isthmus.base.ids import DeviceRef
 from isthmus.servers.management.api import Part
 from isthmus.servers.management.request import call_of
-from servers.management_world import HUB, ManagementWorld
+from servers.management_world import HUB, HUBS, ManagementWorld
 
 MESSAGES = "/hubs/hub/messages/devicebound"
 
@@ -147,3 +147,26 @@ def test_segments_are_decoded_once() -> None:
 
     assert call.path == ("hubs", "a/b", "%25")
     assert call.query == {"x": " y"}
+
+
+async def test_commands_and_feedback_of_a_hub_made_at_run_time(world: ManagementWorld) -> None:
+    domain = world.domain
+    await world.ask("PUT", f"{HUBS}/second", {})
+    second = domain.hubs.require("second").number
+    there = DeviceRef(second, "press")
+    await domain.registry.put(there, {}, None)
+    for _ in range(2):
+        await world.ask("POST", "/hubs/second/messages/devicebound", {"deviceId": "press", "ack": "full"})
+
+    (locked,) = await domain.commands.receive(there)
+    await domain.commands.complete(there, locked.lock_token)
+    await domain.feedback.tick()
+    (told,) = await domain.feedback.receive(second)
+    await domain.feedback.complete(second, told.lock_token)
+
+    assert (told.user_id, b'"statusCode":"Success"' in told.body) == ("second", True)
+    await world.ask("DELETE", f"{HUBS}/second")
+    world.clock.now_ms += 10_000_000
+    await domain.commands.tick()
+    await domain.feedback.tick()
+    assert (domain.commands.next_deadline_ms(), domain.feedback.next_deadline_ms()) == (None, None)
