@@ -294,9 +294,26 @@ async def test_file_in_the_way_is_not_removed(door: FrontDoor, tmp_path: Path) -
         door.listeners.open_unix(tmp_path / "isthmus.sock", Pump)
 
 
-async def test_path_too_long_for_a_socket_is_said(door: FrontDoor, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="107 bytes at most"):
-        door.listeners.open_unix(tmp_path / ("x" * 108), Pump)
+async def test_local_socket_in_a_deep_folder(door: FrontDoor, tmp_path: Path) -> None:
+    """Such a path does not fit into the kernel's address; it is bound, and found stale, through its folder."""
+    folder = tmp_path / ("deep" * 30)
+    folder.mkdir()
+    path = folder / "isthmus.sock"
+    for _ in range(2):
+        door.listeners.open_unix(path, lambda: Pump(proves=False))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with pytest.raises(ConfigurationError, match="A server runs on this folder already"):
+            door.listeners.open_unix(path, Pump)
+        door.listeners._unix.pop(path).close()  # as a killed server leaves it
+
+    door.listeners.open_unix(path, Pump)
+    door.listeners.close_unix(path)
+    assert list(folder.iterdir()) == []
+
+
+async def test_name_too_long_for_a_socket_is_said(door: FrontDoor, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="path too long"):
+        door.listeners.open_unix(tmp_path / ("x" * 120), Pump)
 
 
 async def test_shut_down_removes_the_socket_file(door: FrontDoor, tmp_path: Path) -> None:

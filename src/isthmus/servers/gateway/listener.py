@@ -223,7 +223,7 @@ def _unix_socket(path: Path) -> socket.socket:
             opened.listen(LISTEN_BACKLOG)
         except OSError as error:
             opened.close()
-            raise ConfigurationError(f"Cannot listen at {path}: {os.strerror(error.errno or 0)}.") from error
+            raise ConfigurationError(f"Cannot listen at {path}: {error.strerror or error}.") from error
     return opened
 
 
