@@ -6,6 +6,7 @@ view and into a set of conditions the scenes wait for. The demo ends its own pro
 
 import ipaddress
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -122,8 +123,9 @@ class Stage:
 
 
 def run() -> int:
-    """Plays all scenes, then runs on until Ctrl-C; returns the exit code."""
+    """Plays all scenes, then runs on until Ctrl-C or SIGTERM; returns the exit code."""
     view = View(Console())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="isthmus-demo-") as folder, ExitStack() as stack:
         stage = Stage(Path(folder), view)
         stack.callback(stage.end)
@@ -243,7 +245,7 @@ def _device_told(stage: Stage, name: str, happening: dict[str, Any]) -> None:
             stage.view.say(f"   {name} takes the command: {happening['text']}")
         case "desired":
             stage.view.say(f"   {name} is told its desired properties {happening['patch']} and reports them")
-        case "disconnected":
+        case "disconnected" if stage.seen(name, "disconnected") < stage.seen(name, "connected"):
             stage.view.say(f"   {name} is disconnected")
         case "refused" if stage.seen(name, "refused") == 0:
             stage.view.say(f"   {name} is refused: {happening['reason']}")
