@@ -6,6 +6,7 @@ from pathlib import Path
 
 import certifi
 import pytest
+from azure.iot.hub import IoTHubRegistryManager
 
 from clients.reading import EventCollector
 from support.loopback import Loopback
@@ -44,6 +45,14 @@ def trust(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
 def device_id() -> str:
     """A device id of this test's own."""
     return f"dev-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def service(hub: RunningHub) -> Iterator[IoTHubRegistryManager]:
+    """The stock service client, as the owner."""
+    manager = IoTHubRegistryManager.from_connection_string(hub.connection_string())
+    yield manager
+    manager.amqp_svc_client.disconnect_sync()
 
 
 @pytest.fixture

@@ -3,16 +3,16 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, Message, MethodResponse
+from azure.iot.device import IoTHubModuleClient, Message, MethodResponse
 from azure.iot.device.exceptions import ConnectionFailedError, CredentialError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 
+from clients.devices import client_of, connected, identity, make_device, twin_of, until
 from clients.reading import WAIT_SECONDS, EventCollector
 from support.server import RunningHub
 
@@ -201,49 +201,3 @@ def test_wrong_key_and_unknown_device_are_refused_alike(hub: RunningHub, device_
             device.connect()
         assert isinstance(raised.value, CredentialError)
         device.shutdown()
-
-
-@pytest.fixture
-def service(hub: RunningHub) -> Iterator[IoTHubRegistryManager]:
-    manager = IoTHubRegistryManager.from_connection_string(hub.connection_string())
-    yield manager
-    manager.amqp_svc_client.disconnect_sync()
-
-
-@contextmanager
-def connected(hub: RunningHub, device_id: str, *, create: bool = True, **options: Any) -> Iterator[IoTHubDeviceClient]:
-    if create:
-        make_device(hub, device_id)
-    device = client_of(hub, hub.device_connection_string(device_id), **options)
-    device.connect()
-    try:
-        yield device
-    finally:
-        device.shutdown()
-
-
-def client_of(hub: RunningHub, connection_string: str, **options: Any) -> IoTHubDeviceClient:
-    return IoTHubDeviceClient.create_from_connection_string(
-        connection_string, server_verification_cert=hub.ca.read_text(), **options
-    )
-
-
-def make_device(hub: RunningHub, device_id: str) -> None:
-    hub.json("device-identity", "create", "-d", device_id)
-
-
-def identity(hub: RunningHub, device_id: str) -> dict[str, Any]:
-    return dict(hub.json("device-identity", "show", "-d", device_id))
-
-
-def twin_of(hub: RunningHub, device_id: str) -> dict[str, Any]:
-    return dict(hub.json("device-twin", "show", "-d", device_id))
-
-
-def until(condition: Callable[[], object], timeout: float = WAIT_SECONDS) -> None:
-    """Returns when the condition holds; asks again every twentieth of a second until the deadline."""
-    deadline = time.monotonic() + timeout
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s"
-        pause.wait(0.05)

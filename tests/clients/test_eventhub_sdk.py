@@ -11,8 +11,8 @@ import pytest
 from azure.eventhub import EventData, EventHubConsumerClient, TransportType
 from azure.eventhub.exceptions import AuthenticationError, ConnectError, ConnectionLostError, EventHubError
 
+from clients.devices import connected
 from clients.reading import WAIT_SECONDS, EventCollector
-from clients.test_device_sdk import connected
 from support.server import RunningHub
 
 

@@ -12,9 +12,9 @@ from azure.iot.device.exceptions import CredentialError
 from azure.iot.hub import IoTHubRegistryManager
 from msrest.exceptions import HttpOperationError
 
+from clients.devices import client_of, connected, make_device
 from clients.names import resolved
 from clients.reading import WAIT_SECONDS, EventCollector
-from clients.test_device_sdk import client_of, connected, make_device
 from support.server import RunningHub
 
 HUB_TYPE = ("--type", "Microsoft.Devices/IotHubs")

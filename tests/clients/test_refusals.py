@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from clients.devices import key_of
 from clients.raw import RawMqtt, https
 from clients.sas import sas_token
 from support.server import RunningHub
@@ -137,10 +138,6 @@ def token(hub: RunningHub, device: str, key: str) -> str:
 
 def host_of(hub: RunningHub, name: str) -> str:
     return str(hub.json("iot", "hub", "show", "-n", name)["properties"]["hostName"])
-
-
-def key_of(connection_string: str) -> str:
-    return connection_string.rsplit("SharedAccessKey=", 1)[1]
 
 
 def primary_key(hub: RunningHub, name: str) -> str:

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,16 +11,9 @@ from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, QuerySpecification, Twin, TwinProperties
 from msrest.exceptions import HttpOperationError
 
+from clients.devices import client_of, connected, make_device, until
 from clients.sas import sas_token
-from clients.test_device_sdk import client_of, connected, make_device, until
 from support.server import RunningHub
-
-
-@pytest.fixture
-def service(hub: RunningHub) -> Iterator[IoTHubRegistryManager]:
-    manager = IoTHubRegistryManager.from_connection_string(hub.connection_string())
-    yield manager
-    manager.amqp_svc_client.disconnect_sync()
 
 
 def test_device_is_created_read_updated_and_deleted(service: IoTHubRegistryManager, device_id: str) -> None:
