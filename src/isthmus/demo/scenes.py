@@ -245,7 +245,7 @@ def _device_told(stage: Stage, name: str, happening: dict[str, Any]) -> None:
             stage.view.say(f"   {name} takes the command: {happening['text']}")
         case "desired":
             stage.view.say(f"   {name} is told its desired properties {happening['patch']} and reports them")
-        case "disconnected" if stage.seen(name, "disconnected") < stage.seen(name, "connected"):
+        case "disconnected" if stage.seen(name, "disconnected") < max(1, stage.seen(name, "connected")):
             stage.view.say(f"   {name} is disconnected")
         case "refused" if stage.seen(name, "refused") == 0:
             stage.view.say(f"   {name} is refused: {happening['reason']}")
