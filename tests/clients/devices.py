@@ -11,6 +11,9 @@ from azure.iot.device import IoTHubDeviceClient
 from clients.reading import WAIT_SECONDS
 from support.server import RunningHub
 
+OTHER_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+"""A key nobody has."""
+
 
 @contextmanager
 def connected(hub: RunningHub, device_id: str, *, create: bool = True, **options: Any) -> Iterator[IoTHubDeviceClient]:

@@ -12,7 +12,7 @@ from azure.iot.device.exceptions import ConnectionFailedError, CredentialError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 
-from clients.devices import client_of, connected, identity, make_device, twin_of, until
+from clients.devices import OTHER_KEY, client_of, connected, identity, key_of, make_device, twin_of, until
 from clients.reading import WAIT_SECONDS, EventCollector
 from support.server import RunningHub
 
@@ -191,11 +191,9 @@ def test_sas_token_is_renewed_by_reconnecting(
 
 def test_wrong_key_and_unknown_device_are_refused_alike(hub: RunningHub, device_id: str) -> None:
     make_device(hub, device_id)
-    wrong = hub.device_connection_string(device_id)
-    key = wrong.rsplit("SharedAccessKey=", 1)[1]
-    other_key = identity(hub, device_id)["authentication"]["symmetricKey"]["secondaryKey"][::-1].lstrip("=") + "="
-    unknown = wrong.replace(device_id, f"{device_id}-unknown")
-    for connection_string in (wrong.replace(key, other_key), unknown):
+    right = hub.device_connection_string(device_id)
+    wrong, unknown = right.replace(key_of(right), OTHER_KEY), right.replace(device_id, f"{device_id}-unknown")
+    for connection_string in (wrong, unknown):
         device = client_of(hub, connection_string, connection_retry=False)
         with pytest.raises((CredentialError, ConnectionFailedError)) as raised:
             device.connect()

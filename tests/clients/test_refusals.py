@@ -4,14 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from clients.devices import key_of
+from clients.devices import OTHER_KEY, key_of
 from clients.raw import RawMqtt, https
 from clients.sas import sas_token
 from support.server import RunningHub
 
 NOT_AUTHORIZED = b"\x20\x02\x00\x05"
 ACCEPTED = b"\x20\x02\x00\x00"
-OTHER_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
 @dataclass(frozen=True, slots=True)
