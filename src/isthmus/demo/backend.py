@@ -1,27 +1,28 @@
 """The back-end of the demo: one round of a method, a command and a desired property, on the stock azure-iot-hub SDK."""
 
 import argparse
+import os
 
 import certifi
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 
-from isthmus.demo.parts import tell
+from isthmus.demo.parts import CONNECTION_STRING, tell
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--connection-string", required=True)
     parser.add_argument("--ca", required=True)
     parser.add_argument("--device", required=True)
     options = parser.parse_args()
+    connection_string = os.environ[CONNECTION_STRING]
     # uamqp and requests read certifi's file only; `isthmus env` tells how to do the same for a whole machine.
     certifi.where = lambda: options.ca
-    service = IoTHubRegistryManager.from_connection_string(options.connection_string)
+    service = IoTHubRegistryManager.from_connection_string(connection_string)
     service.protocol.config.connection.verify = options.ca
     _invoke(service, options.device)
     _set_desired(service, options.device)
-    commands = IoTHubRegistryManager.from_connection_string(_without_port(options.connection_string))
+    commands = IoTHubRegistryManager.from_connection_string(_without_port(connection_string))
     commands.send_c2d_message(options.device, "lubricate the bearing", {"iothub-ack": "full"})
     tell("command-sent", device=options.device)
     commands.amqp_svc_client.disconnect_sync()

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from azure.iot.device import IoTHubDeviceClient, Message, MethodResponse
 from azure.iot.device.exceptions import ClientError
 
-from isthmus.demo.parts import resolve_privately, tell
+from isthmus.demo.parts import CONNECTION_STRING, resolve_privately, tell
 
 SECONDS_BETWEEN_MESSAGES = 1.0
 SECONDS_BETWEEN_TRIES = 3.0
@@ -20,15 +21,15 @@ SECONDS_BETWEEN_TRIES = 3.0
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
-    parser.add_argument("--connection-string", required=True)
     parser.add_argument("--ca", required=True)
     parser.add_argument("--private-address", default="")
     options = parser.parse_args()
+    connection_string = os.environ[CONNECTION_STRING]
     if options.private_address:
-        host = dict(part.split("=", 1) for part in options.connection_string.split(";"))["HostName"]
+        host = dict(part.split("=", 1) for part in connection_string.split(";"))["HostName"]
         resolve_privately(host, options.private_address)
     device = IoTHubDeviceClient.create_from_connection_string(
-        options.connection_string,
+        connection_string,
         server_verification_cert=Path(options.ca).read_text(),
         connection_retry=False,
     )

@@ -5,6 +5,9 @@ import socket
 import sys
 from typing import Any
 
+CONNECTION_STRING = "ISTHMUS_DEMO_CONNECTION_STRING"
+"""The variable that an actor finds its connection string in: the key is nobody's to read in a list of processes."""
+
 
 def tell(what: str, **details: Any) -> None:
     """Prints one happening as a JSON line for the view."""

@@ -2,24 +2,23 @@
 
 import argparse
 import json
+import os
 from typing import Any
 
 from azure.eventhub import EventHubConsumerClient
 
-from isthmus.demo.parts import resolve_privately, tell
+from isthmus.demo.parts import CONNECTION_STRING, resolve_privately, tell
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--connection-string", required=True)
     parser.add_argument("--ca", required=True)
     parser.add_argument("--host-name", required=True)
     parser.add_argument("--private-address", required=True)
     options = parser.parse_args()
+    connection_string = os.environ[CONNECTION_STRING]
     resolve_privately(options.host_name, options.private_address)
-    client = EventHubConsumerClient.from_connection_string(
-        options.connection_string, "$Default", connection_verify=options.ca
-    )
+    client = EventHubConsumerClient.from_connection_string(connection_string, "$Default", connection_verify=options.ca)
     with client:
         client.receive(on_event=_take, on_error=_failed, starting_position="-1")
 

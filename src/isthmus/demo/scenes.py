@@ -6,6 +6,7 @@ view and into a set of conditions the scenes wait for. The demo ends its own pro
 
 import ipaddress
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from isthmus.demo.parts import CONNECTION_STRING
 from isthmus.demo.view import View
 
 SCENE_SECONDS_MAX = 60.0
@@ -28,6 +30,10 @@ ADDRESSES_TRIED_MAX = 50
 PORTS = (8883, 5671)
 END_SECONDS_MAX = 12.0
 PROBE_SECONDS = 0.2
+
+
+Told = Callable[[str, dict[str, Any]], None]
+"""Takes an actor's name and what it told."""
 
 
 class SceneError(Exception):
@@ -73,12 +79,20 @@ class Stage:
             raise SceneError(f"isthmus {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    def play(self, name: str, module: str, *arguments: str, took: Callable[[str, dict[str, Any]], None]) -> None:
+    def play(
+        self,
+        name: str,
+        module: str,
+        connection_string: str,
+        *arguments: str,
+        took: Told,
+    ) -> None:
         """Starts an actor and reads its happenings in a thread."""
         actor = subprocess.Popen(
             [sys.executable, "-m", f"isthmus.demo.{module}", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=os.environ | {CONNECTION_STRING: connection_string},
             text=True,
         )
         self._processes.append(actor)
@@ -111,7 +125,7 @@ class Stage:
                 process.kill()
                 process.wait()
 
-    def _read(self, name: str, actor: subprocess.Popen[str], took: Callable[[str, dict[str, Any]], None]) -> None:
+    def _read(self, name: str, actor: subprocess.Popen[str], took: Told) -> None:
         for line in actor.stdout or ():
             if not line.startswith("{"):
                 continue
@@ -173,17 +187,17 @@ def _start_actors(stage: Stage) -> None:
     events = stage.isthmus("connection-string", "--events")
     stage.view.actor("reader", door="private", state="starting")
     stage.play(
-        *("reader", "reader", "--connection-string", events, "--ca", ca),
+        *("reader", "reader", events, "--ca", ca),
         *("--host-name", stage.host_name, "--private-address", stage.private),
         took=lambda name, happening: _reader_told(stage, name, happening),
     )
     for device, private in (("press-1", ""), ("press-2", stage.private)):
         stage.view.actor(device, door="private" if private else "public", state="starting")
         own = stage.isthmus("connection-string", "--device-id", device)
-        arguments = ["--name", device, "--connection-string", own, "--ca", ca]
+        arguments = ["--name", device, "--ca", ca]
         if private:
             arguments += ["--private-address", private]
-        stage.play(device, "device", *arguments, took=lambda name, happening: _device_told(stage, name, happening))
+        stage.play(device, "device", own, *arguments, took=lambda name, happening: _device_told(stage, name, happening))
 
 
 def _work(stage: Stage) -> None:
@@ -194,7 +208,7 @@ def _work(stage: Stage) -> None:
     say("   every message was on disk before its device had the acknowledgement")
     say("[bold]4. A back-end on the unmodified azure-iot-hub SDK works with press-1.[/bold]")
     stage.play(
-        *("backend", "backend", "--connection-string", stage.isthmus("connection-string"), "--ca", stage.isthmus("ca")),
+        *("backend", "backend", stage.isthmus("connection-string"), "--ca", stage.isthmus("ca")),
         *("--device", "press-1"),
         took=lambda name, happening: _backend_told(stage, happening),
     )
