@@ -91,6 +91,61 @@ def test_wrong_host_over_https_is_refused_alike(hub: RunningHub) -> None:
     assert answer.body["Message"] == wrong_key.body["Message"]
 
 
+def test_policy_without_the_right_is_refused_as_a_device(hub: RunningHub) -> None:
+    hub.create_device("borrowed")
+    key = key_of(hub.connection_string("service"))
+    with RawMqtt(hub) as connection:
+        policy_token = sas_token(hub.host_name, key, "service")
+        assert connection.connect("borrowed", user_name(hub, "borrowed"), policy_token) == NOT_AUTHORIZED
+    assert hub.json("explain", "--device-id", "borrowed")[0]["rule"] == "auth.right"
+
+
+def test_strangers_hear_the_same_and_the_owner_everything_over_amqp(hub: RunningHub) -> None:
+    key = key_of(hub.connection_string())
+    audience = f"sb://{hub.host_name}/{entity(hub)}"
+    tries = {
+        "auth.signature": sas_token(audience, OTHER_KEY, "iothubowner"),
+        "auth.expired": sas_token(audience, key, "iothubowner", -10),
+        "auth.unknown-policy": sas_token(audience, key, "nobody"),
+        "auth.malformed": "SharedAccessSignature nonsense",
+    }
+    answers = {rule: refused_by_amqp(hub, AzureSasCredential(token)) for rule, token in tries.items()}
+    for rule, answer in answers.items():
+        tracking_id = re.search(r"TrackingId:(\S+)", answer)
+        assert tracking_id, answer
+        (entry,) = hub.json("explain", tracking_id[1])
+        assert (entry["rule"], entry["plane"]) == (rule, "amqp")
+    assert len({re.sub(r"TrackingId:\S+ \S+", "", answer) for answer in answers.values()}) == 1
+
+
+def test_policy_without_the_right_reads_nothing_over_amqp(hub: RunningHub) -> None:
+    credential = EventHubSharedKeyCredential("registryRead", key_of(hub.connection_string("registryRead")))
+    assert refused_by_amqp(hub, credential)
+    assert hub.json("explain")[0]["rule"] == "auth.right"
+
+
+def test_private_door_leads_to_its_own_hub_only(hub: RunningHub, loopback_address: str) -> None:
+    hub.isthmus("iot", "hub", "create", "--name", "next-door")
+    own = hub.json("iot", "hub", "list")[0]["name"]
+    hub.isthmus(
+        *("network", "private-endpoint", "create", "--name", "theirs", "--connection-name", "theirs"),
+        *("--private-connection-resource-id", hub.json("iot", "hub", "show", "-n", "next-door")["id"]),
+        *("--group-id", "iotHub", "--ip-config", "name=theirs", "group-id=iotHub", "member-name=iotHub"),
+        f"private-ip-address={loopback_address}",
+    )
+    hub.isthmus("device-identity", "create", "-d", "lost", "-n", own)
+    key = hub.json("device-identity", "show", "-d", "lost", "-n", own)["authentication"]["symmetricKey"]["primaryKey"]
+    with RawMqtt(hub, address=loopback_address) as connection:
+        assert connection.connect("lost", user_name(hub, "lost"), token(hub, "lost", key)) == NOT_AUTHORIZED
+    (entry,) = hub.json("explain", "--device-id", "lost")
+    assert entry["rule"] == "network.wrong-door"
+    assert entry["door"].startswith("private:theirs")
+    with RawMqtt(hub) as connection:
+        assert connection.connect("lost", user_name(hub, "lost"), token(hub, "lost", key)) == ACCEPTED
+    hub.isthmus("network", "private-endpoint", "delete", "--name", "theirs")
+    hub.isthmus("iot", "hub", "delete", "--name", "next-door")
+
+
 def test_right_key_at_the_wrong_hub_is_refused_and_hubs_do_not_see_each_other(hub: RunningHub) -> None:
     hub.isthmus("iot", "hub", "create", "--name", "second")
     second = host_of(hub, "second")
@@ -125,6 +180,20 @@ def connect(hub: RunningHub, attempt: Attempt) -> bytes:
             f"{host}/{attempt.device}/?api-version=2021-04-12",
             sas_token(f"{host}/devices/{attempt.device}", attempt.key, seconds=attempt.seconds),
         )
+
+
+def refused_by_amqp(hub: RunningHub, credential: object) -> str:
+    """What the event hub's client is told when it asks for the properties."""
+    client = EventHubConsumerClient(
+        hub.host_name, entity(hub), "$Default", credential, connection_verify=str(hub.ca), retry_total=0
+    )
+    with client, pytest.raises(EventHubError) as raised:
+        client.get_eventhub_properties()
+    return str(raised.value)
+
+
+def entity(hub: RunningHub) -> str:
+    return hub.events_connection_string().rsplit("EntityPath=", 1)[1]
 
 
 def user_name(hub: RunningHub, device: str) -> str:
