@@ -4,6 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+from azure.core.credentials import AzureSasCredential
+from azure.eventhub import EventHubConsumerClient, EventHubSharedKeyCredential
+from azure.eventhub.exceptions import EventHubError
+
 from clients.devices import OTHER_KEY, key_of
 from clients.raw import RawMqtt, https
 from clients.sas import sas_token
