@@ -112,7 +112,6 @@ def test_strangers_hear_the_same_and_the_owner_everything_over_amqp(hub: Running
         "auth.signature": sas_token(audience, OTHER_KEY, "iothubowner"),
         "auth.expired": sas_token(audience, key, "iothubowner", -10),
         "auth.unknown-policy": sas_token(audience, key, "nobody"),
-        "auth.malformed": "SharedAccessSignature nonsense",
     }
     answers = {rule: refused_by_amqp(hub, AzureSasCredential(token)) for rule, token in tries.items()}
     for rule, answer in answers.items():
