@@ -11,6 +11,10 @@ from typing import Any, Self
 from support.server import RunningHub
 
 TIMEOUT_SECONDS = 15.0
+ACCEPTED = b"\x20\x02\x00\x00"
+"""The CONNACK of a session begun."""
+NOT_AUTHORIZED = b"\x20\x02\x00\x05"
+"""The CONNACK of everybody who may not come in."""
 
 
 def tls_context(hub: RunningHub) -> ssl.SSLContext:

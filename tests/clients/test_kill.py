@@ -12,7 +12,7 @@ from azure.eventhub import EventData
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import Twin, TwinProperties
 
-from clients.raw import RawMqtt
+from clients.raw import ACCEPTED, RawMqtt
 from clients.reading import EventCollector, sender
 from clients.sas import sas_token
 from support.server import RunningHub
@@ -26,7 +26,6 @@ AHEAD_MAX = 300
 ROUND_SECONDS_MAX = 60.0
 IN_FLIGHT_MAX = 8
 RECONNECT_SECONDS = 0.2
-ACCEPTED = b"\x20\x02\x00\x00"
 
 
 @pytest.fixture

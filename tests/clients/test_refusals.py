@@ -10,12 +10,9 @@ from azure.eventhub import EventHubConsumerClient, EventHubSharedKeyCredential
 from azure.eventhub.exceptions import EventHubError
 
 from clients.devices import OTHER_KEY, key_of
-from clients.raw import RawMqtt, https
+from clients.raw import ACCEPTED, NOT_AUTHORIZED, RawMqtt, https
 from clients.sas import sas_token
 from support.server import RunningHub
-
-NOT_AUTHORIZED = b"\x20\x02\x00\x05"
-ACCEPTED = b"\x20\x02\x00\x00"
 
 
 @dataclass(frozen=True, slots=True)
