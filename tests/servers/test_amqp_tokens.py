@@ -70,7 +70,7 @@ async def test_a_bad_token_is_answered_by_401_whatever_the_reason(amqp: AmqpWorl
     answer = await client.cbs_answer(HOST, tokens.get(token, token))
     assert answer.status == 401
     assert str(answer.properties["status-description"]).startswith("Unauthorized TrackingId:")
-    assert answer.properties["error-condition"] == "amqp:unauthorized-access"
+    assert "error-condition" not in answer.properties
     assert await amqp.rules() == [rule]
     assert len(amqp.sessions) == 0
     assert not client.is_closed(), "the client may try another one"
@@ -254,4 +254,4 @@ def put(properties: dict[str, AmqpValue], token: str) -> tuple[bytes, ...]:
 def told(properties: dict[str, AmqpValue]) -> tuple[object, ...]:
     """What an answer says, but for the tracking id."""
     text = str(properties["status-description"]).partition("TrackingId:")[0]
-    return (properties["status-code"], text, properties["error-condition"], len(str(properties["status-description"])))
+    return (properties["status-code"], text, len(str(properties["status-description"])))

@@ -73,7 +73,7 @@ class RequestLink(LinkHandler):
         try:
             answer = await self._service(request)
         except HubError as error:
-            answer = _refusal(error, self._pump.refused(error))
+            answer = _refusal(error, self._pump.refused(error), self._node)
         link = self._replies.of(self._link, self._node)
         if link is not None:
             link.send(encode_answer(request, answer))
@@ -153,5 +153,7 @@ def encode_answer(request: Request, answer: Answer) -> bytes:
     )
 
 
-def _refusal(error: HubError, told: Error) -> Answer:
-    return Answer(error.code.http_status, told.description or "", {"error-condition": Symbol(told.condition)})
+def _refusal(error: HubError, told: Error, node: Node) -> Answer:
+    """A refusal; `$cbs` tells the status alone, for clients that are told a condition there do not read the status."""
+    condition = {} if node is Node.CBS else {"error-condition": Symbol(told.condition)}
+    return Answer(error.code.http_status, told.description or "", condition)
