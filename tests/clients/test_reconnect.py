@@ -1,0 +1,148 @@
+"""A server that ends and starts again under devices that wait for it: they come back by themselves and go on.
+
+The stock client subscribes once, however often it connects again, so that what it receives afterwards shows that its
+session was kept.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
+from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
+from azure.iot.device.exceptions import ClientError, CredentialError, OperationCancelled
+
+from clients.devices import connected, make_device, until
+from clients.reading import WAIT_SECONDS, EventCollector
+from support.server import RunningHub
+
+PATIENT: dict[str, Any] = {"connection_retry": True, "connection_retry_interval": 1, "keep_alive": 10}
+TRY_AGAIN_SECONDS = 0.1
+IN_FLIGHT = 30
+MEANWHILE = 10
+WORKERS = 8
+
+ends = pytest.mark.parametrize("end", [RunningHub.stop, RunningHub.kill], ids=["stopped", "killed"])
+
+
+@ends
+def test_device_goes_on_where_it_was(
+    hub: RunningHub, device_id: str, collect: Callable[..., EventCollector], end: Callable[[RunningHub], None]
+) -> None:
+    heard = Heard()
+    with ThreadPoolExecutor(WORKERS) as senders, connected(hub, device_id, **PATIENT) as device:
+        device.on_message_received = heard.message
+        device.on_twin_desired_properties_patch_received = heard.patches.append
+        device.on_method_request_received = lambda request: device.send_method_response(heard.method(request))
+        texts = [f"in flight {number}" for number in range(IN_FLIGHT)]
+        sending = [senders.submit(send, device, text) for text in texts]
+        end(hub)
+        until(lambda: not device.connected)
+        meanwhile = [f"meanwhile {number}" for number in range(MEANWHILE)]
+        sending += [senders.submit(send, device, text) for text in meanwhile]
+        hub.start()
+        for future in sending:
+            future.result(WAIT_SECONDS)
+        assert device.connected
+        reach(hub, device_id, heard)
+    assert texts_of(collect(), device_id, len(texts + meanwhile)) >= {*texts, *meanwhile}
+
+
+@ends
+async def test_asynchronous_device_goes_on_where_it_was(
+    hub: RunningHub, device_id: str, collect: Callable[..., EventCollector], end: Callable[[RunningHub], None]
+) -> None:
+    heard = Heard()
+    device = await asyncio.to_thread(aio_client, hub, device_id)
+
+    async def answer(request: MethodRequest) -> None:
+        await device.send_method_response(heard.method(request))
+
+    try:
+        await device.connect()
+        device.on_message_received = heard.message
+        device.on_twin_desired_properties_patch_received = heard.patches.append
+        device.on_method_request_received = answer
+        texts = [f"in flight {number}" for number in range(IN_FLIGHT)]
+        sending = [asyncio.create_task(send_aio(device, text)) for text in texts]
+        await asyncio.to_thread(end, hub)
+        await asyncio.to_thread(until, lambda: not device.connected)
+        meanwhile = [f"meanwhile {number}" for number in range(MEANWHILE)]
+        sending += [asyncio.create_task(send_aio(device, text)) for text in meanwhile]
+        await asyncio.to_thread(hub.start)
+        await asyncio.wait_for(asyncio.gather(*sending), WAIT_SECONDS)
+        assert device.connected
+        await asyncio.to_thread(reach, hub, device_id, heard)
+    finally:
+        await device.shutdown()
+    assert await asyncio.to_thread(texts_of, collect(), device_id, len(texts + meanwhile)) >= {*texts, *meanwhile}
+
+
+class Heard:
+    """What a device heard, whatever its client calls the handlers from."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.patches: list[dict[str, Any]] = []
+
+    def message(self, message: Message) -> None:
+        self.messages.append(message.data)
+
+    def method(self, request: MethodRequest) -> MethodResponse:
+        return MethodResponse.create_from_method_request(request, 200, {"heard": request.payload})
+
+
+def reach(hub: RunningHub, device_id: str, heard: Heard) -> None:
+    """Reaches the device by every way it subscribed to before the server ended."""
+    hub.isthmus("c2d-message", "send", "-d", device_id, "--data", "are you there?")
+    hub.isthmus("device-twin", "update", "-d", device_id, "--desired", json.dumps({"interval": 5}))
+    result = hub.json("invoke-device-method", "-d", device_id, "--method-name", "hear", "--method-payload", "[1]")
+    assert result == {"status": 200, "payload": {"heard": [1]}}
+    until(lambda: heard.messages and heard.patches)
+    assert heard.messages == [b"are you there?"]
+    assert heard.patches == [{"interval": 5, "$version": 2}]
+
+
+def send(device: IoTHubDeviceClient, text: str) -> None:
+    """Sends until the hub has acknowledged, as an application has to that auto-connects."""
+    deadline, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
+    while True:
+        try:
+            device.send_message(text)
+            return
+        except CredentialError:
+            raise
+        except (ClientError, OperationCancelled):
+            assert time.monotonic() < deadline
+            pause.wait(TRY_AGAIN_SECONDS)
+
+
+async def send_aio(device: AioDeviceClient, text: str) -> None:
+    """As `send`."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            await device.send_message(text)
+            return
+        except CredentialError:
+            raise
+        except (ClientError, OperationCancelled):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+
+
+def aio_client(hub: RunningHub, device_id: str) -> AioDeviceClient:
+    make_device(hub, device_id)
+    return AioDeviceClient.create_from_connection_string(
+        hub.device_connection_string(device_id), server_verification_cert=hub.ca.read_text(), **PATIENT
+    )
+
+
+def texts_of(reader: EventCollector, device_id: str, count: int) -> set[str]:
+    """What the device's messages say; one that was sent again may be there twice."""
+    return {event.body_as_str() for event in reader.of_device(device_id, count)}
