@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.base.clock import iso_utc, parse_iso_ms
+from isthmus.base.clock import parse_iso_ms
 from isthmus.base.errors import Code, HubError
 from isthmus.resources.consumer_groups import group_to_arm
 from isthmus.resources.hub import Hub
@@ -120,6 +120,6 @@ def _properties(record: Record, envelope: Envelope, kinds: frozenset[str]) -> di
             "iothub-message-source": envelope.source.value,
             "x-opt-sequence-number": record.sequence,
             "x-opt-offset": str(record.offset),
-            "x-opt-enqueued-time": iso_utc(record.enqueued_ms),
+            "x-opt-enqueued-time": record.enqueued_ms,
         }
     return found
