@@ -234,3 +234,18 @@ class FeedbackReader:
         finally:
             client.close()
         raise AssertionError(f"no feedback for {message_id}")
+
+
+def test_readers_of_the_hub_are_sent_to_the_built_in_endpoint(hub: RunningHub) -> None:
+    host, policy, key = hub.host_name, "service", hub.connection_string("service").rsplit("SharedAccessKey=", 1)[1]
+    name = hub.json("iot", "hub", "show")["name"]
+    auth = uamqp.authentication.SASLPlain(host, f"{policy}@sas.root.{name}", sas_token(host, key, policy))
+    client = uamqp.ReceiveClient(f"amqps://{host}/messages/events/ConsumerGroups/$Default/Partitions/0", auth=auth)
+    try:
+        with pytest.raises(uamqp.errors.LinkRedirect) as raised:
+            client.receive_message_batch(timeout=20_000)
+    finally:
+        client.close()
+    assert raised.value.hostname == host.encode()
+    assert raised.value.port == 5671
+    assert raised.value.address == f"amqps://{host}:5671/{name}/ConsumerGroups/$Default/Partitions/0".encode()
