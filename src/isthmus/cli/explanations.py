@@ -21,19 +21,19 @@ NOTHING = "Nothing of that kind was refused."
 
 
 @click.command("explain", cls=HubCommand, remote=False)
-@click.argument("tracking_id", required=False, default="")
+@click.argument("tracking_id", nargs=-1)
 @click.option("--device-id", "-d", default="", help="Of this device, or `DEVICE/MODULE`.")
 @click.option("--address", default="", help="From this address.")
 @click.option("--since", default="", metavar="TIME|AGO", help="Since then: ISO 8601, or 30s, 15m, 2h, 1d ago.")
 @click.option("--top", type=click.IntRange(min=1), default=TOP_DEFAULT, show_default=True, help="How many, the newest.")
 @click.option("--all", "everything", is_flag=True, help="What was allowed or changed, too.")
-def explain(target: Target, tracking_id: str, everything: bool, since: str, top: int, **given: str) -> Any:
+def explain(target: Target, tracking_id: tuple[str, ...], everything: bool, since: str, top: int, **given: str) -> Any:
     """Says why a connection or request was refused, and the smallest change that would let it pass.
 
     Works without a running server.
     """
     wanted = {
-        "trackingId": tracking_id,
+        "trackingId": " ".join(tracking_id),
         "deviceId": given["device_id"],
         "address": given["address"],
         "hub": target.hub,
