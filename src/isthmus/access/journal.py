@@ -20,14 +20,14 @@ import msgspec
 from isthmus.base.clock import Clock
 from isthmus.base.state import JournalEntry, JournalFilter, JournalRow
 
-STORED_EACH_MAX = 20
-"""Refusals of one door, plane, source, rule and minute stored one by one: a small plant's devices, each named."""
+STORED_EACH_MAX = 50
+"""Refusals of one door, plane, source, rule and minute stored one by one: a plant's devices, each named."""
 
-DOOR_ENTRIES_MAX = 1_000
-"""A door's entries in an hour, summaries included: a megabyte; the journal holds those of many days."""
+DOOR_ENTRIES_MAX = 5_000
+"""A door's entries in an hour, summaries included: five megabytes; the journal holds those of eight days of flood."""
 
-SOURCE_ENTRIES_MAX = 200
-"""A source's part of its door's share."""
+SOURCE_ENTRIES_MAX = 2_000
+"""A source's part of its door's share: a whole plant may come from one translated address."""
 
 SOURCES_PER_DOOR_MAX = 1_024
 """Sources of a door whose parts are counted apart in an hour; further ones have one part together."""
