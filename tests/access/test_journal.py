@@ -118,7 +118,7 @@ async def test_planes_rules_and_sources_are_counted_apart() -> None:
 
 async def test_one_source_cannot_use_up_its_doors_share() -> None:
     world = World()
-    stored = sum(world.refuse(30, replace(STRANGER, rule=f"rule{number}")) for number in range(50))
+    stored = sum(world.refuse(60, replace(STRANGER, rule=f"rule{number}")) for number in range(50))
     assert stored == limits.SOURCE_ENTRIES_MAX
     assert world.refuse(1, replace(STRANGER, address="198.51.100.1")) == 1
 
@@ -126,7 +126,7 @@ async def test_one_source_cannot_use_up_its_doors_share() -> None:
 async def test_one_door_cannot_silence_another_nor_those_who_are_known() -> None:
     world = World()
     for network in range(100):
-        world.refuse(25, replace(STRANGER, address=f"10.0.{network}.1"))
+        world.refuse(60, replace(STRANGER, address=f"10.0.{network}.1"))
     assert world.refuse(1, replace(STRANGER, address="192.0.2.1")) == 0
     assert world.refuse(1, replace(STRANGER, door="private:plant")) == 1
     assert world.refuse(1, replace(STRANGER, principal="device:dev1", hop="contract", rule="contract.topic")) == 1
@@ -137,7 +137,7 @@ async def test_one_door_cannot_silence_another_nor_those_who_are_known() -> None
 async def test_beyond_the_share_one_entry_a_minute_counts_everything() -> None:
     world = World()
     for network in range(100):
-        world.refuse(25, replace(STRANGER, address=f"10.0.{network}.1"))
+        world.refuse(60, replace(STRANGER, address=f"10.0.{network}.1"))
     world.next_minute()
     before = len(await world.all())
     for network in range(100):
@@ -151,7 +151,7 @@ async def test_beyond_the_share_one_entry_a_minute_counts_everything() -> None:
 async def test_a_new_hour_gives_new_shares() -> None:
     world = World()
     for network in range(100):
-        world.refuse(25, replace(STRANGER, address=f"10.0.{network}.1"))
+        world.refuse(60, replace(STRANGER, address=f"10.0.{network}.1"))
     world.clock.now_ms += 3_600_000
     assert world.refuse(1) == 1
 
