@@ -69,6 +69,7 @@ class Hubs:
         self._listeners: list[HubListener] = []
         self._by_name: dict[str, Hub] = {}
         self._by_host: dict[str, Hub] = {}
+        self._by_number: dict[HubId, Hub] = {}
 
     async def load(self) -> None:
         """Reads all hubs; listeners are not told."""
@@ -96,7 +97,7 @@ class Hubs:
 
     def by_number(self, number: HubId) -> Hub | None:
         """The hub of that number."""
-        return next((hub for hub in self._by_name.values() if hub.number == number), None)
+        return self._by_number.get(number)
 
     def by_resource_id(self, resource_id: str) -> Hub | None:
         """The hub of that ARM id, compared without case."""
@@ -239,6 +240,7 @@ class Hubs:
 
     def _index(self) -> None:
         self._by_host = {host: hub for hub in self.all() for host in hub.hosts}
+        self._by_number = {hub.number: hub for hub in self._by_name.values()}
 
     def _check_free(self, draft: Hub) -> None:
         if self.by_name(draft.name) is not None:
