@@ -38,6 +38,7 @@ from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_replies import Replies
 from isthmus.servers.gateway.amqp_tokens import NEVER, Need, Proofs
 from isthmus.servers.gateway.gate import Admitted, Gate
+from isthmus.servers.gateway.lasting_work import LastingWork
 from isthmus.servers.gateway.plain import parse_plain_user
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import DeviceConnection, SessionIndex, Timer, Timers
@@ -86,22 +87,15 @@ class AmqpGateway:
     def __init__(self, services: AmqpServices, timers: Callable[[], Timers] = asyncio.get_running_loop) -> None:
         self.services = services
         self._timers = timers
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._work = LastingWork()
 
     def make_pump(self) -> "AmqpPump":
         """A pump for one connection."""
-        return AmqpPump(self.services, self._timers(), self._spawn)
+        return AmqpPump(self.services, self._timers(), self._work.spawn)
 
     async def drained(self) -> None:
         """Returns when no work of any connection is left; for the time after all connections were closed."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        await self._work.drained()
 
 
 class AmqpPump:

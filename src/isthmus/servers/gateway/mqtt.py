@@ -26,6 +26,7 @@ from isthmus.base.ids import TrackingId
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import Admitted
 from isthmus.servers.gateway.kept_sessions import KeptSessions
+from isthmus.servers.gateway.lasting_work import LastingWork
 from isthmus.servers.gateway.mqtt_contract import (
     REMAINING_LENGTH_MAX,
     SILENCE_SECONDS_MAX,
@@ -83,22 +84,15 @@ class MqttGateway:
     def __init__(self, services: MqttServices, timers: Callable[[], Timers] = asyncio.get_running_loop) -> None:
         self.services = services
         self._timers = timers
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._work = LastingWork()
 
     def make_pump(self) -> "MqttPump":
         """A pump for one connection."""
-        return MqttPump(self.services, self._timers(), self._spawn)
+        return MqttPump(self.services, self._timers(), self._work.spawn)
 
     async def drained(self) -> None:
         """Returns when no work of any connection is left; for the time after all connections were closed."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        await self._work.drained()
 
 
 class MqttPump:
