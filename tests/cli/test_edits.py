@@ -53,6 +53,12 @@ def test_add_appends_objects_and_values() -> None:
     assert found["rules"][3:] == [{"name": "z", "on": False}, {"name": "w"}]
 
 
+def test_add_begins_a_list_where_there_is_none() -> None:
+    found: dict[str, Any] = {"sets": None}
+    Edits(to_set=[["sets.on=true"]], to_add=[["sets.rules", "mask=10.0.0.0/8"]]).apply(found)
+    assert found == {"sets": {"on": True, "rules": [{"mask": "10.0.0.0/8"}]}}
+
+
 def test_add_to_what_is_no_list_is_told() -> None:
     with pytest.raises(CommandError, match="list"):
         Edits(to_add=[["a", "1"]]).apply(document())

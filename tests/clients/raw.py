@@ -26,9 +26,15 @@ class RawMqtt:
     """One MQTT connection, packet by packet."""
 
     def __init__(
-        self, hub: RunningHub, address: str = "", server_name: str = "", context: ssl.SSLContext | None = None
+        self,
+        hub: RunningHub,
+        address: str = "",
+        server_name: str = "",
+        context: ssl.SSLContext | None = None,
+        source: str = "",
     ) -> None:
-        plain = socket.create_connection((address or hub.address, 8883), TIMEOUT_SECONDS)
+        """`source` is the address it comes from, where it matters."""
+        plain = socket.create_connection((address or hub.address, 8883), TIMEOUT_SECONDS, (source, 0))
         context = context or tls_context(hub)
         if server_name:
             context.check_hostname = False

@@ -58,6 +58,19 @@ def test_sets_network_rules() -> None:
     assert apply_patch(changed, properties(networkRuleSets=None)).rules is None
 
 
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_classic_rules_are_shown_and_taken_back(nothing: object) -> None:
+    assert properties_of(HUB)["ipFilterRules"] == []
+    assert apply_patch(FULL, properties(ipFilterRules=nothing)) == FULL
+
+
+def test_classic_rules_are_refused_with_what_to_use_instead() -> None:
+    rule = {"filterName": "a", "action": "Reject", "ipMask": "10.0.0.0/8"}
+    with pytest.raises(HubError, match=r"properties\.networkRuleSets") as caught:
+        apply_patch(HUB, properties(ipFilterRules=[rule]))
+    assert caught.value.code is Code.NOT_IMPLEMENTED
+
+
 def test_sets_routes() -> None:
     changed = apply_patch(HUB, route(source="TwinChangeEvents", isEnabled="false", condition=None))
     assert changed.routes == (Route("r", RouteSource.TWIN_CHANGES, enabled=False),)
@@ -167,3 +180,8 @@ def test_no_body_breaks_the_reader(body: dict[str, object]) -> None:
     for apply in (apply_patch, apply_body):
         with suppress(HubError):
             apply(FULL, body)
+
+
+def properties_of(hub: Hub) -> dict[str, Any]:
+    members: dict[str, Any] = hub_to_arm(hub)
+    return dict(members["properties"])

@@ -103,7 +103,7 @@ def _set(document: Any, steps: Sequence[str | int], value: Any) -> None:
 
 
 def _add(document: Any, group: Sequence[str]) -> None:
-    target = _walk(document, _steps(group[0]), make=False)
+    target = _list(document, _steps(group[0]))
     if not isinstance(target, list):
         raise CommandError(f"--add takes the place of a list, and {group[0]!r} is {_kind(target)}.")
     values = group[1:]
@@ -111,6 +111,15 @@ def _add(document: Any, group: Sequence[str]) -> None:
         target.append({name: read_value(value) for name, value in read_pairs(values, "--add").items()})
     else:
         target.extend(read_value(value) for value in values)
+
+
+def _list(document: Any, steps: Sequence[str | int]) -> Any:
+    """What is at the place; an empty list where nothing is yet."""
+    holder = _walk(document, steps[:-1], make=True)
+    last = steps[-1]
+    if isinstance(holder, dict) and isinstance(last, str) and holder.get(last) is None:
+        holder[last] = []
+    return _walk(holder, [last], make=False)
 
 
 def _remove(document: Any, group: Sequence[str]) -> None:

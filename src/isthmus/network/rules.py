@@ -18,6 +18,9 @@ NETWORKS_KEPT = 8_192
 RULE_NAME = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;']{1,128}")
 """Names of IP rules ("Use IP filters")."""
 
+MAPPED_BITS = 96
+"""Bits before the IPv4 address in one that is mapped into IPv6 (RFC 4291 §2.5.5.2)."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -59,8 +62,20 @@ class NetworkRules:
 
 @lru_cache(maxsize=NETWORKS_KEPT)
 def network_of(mask: str) -> Network:
-    """The block of a mask, host bits ignored; raises ValueError when it is none."""
-    return ipaddress.ip_network(mask, strict=False)
+    """The block of a mask, host bits ignored; raises ValueError when it is none.
+
+    A block of IPv4 addresses that are mapped into IPv6 is the IPv4 block, as the addresses are (RFC 4291 §2.5.5.2). The
+    length of a prefix is a number (RFC 4632 §3.1): `/0.0.0.255` could be meant in two ways.
+    """
+    _, slash, length = mask.partition("/")
+    if slash and not (length.isascii() and length.isdigit()):
+        raise ValueError(f"{length!r} is no length of a prefix")
+    network = ipaddress.ip_network(mask, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.ip_network((int(mapped), network.prefixlen - MAPPED_BITS), strict=False)
+    return network
 
 
 def checked_ip_rule(name: str, mask: str) -> IpRule:

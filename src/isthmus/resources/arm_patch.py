@@ -129,6 +129,13 @@ def _set_rules(hub: Hub, value: object, path: str) -> Hub:
     return replace(hub, rules=checked_rules(NetworkRules(DefaultAction(action), covers, rules)))
 
 
+def _set_classic_rules(hub: Hub, value: object, path: str) -> Hub:
+    if value is None or value == []:
+        return hub
+    message = f"{path}, the classic rules, cannot be set: they are retired. Use properties.networkRuleSets instead"
+    raise HubError(Code.NOT_IMPLEMENTED, message)
+
+
 def _ip_rule(value: object, path: str) -> IpRule:
     members = mapping(value, path)
     known_members(members, path, ("action", "filterName", "ipMask"))
@@ -214,6 +221,7 @@ _SETTERS: Mapping[Path, Setter] = {
     ("tags",): _set_tags,
     ("properties", "publicNetworkAccess"): _set_public_network_access,
     ("properties", "networkRuleSets"): _set_rules,
+    ("properties", "ipFilterRules"): _set_classic_rules,
     ("properties", "routing", "routes"): _set_routes,
     ("properties", "routing", "fallbackRoute"): _set_fallback,
     ("properties", "cloudToDevice"): _set_cloud_to_device,
