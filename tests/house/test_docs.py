@@ -18,6 +18,12 @@ RULE = re.compile(r"(socket|tls|name|network|auth|contract|limit)\.[a-z]+(-[a-z]
 METRIC = re.compile(r"isthmus_[a-z_]+")
 
 
+def _pages() -> list[Path]:
+    """Every Markdown file of the project."""
+    folders = ("", "benchmarks", "changes", "docs/**", "examples", "tests/**")
+    return sorted(page for folder in folders for page in ROOT.glob(f"{folder}/*.md".lstrip("/")))
+
+
 def test_generated_pages_are_what_the_source_says() -> None:
     command = [sys.executable, str(ROOT / "tools" / "reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -71,14 +77,37 @@ def test_a_decision_has_its_parts(path: Path) -> None:
     assert "**Decided.**" in text or "## Decision" in text
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    broken = [
-        f"{page.relative_to(ROOT)}: {target}"
-        for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changes/*.md")]
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
-        if not (page.parent / target).exists()
-    ]
-    assert not broken, broken
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    broken = [f"{target}{anchor}" for target, anchor in _links(page) if not _leads(page, target, anchor)]
+    assert not broken, f"{page.relative_to(ROOT)} links to {broken}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    reached = {(index.parent / target).resolve() for target, _ in _links(index)}
+    pages = {page for folder in ("concepts", "how-to", "reference") for page in (ROOT / "docs" / folder).glob("*.md")}
+    assert len(pages) > 10
+    missing = sorted(page.name for page in pages - reached)
+    assert not missing, f"docs/README.md does not lead to {missing}"
+
+
+def _links(page: Path) -> list[tuple[str, str]]:
+    """Relative links of a page outside its code blocks: target, which is empty for the page itself, and anchor."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found: list[tuple[str, str]] = re.findall(r"\]\(([^)#:\s]*)(#[^)\s]+)?\)", prose)
+    return found
+
+
+def _leads(page: Path, target: str, anchor: str) -> bool:
+    place = page.parent / target if target else page
+    return place.exists() and (not anchor or anchor[1:] in _anchors(place))
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that headings have on a rendered page: lower case, words joined by dashes, no other punctuation."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _keys(kind: type[msgspec.Struct], prefix: str) -> Iterator[str]:
