@@ -60,17 +60,18 @@ async def test_asynchronous_device_goes_on_where_it_was(
     async def answer(request: MethodRequest) -> None:
         await device.send_method_response(heard.method(request))
 
+    online = online_event(device)
     try:
         await device.connect()
         device.on_message_received = heard.message
         device.on_twin_desired_properties_patch_received = heard.patches.append
         device.on_method_request_received = answer
         texts = [f"in flight {number}" for number in range(IN_FLIGHT)]
-        sending = [asyncio.create_task(send_aio(device, text)) for text in texts]
+        sending = [asyncio.create_task(send_aio(device, text, online)) for text in texts]
         await asyncio.to_thread(end, hub)
         await asyncio.to_thread(until, lambda: not device.connected)
         meanwhile = [f"meanwhile {number}" for number in range(MEANWHILE)]
-        sending += [asyncio.create_task(send_aio(device, text)) for text in meanwhile]
+        sending += [asyncio.create_task(send_aio(device, text, online)) for text in meanwhile]
         await asyncio.to_thread(hub.start)
         await asyncio.wait_for(asyncio.gather(*sending), WAIT_SECONDS)
         assert device.connected
@@ -117,8 +118,8 @@ def send(device: IoTHubDeviceClient, text: str) -> None:
             until(lambda: device.connected)
 
 
-async def send_aio(device: AioDeviceClient, text: str) -> None:
-    """As `send`."""
+async def send_aio(device: AioDeviceClient, text: str, online: asyncio.Event) -> None:
+    """As `send`; waits on the loop, because the client itself needs the loop's threads."""
     while True:
         try:
             await device.send_message(text)
@@ -126,7 +127,7 @@ async def send_aio(device: AioDeviceClient, text: str) -> None:
         except CredentialError:
             raise
         except (ClientError, OperationCancelled):
-            await asyncio.to_thread(until, lambda: device.connected)
+            await asyncio.wait_for(online.wait(), WAIT_SECONDS)
 
 
 def aio_client(hub: RunningHub, device_id: str) -> AioDeviceClient:
@@ -134,6 +135,17 @@ def aio_client(hub: RunningHub, device_id: str) -> AioDeviceClient:
     return AioDeviceClient.create_from_connection_string(
         hub.device_connection_string(device_id), server_verification_cert=hub.ca.read_text(), **PATIENT
     )
+
+
+def online_event(device: AioDeviceClient) -> asyncio.Event:
+    """Set while the device is connected; for the running loop."""
+    online, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def changed() -> None:
+        loop.call_soon_threadsafe(online.set if device.connected else online.clear)
+
+    device.on_connection_state_change = changed
+    return online
 
 
 def assert_read(reader: EventCollector, device_id: str, texts: list[str]) -> None:
