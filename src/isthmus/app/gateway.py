@@ -6,6 +6,7 @@ from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
 from isthmus.config import Config
 from isthmus.routing.accept import Accept
+from isthmus.servers.gateway import websocket_upgrade
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_nodes import Nodes
@@ -19,6 +20,7 @@ from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.gateway.websocket_upgrade import SubProtocol, WebSockets
 from isthmus.servers.management.metrics import Metrics
 
 
@@ -34,9 +36,15 @@ class Gateway:
         self.accept = Accept(stores.log)
         self.mqtt = _mqtt(stores, domain, self)
         self.amqp = _amqp(stores, domain, self)
-        self._web = web.Server(
-            Front(GateDoorway(self.gate, self.sessions), self.service, clock).handle, access_log=None
+        websockets = WebSockets(
+            self.gate,
+            {
+                websocket_upgrade.MQTT: SubProtocol(Plane.MQTT, self.mqtt.make_pump),
+                websocket_upgrade.AMQP: SubProtocol(Plane.AMQP, self.amqp.make_pump),
+            },
         )
+        front = Front(GateDoorway(self.gate, self.sessions), self.service, clock, websockets=websockets)
+        self._web = web.Server(front.handle, access_log=None)
         cutting = Cutting(self.sessions, domain.connected)
         domain.hubs.on_change(cutting.hub_changed)
         domain.registry.on_change(cutting.identity_changed)

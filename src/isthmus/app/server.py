@@ -103,7 +103,7 @@ class Server:
     def announce(self) -> None:
         """Writes the ready file, if one is wanted, and a line of the log; raises OSError."""
         ready = {
-            "hostname": self._config.hostname,
+            "hostname": self.domain.hubs.all()[0].host_name,
             "bind": list(self._config.bind),
             "ports": {plane.value: port for plane, port in self._doors.ports.items()},
             "ca": str((self._config.data_folder / CA_CERTIFICATE).absolute()),

@@ -64,7 +64,8 @@ def _told(decision: dict[str, Any]) -> str:
     source = f" from {decision['address']}" if decision["address"] else ""
     plane = f" by {decision['plane']}" if decision["plane"] else ""
     door = f" at the {decision['door']} door" if decision["door"] else ""
-    why = f", {decision['hop']}: {decision['rule']}" if decision["rule"] else ""
+    station = f"{decision['hop']}: " if decision["hop"] else ""
+    why = f", {station}{decision['rule']}" if decision["rule"] else ""
     times = f", {decision['count']} times" if decision["count"] > 1 else ""
     head = f"{_time(decision)} {who}{source}{plane}{door} was {decision['verdict']}{why}{times}"
     return "\n".join([head, *(f"    {name:11} {decision[name]}" for name in DETAILS if decision[name])])

@@ -203,7 +203,7 @@ def check_publish(publish: Publish) -> None:
 def check_size(size: int) -> None:
     """Raises `HubError` with the refusal `limit.message-size` when a device-to-cloud message is too large."""
     if size > TELEMETRY_BYTES_MAX:
-        remedy = f"Send at most {TELEMETRY_BYTES_MAX} bytes, properties included; use a file upload for more."
+        remedy = f"Send at most {TELEMETRY_BYTES_MAX} bytes, properties included; split what is larger."
         refusal = Refusal(Hop.LIMIT, "limit.message-size", str(size), remedy)
         raise HubError(Code.MESSAGE_TOO_LARGE, "The message is too large", refusal)
 
