@@ -29,6 +29,8 @@ class FakePeer:
     door: Door = PUBLIC_DOOR
     peer_address: str = "203.0.113.7"
     server_name: str = HOST
+    host_names: tuple[str, ...] = ()
+    carrier: str = ""
     peer_chain: tuple[bytes, ...] = ()
     connection_id: str = "c1"
     proven: bool = False

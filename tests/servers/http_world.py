@@ -37,6 +37,8 @@ class FakePeer:
     door: Door = PUBLIC_DOOR
     peer_address: str = "127.0.0.1"
     server_name: str = ""
+    host_names: tuple[str, ...] = ()
+    carrier: str = ""
     peer_chain: tuple[bytes, ...] = ()
     peer_uid: int | None = None
     progress: int = 0

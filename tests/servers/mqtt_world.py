@@ -328,6 +328,8 @@ class FakeConnection:
         self.door: Door = PUBLIC_DOOR
         self.peer_address = "192.0.2.7"
         self.server_name = HOST
+        self.host_names: tuple[str, ...] = ()
+        self.carrier = ""
         self.peer_chain: tuple[bytes, ...] = ()
         self.congested = False
         self.paused = False

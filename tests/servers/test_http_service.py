@@ -270,11 +270,8 @@ async def test_a_device_s_paths_are_answered_to_the_device_only(world: HttpWorld
     refused(await world.ask("POST", path, b"{}", token=world.sign(f"{HOST}/devices/dev1", KEY)), 401, UNAUTHORIZED)
 
 
-async def test_a_websocket_is_not_built_where_the_network_would_let_it_in(world: HttpWorld) -> None:
-    path = "/$iothub/websocket?iothub-no-client-cert=true"
-    refused(await world.ask("GET", path, token="", version=None), 501, "NotImplemented")
-    await world.hubs.update("hub", {"properties": {"publicNetworkAccess": "Disabled"}})
-    refused(await world.ask("GET", path, token="", version=None), 401, UNAUTHORIZED)
+async def test_the_management_socket_opens_no_websocket(world: HttpWorld) -> None:
+    refused(await world.ask("GET", "/hubs/hub/$iothub/websocket", token=""), 501, "NotImplemented")
 
 
 async def test_a_closed_public_door_is_closed_here_too(world: HttpWorld) -> None:

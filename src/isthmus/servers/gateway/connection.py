@@ -266,6 +266,16 @@ class Connection:
         return self._stage is not _Stage.OPEN
 
     @property
+    def host_names(self) -> tuple[str, ...]:
+        """TLS gives no name of the hub but `server_name`."""
+        return ()
+
+    @property
+    def carrier(self) -> str:
+        """Nothing carries the protocol but TLS itself."""
+        return ""
+
+    @property
     def raw_socket(self) -> socket.socket:
         """The socket, to ask it for names and options; reading, writing and closing it is ours."""
         return self._socket
@@ -319,6 +329,19 @@ class Connection:
             self._loop.call_soon(self._deliver_unread)
         else:
             self._loop.add_reader(self._descriptor, self._read)
+
+    def hand_over(self, handler: Handler, data: bytes) -> None:
+        """Gives the connection to another handler, which is opened and hears `data` first.
+
+        The one before calls this, from outside its callbacks, and hears no more. When the connection is closing
+        already, nothing changes.
+        """
+        if self._stage is not _Stage.OPEN:
+            return
+        if self._paused:
+            self._paused = False
+            self._loop.add_reader(self._descriptor, self._read)
+        self._begin(handler, data + self._unread)
 
     def made_progress(self) -> None:
         """Says that the peer has proved who it is: it is never evicted and has no deadline from now on. Idempotent."""
@@ -427,10 +450,14 @@ class Connection:
         self._set_deadline(None if self._proven else PROOF_SECONDS, Failure.PROOF_TIME)
         self._owner.advanced(self, proven=self._proven)
         self._loop.add_reader(self._descriptor, self._read)
-        self._handler = self._owner.make_handler()
+        self._begin(self._owner.make_handler(), data)
+
+    def _begin(self, handler: Handler, data: bytes) -> None:
+        """Opens the handler, which hears `data` once it reads."""
+        self._handler = handler
         self._unread = data
         self._call(lambda handler: handler.opened(self))
-        if (data or layer.ended) and not self._paused:
+        if (data or self._layer.ended) and not self._paused:
             self._deliver_unread()
 
     def _report_broken_handshake(self, detail: str) -> None:

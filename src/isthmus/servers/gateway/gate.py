@@ -63,6 +63,14 @@ class Peer(Protocol):
     @property
     def server_name(self) -> str: ...
     @property
+    def host_names(self) -> tuple[str, ...]:
+        """More names of the hub that came before the protocol's own: a WebSocket's Host header."""
+
+    @property
+    def carrier(self) -> str:
+        """What carries the protocol above TLS, `websocket`; empty for nothing."""
+
+    @property
     def peer_chain(self) -> tuple[bytes, ...]: ...
     def made_progress(self) -> None: ...
 
@@ -127,14 +135,14 @@ class Gate:
         self._digest = digest
 
     def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
-        """The one hub that SNI and all `names` mean.
+        """The one hub that SNI, the names of what carries the protocol, and all `names` mean.
 
         Names are host names with or without port, in any case. A bare address, `localhost` and an empty name name
         nobody, unless they are a hub's host name; when nobody is named it is the private door's hub, else the only one.
         Raises HubError IotHubUnauthorizedAccess with rule `name.unknown`, `name.missing` or `name.mismatch`.
         """
         named: dict[str, Hub] = {}
-        for name in (connection.server_name, *names):
+        for name in (connection.server_name, *connection.host_names, *names):
             host = normal_host(name)
             hub = self._hubs.by_host(host)
             if hub is not None:
@@ -228,6 +236,7 @@ class Gate:
                 principal=principal,
                 code=error.code.wire_name,
                 tracking_id=tracking_id,
+                detail=connection.carrier,
             ),
             connection.connection_id,
         )
@@ -250,6 +259,7 @@ class Gate:
                 device=device_name(admitted.identity) if admitted.identity is not None else "",
                 principal=admitted.principal.label,
                 rule=admitted.rule,
+                detail=connection.carrier,
             )
         )
 

@@ -17,8 +17,9 @@ import asyncio
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -41,6 +42,7 @@ from isthmus.servers.gateway.http_routes import Action, Match, check_api_version
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import SessionIndex
+from isthmus.wire.websocket.handshake import VERSION, VERSION_HEADER
 
 BODY_BYTES_MAX = 512 * 1024
 """A request's body: a twin at all its limits with metadata, or a method's payload in its envelope; more is refused."""
@@ -80,6 +82,8 @@ class Visit:
     principal: str = ""
     envelope: Envelope = Envelope.A
     session: "HttpSession | None" = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What a refusal says besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,16 @@ class OwnerDoorway:
         )
 
 
+class Upgrades(Protocol):
+    """Turns requests into WebSockets; `websocket_upgrade.WebSockets` does."""
+
+    def hub_name(self, connection: Peer, names: tuple[str, ...]) -> str:
+        """The hub a request means, for the journal."""
+
+    def upgrade(self, request: web.BaseRequest, path: str, names: tuple[str, ...]) -> None:
+        """Answers and hands the connection over, or raises HubError."""
+
+
 def connection_of(request: web.BaseRequest) -> HttpPeer | None:
     """The connection below a request; None when the peer has gone."""
     transport = request.transport
@@ -234,11 +248,13 @@ class Front:
         service: ServiceApi,
         clock: Clock,
         *,
+        websockets: Upgrades | None = None,
         find_connection: Callable[[web.BaseRequest], HttpPeer | None] = connection_of,
     ) -> None:
         self._doorway = doorway
         self._service = service
         self._clock = clock
+        self._websockets = websockets
         self._find_connection = find_connection
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -268,23 +284,21 @@ class Front:
     def _refusal(self, visit: Visit, error: HubError) -> web.Response:
         tracking_id = self._doorway.refused(visit, error)
         response = _response(refusal_reply(error, tracking_id, envelope=visit.envelope, utc_ms=self._clock.utc_ms()))
+        response.headers.update(visit.headers)
         if visit.session is not None and visit.session.lost is not None:
             response.force_close()
         return response
 
     async def _served(self, request: web.BaseRequest, visit: Visit) -> Reply:
         found = _found(request.method, self._doorway.path_below_hub(raw_path(request)))
+        if self._websockets is not None and isinstance(found, Match) and found.route.action is Action.WEBSOCKET:
+            return _upgraded(self._websockets, request, found, visit)
         device = None
         if isinstance(found, Match) and found.device_id:
             visit.device = f"{found.device_id}/{found.module_id}" if found.module_id else found.device_id
             if found.route.action is Action.DEVICE_SIDE:
                 device = DeviceRef(HubId(0), found.device_id, found.module_id)
-        try:
-            visitor = await self._doorway.admit(request, visit, device)
-        except HubError as error:
-            if _proves_itself_later(found, error):
-                raise HubError(Code.NOT_IMPLEMENTED, "WebSockets are not implemented yet, use the ports") from error
-            raise
+        visitor = await self._doorway.admit(request, visit, device)
         visit.principal = visitor.principal.label
         visit.session = HttpSession(visitor, visit.connection, _this_task())
         self._doorway.entered(visit.session)
@@ -308,10 +322,19 @@ def raw_path(request: web.BaseRequest) -> str:
     return _ORIGIN.sub("", request.raw_path, count=1).partition("?")[0]
 
 
-def _names(request: web.BaseRequest) -> list[str]:
+def _names(request: web.BaseRequest) -> tuple[str, ...]:
     """Host names in the request: the Host header and the origin of an absolute target."""
     origin = _ORIGIN.match(request.raw_path)
-    return [request.headers.get("Host", ""), *([origin.group(1)] if origin else [])]
+    return (request.headers.get("Host", ""), *((origin.group(1),) if origin else ()))
+
+
+def _upgraded(websockets: Upgrades, request: web.BaseRequest, found: Match, visit: Visit) -> Reply:
+    """Makes the request a WebSocket; the reply is for nobody, because the connection has changed hands by then."""
+    names = _names(request)
+    visit.hub = websockets.hub_name(visit.connection, names)
+    visit.headers = {VERSION_HEADER: VERSION}
+    websockets.upgrade(request, found.route.segments[0], names)
+    return Reply(HTTPStatus.SWITCHING_PROTOCOLS)
 
 
 def _found(verb: str, path: str) -> Match | HubError:
@@ -320,12 +343,6 @@ def _found(verb: str, path: str) -> Match | HubError:
         return find(verb, path)
     except HubError as error:
         return error
-
-
-def _proves_itself_later(found: Match | HubError, error: HubError) -> bool:
-    """True for a WebSocket that lacks nothing but credentials, which come inside it: the network has let it in."""
-    websocket = isinstance(found, Match) and found.route.action is Action.WEBSOCKET
-    return websocket and error.refusal is not None and error.refusal.rule == "auth.missing"
 
 
 async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:

@@ -23,9 +23,9 @@ API_VERSIONS = frozenset(
 
 
 class Action(Enum):
-    """What an operation does; the last three answer that they are not built.
+    """What an operation does; DEVICE_SIDE and NOT_BUILT answer that they are not built.
 
-    A device proves itself on DEVICE_SIDE paths, and inside the WEBSOCKET, not in its request.
+    A device proves itself on DEVICE_SIDE paths; behind a WEBSOCKET everybody does inside it, not in the request.
     """
 
     LIST_DEVICES = auto()
@@ -165,6 +165,7 @@ POST   /devices/{id}/messages/devicebound/{token}/abandon DEVICE_SIDE         -
 POST   /devices/{id}/files                               DEVICE_SIDE          -
 POST   /devices/{id}/files/notifications                 DEVICE_SIDE          -
 GET    /$iothub/websocket                                WEBSOCKET            -
+GET    /$servicebus/websocket                            WEBSOCKET            -
 """
 """Verb, path, action, right; what is NOT_BUILT is answered 501 to those who may."""
 

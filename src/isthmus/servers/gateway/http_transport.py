@@ -7,7 +7,7 @@ the door and TLS like every other pump.
 import asyncio
 from collections.abc import Callable, Iterable
 
-from isthmus.servers.gateway.connection import Connection
+from isthmus.servers.gateway.connection import Connection, Handler
 
 CONNECTION = "connection"
 """`request.get_extra_info(CONNECTION)` is the `Connection` that a request came by."""
@@ -66,11 +66,25 @@ class ConnectionTransport(asyncio.Transport):
         self._connection = connection
         self._protocol = protocol
         self._closing = False
+        self._given_away = False
         self._reading = True
         self._writing_paused = False
 
+    @property
+    def connection(self) -> Connection:
+        """The connection below."""
+        return self._connection
+
+    def hand_over(self, handler: Handler, data: bytes) -> None:
+        """Gives the connection to another handler, which hears `data` first; for the protocol it is lost."""
+        self._given_away = True
+        self._protocol.connection_lost(None)
+        self._connection.hand_over(handler, data)
+
     def write(self, data: Buffer) -> None:
         """Sends, or holds what the kernel does not take; pauses the protocol above the connection's high-water mark."""
+        if self._given_away:
+            return
         # What is not bytes may change after this call, and may have to wait here.
         self._connection.write(data if isinstance(data, bytes) else bytes(data))
         if self._connection.congested and not self._writing_paused:
@@ -89,27 +103,31 @@ class ConnectionTransport(asyncio.Transport):
 
     def close(self) -> None:
         """Sends what was written, then closes."""
-        self._closing = True
-        self._connection.close()
+        if not self._given_away:
+            self._closing = True
+            self._connection.close()
 
     def abort(self) -> None:
         """Closes at once."""
-        self._closing = True
-        self._connection.abort()
+        if not self._given_away:
+            self._closing = True
+            self._connection.abort()
 
     def is_closing(self) -> bool:
         """True once nothing more can be written."""
-        return self._closing or self._connection.closing
+        return self._closing or self._given_away or self._connection.closing
 
     def pause_reading(self) -> None:
         """The protocol hears nothing until `resume_reading`."""
-        self._reading = False
-        self._connection.pause_reading()
+        if not self._given_away:
+            self._reading = False
+            self._connection.pause_reading()
 
     def resume_reading(self) -> None:
         """The protocol hears again, from the loop, first what is decrypted already."""
-        self._reading = True
-        self._connection.resume_reading()
+        if not self._given_away:
+            self._reading = True
+            self._connection.resume_reading()
 
     def is_reading(self) -> bool:
         """True while the protocol hears what arrives."""
