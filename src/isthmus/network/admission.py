@@ -1,7 +1,8 @@
 """Admission: may a peer that came in by this door, from this address, speak to this resource at all.
 
 A connection belongs to one path, and the path decides the rule. Through a private door only the state of that door's
-private endpoint connection counts, and the door must be the resource's own. Through the public door the public switch
+private endpoint connection counts, and the door must be the resource's own; when the door is in a virtual network that
+was declared, the address must be one that reaches it by the declared facts. Through the public door the public switch
 counts first, then the IP rules. The local door is the owner's. Admission grants no identity: authentication follows in
 every case ("IoT Hub support for virtual networks with Private Link", "Use IP filters").
 """
@@ -13,7 +14,9 @@ from typing import Protocol
 from isthmus.base.errors import Hop, Refusal
 from isthmus.network.door import Door, DoorKind
 from isthmus.network.private_endpoints import ConnectionStatus, PrivateEndpointConnection, status_of
+from isthmus.network.reach import Unreachable, may_reach
 from isthmus.network.rules import DefaultAction, NetworkRules
+from isthmus.network.virtual_networks import NO_FACTS, NetworkFacts
 
 
 class GuardedResource(Protocol):
@@ -49,27 +52,42 @@ class Deny:
 Admission = Allow | Deny
 
 
-def admit(resource: GuardedResource, *, door: Door, address: str, built_in: bool = False) -> Admission:
+def admit(
+    resource: GuardedResource, *, door: Door, address: str, built_in: bool = False, facts: NetworkFacts = NO_FACTS
+) -> Admission:
     """Judges a peer's door and real address against a resource; `built_in` when it asks for the built-in endpoint.
 
-    Pure: the same arguments always give the same answer.
+    `facts` are the virtual networks that were declared. Pure: the same arguments always give the same answer.
     """
     if door.kind is DoorKind.LOCAL:
         return Allow(door.label, "network.local")
     if door.kind is DoorKind.PRIVATE:
-        return _private(resource, door)
+        return _private(resource, door, address, facts)
     return _public(resource, address, built_in=built_in)
 
 
-def _private(resource: GuardedResource, door: Door) -> Admission:
+def _private(resource: GuardedResource, door: Door, address: str, facts: NetworkFacts) -> Admission:
     if door.resource_id.lower() != resource.resource_id.lower():
         remedy = f"make a private endpoint for {resource.name}, or connect to the hub of this address"
         return _deny("network.wrong-door", f"{door.label} does not belong to {resource.name}", remedy)
     status = status_of(door.connection, resource.connections)
     if status is ConnectionStatus.APPROVED:
-        return Allow(door.label, "network.private-endpoint")
+        return _from_network(door, address, facts)
     remedy = _REMEDIES[status].format(connection=door.connection, hub=resource.name)
     return _deny(f"network.private-endpoint-{status.value.lower()}", f"{door.label} is {status.value}", remedy)
+
+
+def _from_network(door: Door, address: str, facts: NetworkFacts) -> Admission:
+    if facts.network(door.network) is not None:
+        reach = may_reach(facts, source=address, target=door.network)
+        if isinstance(reach, Unreachable):
+            remedy = (
+                f"declare where {address} is: a prefix of {door.network}, a network that is peered with it "
+                "(isthmus network vnet peering create), or a site behind its gateway "
+                "(isthmus network local-gateway create)"
+            )
+            return _deny("network.not-in-network", f"{door.label} is in {door.network}; {reach.reason}", remedy)
+    return Allow(door.label, "network.private-endpoint")
 
 
 def _public(resource: GuardedResource, address: str, *, built_in: bool) -> Admission:

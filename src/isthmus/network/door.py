@@ -14,11 +14,15 @@ class DoorKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A way in. `resource_id` and `connection` (the connection's name at the resource) are set for private doors."""
+    """A way in. `resource_id` and `connection` (the connection's name at the resource) are set for private doors.
+
+    `network` is the virtual network that a private door is in, empty when it is in none.
+    """
 
     kind: DoorKind
     resource_id: str = ""
     connection: str = ""
+    network: str = ""
 
     @property
     def label(self) -> str:
