@@ -1,5 +1,6 @@
 """Readers of JSON members that somebody sent: the value in its type, or HubError ArgumentInvalid naming the member."""
 
+import json
 from collections.abc import Collection, Mapping
 
 from isthmus.base.errors import Code, HubError
@@ -30,7 +31,9 @@ def items(value: object, path: str) -> list[object]:
 
 
 def text(value: object, path: str) -> str:
-    """A string."""
+    """A string; also the words of a number or of true and false, which command lines send as what they look like."""
+    if isinstance(value, int | float):
+        return json.dumps(value)
     if not isinstance(value, str):
         raise bad(path, "a string")
     return value
