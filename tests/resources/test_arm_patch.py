@@ -77,6 +77,15 @@ def test_sets_routes() -> None:
     assert apply_patch(changed, properties(routing={"routes": []})).routes == ()
 
 
+def test_words_that_a_command_line_read_as_json_are_words_again() -> None:
+    assert apply_patch(HUB, route(condition=True)).routes[0].condition == "true"
+    assert apply_patch(HUB, {"tags": {"hall": 3, "dry": False, "row": 1.5}}).tags == {
+        "hall": "3",
+        "dry": "false",
+        "row": "1.5",
+    }
+
+
 def test_sets_the_fallback_route() -> None:
     off = {"fallbackRoute": {"isEnabled": False}}
     changed = apply_patch(HUB, properties(routing=off))
@@ -159,7 +168,7 @@ def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() ->
             Code.ARGUMENT_INVALID,
             "PT5S to PT5M",
         ),
-        ({"tags": {"a": 1}}, Code.ARGUMENT_INVALID, "tags.a"),
+        ({"tags": {"a": [1]}}, Code.ARGUMENT_INVALID, "tags.a"),
     ],
 )
 def test_refuses_and_names_the_member(patch: dict[str, object], code: Code, named: str) -> None:
