@@ -1,6 +1,7 @@
 """Hubs and private endpoints over a state in memory, and listeners that remember."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.resources.virtual_network_arm import network_id
+from isthmus.resources.virtual_networks import VirtualNetworks
 
 HOST = "hub.example.test"
 
@@ -29,12 +32,14 @@ class World:
 
     def __post_init__(self) -> None:
         self.hubs = Hubs(self.state, self.clock, self.ids)
-        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda _: self.objection)
+        self.networks = VirtualNetworks(self.state, self.ids)
+        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda _: self.objection, self.networks)
         self.hubs.on_change(self._hub_changed)
         self.endpoints.on_change(self._endpoint_changed)
 
     async def loaded(self) -> "World":
         await self.hubs.load()
+        await self.networks.load()
         await self.endpoints.load()
         self.bound = [endpoint.address for endpoint in self.endpoints.all()]
         return self
@@ -65,6 +70,36 @@ def endpoint_body(target_id: str, address: str, *, manual: bool = False, message
     }
     side = "manualPrivateLinkServiceConnections" if manual else "privateLinkServiceConnections"
     return {"properties": {side: [link], "ipConfigurations": [configuration]}}
+
+
+def in_subnet(body: dict[str, object], subnet: str, *, dynamic: bool = False) -> dict[str, object]:
+    """The same body in a subnet, by its id; `dynamic` without an address."""
+    properties = body["properties"]
+    assert isinstance(properties, dict)
+    placed = properties | {"subnet": {"id": subnet}}
+    return body | {"properties": placed | {"ipConfigurations": []} if dynamic else placed}
+
+
+def network_body(*prefixes: str, **subnets: str) -> dict[str, Any]:
+    """The ARM body of a network with these ranges, and subnets of one range each."""
+    members = [{"name": name, "properties": {"addressPrefix": prefix}} for name, prefix in subnets.items()]
+    return {"properties": {"addressSpace": {"addressPrefixes": list(prefixes)}, "subnets": members}}
+
+
+def peering_body(remote: str, **members: object) -> dict[str, Any]:
+    """The ARM body of one side of a peering."""
+    return {"properties": {"remoteVirtualNetwork": {"id": network_id(remote)}} | members}
+
+
+def site_body(network: str, *prefixes: str) -> dict[str, Any]:
+    """The ARM body of a site behind a network's gateway."""
+    space = {"addressPrefixes": list(prefixes)}
+    return {"properties": {"localNetworkAddressSpace": space, "virtualNetwork": {"id": network_id(network)}}}
+
+
+def line_body(prefix: str) -> dict[str, Any]:
+    """The ARM body of a subnet."""
+    return {"properties": {"addressPrefix": prefix}}
 
 
 MEMBERS = st.sampled_from(

@@ -13,6 +13,7 @@ from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.gate import Gate
 from resources.world import endpoint_body
 
@@ -79,13 +80,21 @@ class GateWorld:
         self.clock = StandingClock()
         self.ids = CountedIds()
         self.hubs = Hubs(self.state, self.clock, self.ids)
-        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda _: "")
+        self.networks = VirtualNetworks(self.state, self.ids)
+        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda _: "", self.networks)
         self.identities = FakeIdentities()
         self.journal = Journal(self.state, self.clock)
         self.counters = FakeCounters()
         self.digests = 0
         self.gate = Gate(
-            self.hubs, self.identities, self.journal, self.counters, self.clock, self.ids, digest=self._digest
+            self.hubs,
+            self.identities,
+            self.journal,
+            self.counters,
+            self.clock,
+            self.ids,
+            facts=self.networks.facts,
+            digest=self._digest,
         )
 
     async def start(self) -> "GateWorld":

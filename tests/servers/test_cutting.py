@@ -14,11 +14,12 @@ from isthmus.devices.identity import Identity, changed_identity, new_identity, p
 from isthmus.devices.ports import MethodAnswer
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
 from isthmus.network.private_endpoints import ConnectionStatus
+from isthmus.resources.virtual_network_arm import subnet_id
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Sessions
-from resources.world import World, endpoint_body
+from resources.world import World, endpoint_body, in_subnet, network_body, site_body
 
 NEW_KEY = "MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 PRIVATE_ADDRESS = "10.1.0.7"
@@ -84,8 +85,9 @@ class Cut:
         self.world = World()
         self.sessions = Sessions()
         self.connected = Connected(NoPresence(), self.world.clock)
-        self.cutting = Cutting(self.sessions, self.connected)
+        self.cutting = Cutting(self.sessions, self.connected, self.world.networks.facts)
         self.world.hubs.on_change(self.cutting.hub_changed)
+        self.world.networks.on_change(lambda _: self.cutting.networks_changed(self.world.hubs.all()))
 
     def session(
         self, *, key: str = KEY, kind: PrincipalKind = PrincipalKind.DEVICE, hub: HubId = HUB, door: Door = PUBLIC_DOOR,
@@ -152,6 +154,20 @@ async def test_ip_rules_cut_whom_they_do_not_name_and_spare_the_built_in_endpoin
     )
 
     assert [allowed.rules, strange.rules, reading.rules] == [[], ["network.ip-rule"], []]
+
+
+async def test_networks_cut_whom_they_do_not_let_reach_his_door_any_more(cut: Cut) -> None:
+    networks, hub = cut.world.networks, cut.world.hubs.require("hub")
+    await networks.put_network("plant", network_body("10.1.0.0/16", line="10.1.0.0/24"))
+    await networks.put_gateway("works", site_body("plant", "192.168.0.0/16"))
+    body = in_subnet(endpoint_body(hub.resource_id, PRIVATE_ADDRESS), subnet_id("plant", "line"))
+    door = (await cut.world.endpoints.create("plant", body)).door
+    inside, site = (cut.session(door=door, address=address) for address in ("10.1.7.7", "192.168.0.7"))
+    public = cut.session(address="192.168.0.7")
+
+    await networks.delete_gateway("works")
+
+    assert [inside.rules, site.rules, public.rules] == [[], ["network.not-in-network"], []]
 
 
 async def test_deleting_a_hub_cuts_all_its_sessions(cut: Cut) -> None:

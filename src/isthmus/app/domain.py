@@ -20,11 +20,13 @@ from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.resources.removal import Removal
+from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm
+from isthmus.servers.management.arm_networks import ArmNetworks
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
 """Where the service API was served last, for connection strings when the server is stopped."""
@@ -39,7 +41,8 @@ class Domain:
     def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: Callable[[str], str]) -> None:
         self.hubs = Hubs(state, clock, ids)
         self.removal = Removal(state)
-        self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection)
+        self.networks = VirtualNetworks(state, ids)
+        self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
         self.journal = Journal(state, clock)
         self.presence = Presence(state, clock)
         self.connected = Connected(self.presence, clock)
@@ -59,6 +62,7 @@ class Domain:
         await self.hubs.load()
         if not self.hubs.all():
             await self._make_first(config)
+        await self.networks.load()
         await self.endpoints.load()
         await self.removal.finish()
         numbers = tuple(hub.number for hub in self.hubs.all())
@@ -91,7 +95,8 @@ def management_api(
     domain: Domain, health: Callable[[], list[Part]], https_port: Callable[[], int], prepare: Prepare
 ) -> ManagementApi:
     """The local owner's calls over a domain."""
-    arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare)
+    networks = ArmNetworks(domain.networks, domain.journal)
+    arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, networks.routes)
     return ManagementApi(domain.hubs, arm, domain.journal, domain.commands, health, https_port)
 
 

@@ -31,7 +31,8 @@ class Gateway:
         clock = stores.clock
         self.metrics = Metrics()
         self.sessions = Sessions()
-        self.gate = Gate(domain.hubs, domain.registry, domain.journal, self.metrics, clock, stores.ids)
+        facts = domain.networks.facts
+        self.gate = Gate(domain.hubs, domain.registry, domain.journal, self.metrics, clock, stores.ids, facts=facts)
         self.service = domain.service()
         self.accept = Accept(stores.log)
         self.mqtt = _mqtt(stores, domain, self)
@@ -45,8 +46,9 @@ class Gateway:
         )
         front = Front(GateDoorway(self.gate, self.sessions), self.service, clock, websockets=websockets)
         self._web = web.Server(front.handle, access_log=None)
-        cutting = Cutting(self.sessions, domain.connected)
+        cutting = Cutting(self.sessions, domain.connected, facts)
         domain.hubs.on_change(cutting.hub_changed)
+        domain.networks.on_change(lambda _: cutting.networks_changed(domain.hubs.all()))
         domain.registry.on_change(cutting.identity_changed)
         self.planes = {
             Plane.MQTT: PlaneSetting(config.mqtt_port, self.mqtt.make_pump),

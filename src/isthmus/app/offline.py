@@ -37,6 +37,7 @@ async def _offline(data: Path, method: str, target: str) -> tuple[int, bytes] | 
 async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] | None:
     domain = Domain(state, SystemClock(), RandomIds(), lambda _address: "")
     await domain.hubs.load()
+    await domain.networks.load()
     await domain.endpoints.load()
     match call.path:
         case ("hubs", name, "devices", device_id) if call.method == "GET":

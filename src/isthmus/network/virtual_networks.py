@@ -10,7 +10,7 @@ Virtual Network frequently asked questions"). Names are compared without case.
 
 import ipaddress
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -232,12 +232,12 @@ def holds(prefixes: Iterable[str], address: str) -> bool:
     return any(parsed in network_of(prefix) for prefix in prefixes)
 
 
-def first_free(subnet: Subnet, taken: Container[str]) -> str:
+def first_free(subnet: Subnet, is_taken: Callable[[str], bool]) -> str:
     """The lowest address of a subnet that may be given out and is not taken; raises HubError QuotaExceeded."""
     network = network_of(subnet.prefix)
     for offset in range(RESERVED_FIRST, network.num_addresses - 1):
         address = str(network[offset])
-        if address not in taken:
+        if not is_taken(address):
             return address
     raise HubError(Code.QUOTA_EXCEEDED, f"The subnet {subnet.name} ({subnet.prefix}) has no free address")
 

@@ -16,6 +16,7 @@ from isthmus.network.door import Door, DoorKind
 from isthmus.network.private_endpoints import GROUP_ID, ConnectionStatus
 from isthmus.resources.hub import GROUP_PATH, LOCATION, Hub
 from isthmus.resources.members import Json, bad, choice, items, mapping, text
+from isthmus.resources.virtual_network_arm import parse_subnet_id
 
 ENDPOINT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
 """Microsoft.Network/privateEndpoints: up to 64 characters."""
@@ -29,7 +30,8 @@ class PrivateEndpoint:
     """A private endpoint of the bind kind.
 
     `target_id` is the resource's ARM id; `link_name` is how the consumer calls the connection, `connection` how the
-    resource does (unique for ever). `address` is in normal form.
+    resource does (unique for ever). `address` is in normal form; it stays for life, also when it is `dynamic`: chosen
+    from the subnet because nobody named one.
     """
 
     name: str
@@ -45,6 +47,7 @@ class PrivateEndpoint:
     location: str = LOCATION
     tags: dict[str, str] = field(default_factory=dict)
     guid: str = ""
+    dynamic: bool = False
     revision: int = 0
 
     @property
@@ -55,7 +58,7 @@ class PrivateEndpoint:
     @property
     def door(self) -> Door:
         """The door that sockets at its address come in by."""
-        return Door(DoorKind.PRIVATE, self.target_id, self.connection)
+        return Door(DoorKind.PRIVATE, self.target_id, self.connection, parse_subnet_id(self.subnet_id)[0])
 
 
 def endpoint_resource_id(name: str) -> str:
@@ -92,7 +95,10 @@ def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
     if len(message) > MESSAGE_CHARACTERS_MAX:
         raise bad("requestMessage", f"at most {MESSAGE_CHARACTERS_MAX} characters")
     _check_groups(items(asked.get("groupIds"), "groupIds"))
-    configuration_name, address = _configuration(items(properties.get("ipConfigurations"), "ipConfigurations"))
+    configurations = items(properties.get("ipConfigurations"), "ipConfigurations")
+    subnet = _subnet_id(properties.get("subnet"))
+    dynamic = bool(subnet) and not configurations
+    configuration_name, address = ("", "") if dynamic else _configuration(configurations)
     return PrivateEndpoint(
         name=name,
         target_id=text(asked.get("privateLinkServiceId"), "privateLinkServiceId"),
@@ -100,11 +106,12 @@ def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
         address=address,
         manual=manual,
         request_message=message,
-        subnet_id=_subnet_id(properties.get("subnet")),
+        subnet_id=subnet,
         configuration_name=configuration_name,
         interface_name=text(properties.get("customNetworkInterfaceName") or "", "customNetworkInterfaceName"),
         location=text(body.get("location") or LOCATION, "location"),
         tags={tag: text(value, f"tags.{tag}") for tag, value in mapping(body.get("tags") or {}, "tags").items()},
+        dynamic=dynamic,
     )
 
 
@@ -138,7 +145,7 @@ def endpoint_to_arm(
             if hub
             else [],
             "customNetworkInterfaceName": endpoint.interface_name,
-            "ipConfigurations": [_configuration_to_arm(endpoint)],
+            "ipConfigurations": [] if endpoint.dynamic else [_configuration_to_arm(endpoint)],
             "ipVersionType": "IPv6" if ":" in endpoint.address else "IPv4",
             "manualPrivateLinkServiceConnections": [link] if endpoint.manual else [],
             "networkInterfaces": [],
@@ -158,7 +165,15 @@ def _configuration_to_arm(endpoint: PrivateEndpoint) -> dict[str, object]:
 
 
 def _asked(endpoint: PrivateEndpoint) -> PrivateEndpoint:
-    return replace(endpoint, connection="", guid="", revision=0, target_id=endpoint.target_id.lower())
+    return replace(
+        endpoint,
+        connection="",
+        guid="",
+        revision=0,
+        target_id=endpoint.target_id.lower(),
+        subnet_id=endpoint.subnet_id.lower(),
+        address="" if endpoint.dynamic else endpoint.address,
+    )
 
 
 def _link(properties: Json) -> tuple[Json, bool]:
@@ -176,10 +191,10 @@ def _check_groups(groups: list[object]) -> None:
 
 
 def _configuration(configurations: list[object]) -> tuple[str, str]:
-    """Name and address of the only IP configuration; addresses are not given out here, so there must be one."""
+    """Name and address of the only IP configuration; without a subnet nobody gives one out."""
     if len(configurations) != 1:
         message = (
-            "One address on this machine is needed: "
+            "One address on this machine is needed, or a subnet to take one from: "
             f"--ip-config name=ip group-id={GROUP_ID} member-name={GROUP_ID} private-ip-address=ADDRESS"
         )
         raise HubError(Code.ARGUMENT_INVALID, message)

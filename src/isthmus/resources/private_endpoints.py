@@ -4,7 +4,8 @@ Theory of operation. An endpoint is a document, its connection a part of the hub
 is one commit of both. The hub's listeners hear of the connection (and cut sessions that are not admitted any more), the
 listeners here hear of the address (and bind or release it); a change is answered after both. An address is judged by
 its endpoint from the moment it is listened on, in whatever state the connection is. When the address cannot be listened
-on after all, the endpoint is taken back, and the maker hears why.
+on after all, the endpoint is taken back, and the maker hears why. An endpoint in a subnet is committed only while the
+subnet is declared, and counts as in it from before that commit.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,9 +14,10 @@ from dataclasses import replace
 from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
-from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Conflict, Delete, Key, Put, State
+from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Change, Conflict, Delete, Key, Put, State
 from isthmus.network.door import Door
 from isthmus.network.private_endpoints import ConnectionStatus, PrivateEndpointConnection, move
+from isthmus.network.virtual_networks import check_usable, first_free
 from isthmus.resources.completion import Completion
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
@@ -27,6 +29,8 @@ from isthmus.resources.private_endpoint import (
     parse_endpoint,
     same_request,
 )
+from isthmus.resources.virtual_network_arm import parse_subnet_id, subnet_id
+from isthmus.resources.virtual_networks import VirtualNetworks
 
 PRIVATE_ENDPOINTS_MAX = 1_000
 """Private endpoints of an installation; each holds an address and its sockets."""
@@ -41,7 +45,7 @@ AddressCheck = Callable[[str], str]
 class PrivateEndpoints:
     """All private endpoints; `load` first. Reading is synchronous; on the event loop only."""
 
-    def __init__(self, state: State, hubs: Hubs, ids: Ids, objection: AddressCheck) -> None:
+    def __init__(self, state: State, hubs: Hubs, ids: Ids, objection: AddressCheck, networks: VirtualNetworks) -> None:
         self._state = state
         self._hubs = hubs
         self._ids = ids
@@ -50,7 +54,9 @@ class PrivateEndpoints:
         self._listeners: list[EndpointListener] = []
         self._by_name: dict[str, PrivateEndpoint] = {}
         self._by_address: dict[str, PrivateEndpoint] = {}
-        self._in_making: set[str] = set()
+        self._in_making: dict[str, PrivateEndpoint] = {}
+        self._networks = networks
+        networks.ask_first(self._in_subnet)
 
     async def load(self) -> None:
         """Reads all endpoints; listeners are not told."""
@@ -96,8 +102,9 @@ class PrivateEndpoints:
     async def create(self, name: str, body: Mapping[str, object]) -> PrivateEndpoint:
         """Makes the endpoint that an ARM body asks for, and its connection: Approved, or Pending when asked manually.
 
-        Making the same again changes nothing. Raises HubError ArgumentInvalid, GenericNotFound for a resource that is
-        not here, GenericConflict when the name or address is taken, QuotaExceeded.
+        Without an address it gets the lowest free one of its subnet. Making the same again changes nothing. Raises
+        HubError ArgumentInvalid, GenericNotFound for a resource or subnet that is not here, GenericConflict when the
+        name or address is taken, QuotaExceeded.
         """
         return await self._completion.run(self._create(parse_endpoint(name, body)))
 
@@ -138,14 +145,15 @@ class PrivateEndpoints:
         hub = self._hubs.by_resource_id(asked.target_id)
         if hub is None:
             raise HubError(Code.NOT_FOUND, f"There is no resource {asked.target_id} here")
-        self._check_address(asked.address)
+        placed = self._placed(asked)
+        self._check_address(placed.address)
         guid = self._ids.uuid()
-        endpoint = replace(asked, target_id=hub.resource_id, guid=guid, connection=f"{asked.name}.{guid}")
-        self._in_making.add(asked.address)
+        endpoint = replace(placed, target_id=hub.resource_id, guid=guid, connection=f"{asked.name}.{guid}")
+        self._in_making[endpoint.address] = endpoint
         try:
             return await self._commit_new(endpoint, hub)
         finally:
-            self._in_making.discard(asked.address)
+            del self._in_making[endpoint.address]
 
     async def _commit_new(self, endpoint: PrivateEndpoint, hub: Hub) -> PrivateEndpoint:
         connection = PrivateEndpointConnection(
@@ -155,12 +163,17 @@ class PrivateEndpoints:
             endpoint_id=endpoint.resource_id,
             address=endpoint.address,
         )
-        document = Put(_key(endpoint.name), encode_endpoint(endpoint), MUST_NOT_EXIST)
+        also: list[Change] = [Put(_key(endpoint.name), encode_endpoint(endpoint), MUST_NOT_EXIST)]
+        if endpoint.subnet_id:
+            also.append(self._networks.unchanged)
         try:
             await self._hubs.change(
-                hub.name, lambda now: replace(now, connections=(*now.connections, connection)), also=[document]
+                hub.name, lambda now: replace(now, connections=(*now.connections, connection)), also=also
             )
         except Conflict as conflict:
+            if conflict.index == len(also):
+                # Changes count from the hub's own: this is the last one, the networks'.
+                raise HubError(Code.SERVER_BUSY, "The networks are being changed by others; try again") from conflict
             raise HubError(Code.CONFLICT, f"There is a private endpoint {endpoint.name} already") from conflict
         made = replace(endpoint, revision=1)
         self._publish(made)
@@ -184,6 +197,28 @@ class PrivateEndpoints:
         finally:
             # Only now: until its sockets are closed, the address must not count as public.
             self._by_address.pop(endpoint.address, None)
+
+    def _placed(self, asked: PrivateEndpoint) -> PrivateEndpoint:
+        """The endpoint at an address of its subnet, where it names a subnet."""
+        if not asked.subnet_id:
+            return asked
+        network, subnet = self._networks.subnet_of(asked.subnet_id)
+        if asked.dynamic:
+            address = first_free(subnet, self._is_taken)
+        else:
+            address = asked.address
+            check_usable(subnet, address)
+        return replace(asked, address=address, subnet_id=subnet_id(network.name, subnet.name))
+
+    def _is_taken(self, address: str) -> bool:
+        return address in self._by_address or address in self._in_making or bool(self._objection(address))
+
+    def _in_subnet(self, network: str, subnet: str) -> tuple[str, ...]:
+        wanted = (network.lower(), subnet.lower())
+        endpoints = {each.name: each for each in (*self._by_name.values(), *self._in_making.values())}
+        return tuple(
+            each.resource_id for each in endpoints.values() if parse_subnet_id(each.subnet_id.lower()) == wanted
+        )
 
     def _check_address(self, address: str) -> None:
         owner = self._by_address.get(address)

@@ -40,6 +40,7 @@ from isthmus.base.sas_token import decode_key
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Allow, Deny, admit
 from isthmus.network.door import Door, DoorKind
+from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.plain import PlainUser
@@ -124,14 +125,17 @@ class Gate:
         clock: Clock,
         ids: Ids,
         *,
+        facts: Callable[[], NetworkFacts] = NetworkFacts,
         digest: sas.Hmac = sas_token.hmac_sha256,
     ) -> None:
+        """`facts` gives the virtual networks that are declared now; without it there are none."""
         self._hubs = hubs
         self._identities = identities
         self._journal = journal
         self._counters = counters
         self._clock = clock
         self._ids = ids
+        self._facts = facts
         self._digest = digest
 
     def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
@@ -323,7 +327,8 @@ class Gate:
     def _decide(
         self, connection: Peer, hub: Hub, prove: Callable[[], Principal], *, built_in: bool = False
     ) -> tuple[Principal, str]:
-        admission = admit(hub, door=connection.door, address=connection.peer_address, built_in=built_in)
+        door, address = connection.door, connection.peer_address
+        admission = admit(hub, door=door, address=address, built_in=built_in, facts=self._facts())
         match admission:
             case Allow(rule=rule):
                 return prove(), rule

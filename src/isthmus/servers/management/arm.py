@@ -27,22 +27,35 @@ NO_CONTENT = 204
 PARTITIONS_DEFAULT = 4
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[Reply]]
+"""Answers a call, given the names in its path."""
+
+Routes = Mapping[tuple[str, str], Handler]
+"""Handlers by method and by the path below the providers, in small letters, with stars for names."""
 
 
 class Arm:
     """Answers ARM calls; used on the event loop only."""
 
     def __init__(
-        self, hubs: Hubs, endpoints: PrivateEndpoints, journal: Journal, prepare: Callable[[str], Awaitable[None]]
+        self,
+        hubs: Hubs,
+        endpoints: PrivateEndpoints,
+        journal: Journal,
+        prepare: Callable[[str], Awaitable[None]],
+        more: Routes,
     ) -> None:
-        """`prepare` makes ready for a hub of a host name what it cannot do without; raises HubError to refuse."""
+        """`prepare` makes ready for a hub of a host name what it cannot do without; raises HubError to refuse.
+
+        `more` are the routes of other kinds of resources.
+        """
         self._hubs = hubs
         self._endpoints = endpoints
         self._journal = journal
         self._prepare = prepare
         hub, connection = "microsoft.devices/iothubs", "privateendpointconnections"
         endpoint, group = "microsoft.network/privateendpoints", "eventhubendpoints/*/consumergroups"
-        self._routes: Mapping[tuple[str, str], Handler] = {
+        self._routes: Routes = {
+            **more,
             ("GET", hub): self._list_hubs,
             ("GET", f"{hub}/*"): self._show_hub,
             ("PUT", f"{hub}/*"): self._put_hub,
@@ -195,10 +208,10 @@ class Arm:
 
     def _changed(self, call: Call, hub: str, detail: str, before: Hub | None, after: Hub | None) -> None:
         was, now = change_texts(before and hub_to_arm(before), after and hub_to_arm(after))
-        self._journal.write(replace(_change(call, hub, detail), before=was, after=now))
+        self._journal.write(replace(change_of(call, hub, detail), before=was, after=now))
 
     def _note(self, call: Call, hub: str, detail: str) -> None:
-        self._journal.write(_change(call, hub, detail))
+        self._journal.write(change_of(call, hub, detail))
 
 
 def _pattern(below: Sequence[str]) -> str:
@@ -239,5 +252,6 @@ def _mapping(value: object) -> dict[str, object]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _change(call: Call, hub: str, detail: str) -> Decision:
+def change_of(call: Call, hub: str, detail: str) -> Decision:
+    """The journal's record of a change; `hub` is empty when it concerns none."""
     return Decision(Verdict.CHANGED, hub=hub, plane="management", door="local", principal=call.who, detail=detail)

@@ -1,0 +1,254 @@
+"""Virtual networks, subnets, peerings and local gateways in ARM's form, read and written.
+
+Members of Azure's that mean nothing here are ignored when read, as for private endpoints; a member that would promise
+something that is not there yet is refused. Shapes: Microsoft.Network/virtualNetworks, localNetworkGateways.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import twin_etag
+from isthmus.base.hosts import is_address, normal_address
+from isthmus.network.virtual_networks import (
+    LocalGateway,
+    NetworkFacts,
+    Peering,
+    Presence,
+    Subnet,
+    VirtualNetwork,
+    checked_prefix,
+)
+from isthmus.resources.hub import GROUP_PATH, LOCATION
+from isthmus.resources.members import Json, bad, boolean, items, mapping, text
+
+NETWORK_TYPE = "Microsoft.Network/virtualNetworks"
+GATEWAY_TYPE = "Microsoft.Network/localNetworkGateways"
+SUBNET_ID = re.compile(r"/.*/virtualNetworks/(?P<network>[^/]+)/subnets/(?P<subnet>[^/]+)", re.IGNORECASE)
+NETWORK_ID = re.compile(r"/.*/virtualNetworks/(?P<network>[^/]+)", re.IGNORECASE)
+PRESENCES_COMING = ("netns:", "connector:")
+"""Ways to be present in a network that have a name and are not there yet."""
+
+Occupants = Callable[[str, str], tuple[str, ...]]
+"""Resource ids of the private endpoints in a network's subnet, both by name."""
+
+
+def network_id(name: str) -> str:
+    """The ARM id of the virtual network of that name."""
+    return f"{GROUP_PATH}/providers/{NETWORK_TYPE}/{name}"
+
+
+def subnet_id(network: str, subnet: str) -> str:
+    """The ARM id of a subnet."""
+    return f"{network_id(network)}/subnets/{subnet}"
+
+
+def parse_subnet_id(resource_id: str) -> tuple[str, str]:
+    """Names of network and subnet in an ARM id; two empty ones when it is none of a subnet."""
+    found = SUBNET_ID.fullmatch(resource_id)
+    return (found["network"], found["subnet"]) if found is not None else ("", "")
+
+
+def network_to_arm(network: VirtualNetwork, facts: NetworkFacts, occupants: Occupants) -> dict[str, object]:
+    """The network with its subnets and peerings; `presence` is a member of ours."""
+    return {
+        "id": network_id(network.name),
+        "name": network.name,
+        "type": NETWORK_TYPE,
+        "location": network.location,
+        "tags": dict(network.tags),
+        "etag": _etag(network.version),
+        "properties": {
+            "addressSpace": {"addressPrefixes": list(network.prefixes)},
+            "dhcpOptions": {"dnsServers": []},
+            "enableDdosProtection": False,
+            "presence": network.presence.value,
+            "provisioningState": "Succeeded",
+            "resourceGuid": network.guid,
+            "subnets": [subnet_to_arm(network, subnet, occupants) for subnet in network.subnets],
+            "virtualNetworkPeerings": [peering_to_arm(network, side, facts) for side in network.peerings],
+        },
+    }
+
+
+def subnet_to_arm(network: VirtualNetwork, subnet: Subnet, occupants: Occupants) -> dict[str, object]:
+    """A subnet with the private endpoints in it."""
+    return {
+        "id": subnet_id(network.name, subnet.name),
+        "name": subnet.name,
+        "type": f"{NETWORK_TYPE}/subnets",
+        "etag": _etag(network.version),
+        "properties": {
+            "addressPrefix": subnet.prefix,
+            "delegations": [],
+            "privateEndpointNetworkPolicies": "Disabled",
+            "privateEndpoints": [{"id": each} for each in occupants(network.name, subnet.name)],
+            "privateLinkServiceNetworkPolicies": "Enabled",
+            "provisioningState": "Succeeded",
+        },
+    }
+
+
+def peering_to_arm(network: VirtualNetwork, side: Peering, facts: NetworkFacts) -> dict[str, object]:
+    """One side of a peering; the other network's ranges are empty when it is gone."""
+    remote = facts.network(side.remote)
+    return {
+        "id": f"{network_id(network.name)}/virtualNetworkPeerings/{side.name}",
+        "name": side.name,
+        "type": f"{NETWORK_TYPE}/virtualNetworkPeerings",
+        "etag": _etag(network.version),
+        "properties": {
+            "allowForwardedTraffic": side.allow_forwarded,
+            "allowGatewayTransit": side.allow_gateway_transit,
+            "allowVirtualNetworkAccess": side.allow_access,
+            "doNotVerifyRemoteGateways": False,
+            "peeringState": side.state.value,
+            "peeringSyncLevel": "FullyInSync",
+            "provisioningState": "Succeeded",
+            "remoteAddressSpace": {"addressPrefixes": list(remote.prefixes) if remote is not None else []},
+            "remoteVirtualNetwork": {"id": network_id(side.remote)},
+            "useRemoteGateways": side.use_remote_gateways,
+        },
+    }
+
+
+def gateway_to_arm(gateway: LocalGateway) -> dict[str, object]:
+    """A site; `virtualNetwork`, a member of ours, is the network behind whose gateway it lies."""
+    return {
+        "id": f"{GROUP_PATH}/providers/{GATEWAY_TYPE}/{gateway.name}",
+        "name": gateway.name,
+        "type": GATEWAY_TYPE,
+        "location": gateway.location,
+        "tags": dict(gateway.tags),
+        "etag": _etag(gateway.version),
+        "properties": {
+            "gatewayIpAddress": gateway.gateway_address,
+            "localNetworkAddressSpace": {"addressPrefixes": list(gateway.prefixes)},
+            "provisioningState": "Succeeded",
+            "resourceGuid": gateway.guid,
+            "virtualNetwork": {"id": network_id(gateway.network)},
+        },
+    }
+
+
+def parse_network(name: str, body: Json, present: VirtualNetwork | None) -> VirtualNetwork:
+    """The network that a whole body asks for; what it is peered with, and its guid, are those of the present one.
+
+    Raises HubError ArgumentInvalid, NotImplemented.
+    """
+    properties = mapping(body.get("properties"), "properties")
+    _check_peerings(properties, present)
+    _check_servers(properties)
+    return VirtualNetwork(
+        name=name if present is None else present.name,
+        prefixes=_prefixes(properties.get("addressSpace"), "properties.addressSpace"),
+        subnets=tuple(_subnet(each) for each in items(properties.get("subnets"), "properties.subnets")),
+        peerings=present.peerings if present is not None else (),
+        presence=_presence(properties.get("presence")),
+        location=text(body.get("location") or LOCATION, "location"),
+        tags=_tags(body),
+        guid=present.guid if present is not None else "",
+        version=present.version if present is not None else 1,
+    )
+
+
+def parse_subnet(name: str, body: Json) -> Subnet:
+    """The subnet that a body asks for: one range, as `addressPrefix` or the only one of `addressPrefixes`."""
+    properties = mapping(body.get("properties"), "properties")
+    several = items(properties.get("addressPrefixes"), "properties.addressPrefixes")
+    given = properties.get("addressPrefix") or (several[0] if len(several) == 1 else None)
+    if given is None:
+        raise bad("properties.addressPrefix", f"one address range of the subnet {name}")
+    return Subnet(name, checked_prefix(text(given, "properties.addressPrefix"), "addressPrefix"))
+
+
+def parse_peering(name: str, body: Json) -> Peering:
+    """One side of a peering; `allowVirtualNetworkAccess` is true unless said otherwise."""
+    properties = mapping(body.get("properties"), "properties")
+    remote = mapping(properties.get("remoteVirtualNetwork"), "properties.remoteVirtualNetwork")
+    return Peering(
+        name,
+        _network_of(remote.get("id"), "properties.remoteVirtualNetwork.id"),
+        allow_access=_flag(properties, "allowVirtualNetworkAccess", usual=True),
+        allow_forwarded=_flag(properties, "allowForwardedTraffic"),
+        allow_gateway_transit=_flag(properties, "allowGatewayTransit"),
+        use_remote_gateways=_flag(properties, "useRemoteGateways"),
+    )
+
+
+def parse_gateway(name: str, body: Json, present: LocalGateway | None) -> LocalGateway:
+    """The site that a whole body asks for."""
+    properties = mapping(body.get("properties"), "properties")
+    address = text(properties.get("gatewayIpAddress") or "", "properties.gatewayIpAddress")
+    if address and not is_address(address):
+        raise bad("properties.gatewayIpAddress", "an IPv4 or IPv6 address")
+    network = mapping(properties.get("virtualNetwork"), "properties.virtualNetwork")
+    asked = LocalGateway(
+        name=name,
+        network=_network_of(network.get("id"), "properties.virtualNetwork.id"),
+        prefixes=_prefixes(properties.get("localNetworkAddressSpace"), "properties.localNetworkAddressSpace"),
+        gateway_address=normal_address(address),
+        location=text(body.get("location") or LOCATION, "location"),
+        tags=_tags(body),
+    )
+    if present is None:
+        return asked
+    return replace(asked, name=present.name, guid=present.guid, version=present.version)
+
+
+def _prefixes(space: object, path: str) -> tuple[str, ...]:
+    given = items(mapping(space, path).get("addressPrefixes"), f"{path}.addressPrefixes")
+    if not given:
+        raise bad(f"{path}.addressPrefixes", "one address range at least")
+    return tuple(checked_prefix(text(each, f"{path}.addressPrefixes"), "addressPrefixes") for each in given)
+
+
+def _subnet(value: object) -> Subnet:
+    members = mapping(value, "properties.subnets[]")
+    return parse_subnet(text(members.get("name"), "properties.subnets[].name"), members)
+
+
+def _presence(value: object) -> Presence:
+    given = text(value or Presence.BIND.value, "properties.presence")
+    if given.startswith(PRESENCES_COMING):
+        raise HubError(Code.NOT_IMPLEMENTED, f"presence {given} is not there yet; it can be bind")
+    if given != Presence.BIND.value:
+        raise bad("properties.presence", Presence.BIND.value)
+    return Presence.BIND
+
+
+def _check_peerings(properties: Json, present: VirtualNetwork | None) -> None:
+    """A body that was read and is sent back names the peerings there are; they are changed one by one."""
+    given = items(properties.get("virtualNetworkPeerings"), "properties.virtualNetworkPeerings")
+    names = {mapping(each, "properties.virtualNetworkPeerings[]").get("name") for each in given}
+    known = {side.name for side in present.peerings} if present is not None else set()
+    if names and names != known:
+        message = "properties.virtualNetworkPeerings is read-only: use network vnet peering create and delete"
+        raise HubError(Code.ARGUMENT_INVALID, message)
+
+
+def _check_servers(properties: Json) -> None:
+    options = mapping(properties.get("dhcpOptions") or {}, "properties.dhcpOptions")
+    if items(options.get("dnsServers"), "properties.dhcpOptions.dnsServers"):
+        raise HubError(Code.NOT_IMPLEMENTED, "properties.dhcpOptions.dnsServers cannot be set: it is not there yet")
+
+
+def _network_of(value: object, path: str) -> str:
+    found = NETWORK_ID.fullmatch(text(value, path))
+    if found is None:
+        raise bad(path, "the id of a virtual network")
+    return found["network"]
+
+
+def _flag(properties: Json, name: str, *, usual: bool = False) -> bool:
+    value = properties.get(name)
+    return usual if value is None else boolean(value, f"properties.{name}")
+
+
+def _tags(body: Json) -> dict[str, str]:
+    return {tag: text(value, f"tags.{tag}") for tag, value in mapping(body.get("tags") or {}, "tags").items()}
+
+
+def _etag(version: int) -> str:
+    return f'W/"{twin_etag(version)}"'
