@@ -13,6 +13,8 @@ from support.server import RunningHub
 TIMEOUT_SECONDS = 15.0
 ACCEPTED = b"\x20\x02\x00\x00"
 """The CONNACK of a session begun."""
+RESUMED = b"\x20\x02\x01\x00"
+"""The CONNACK of a session that was kept [MQTT-3.2.2-2]."""
 NOT_AUTHORIZED = b"\x20\x02\x00\x05"
 """The CONNACK of everybody who may not come in."""
 
@@ -46,11 +48,32 @@ class RawMqtt:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def connect(self, client_id: str, user_name: str, password: str) -> bytes:
-        """Sends CONNECT and returns the CONNACK, or nothing when the hub closed instead."""
-        body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + text(client_id) + text(user_name) + text(password)
-        self.socket.sendall(b"\x10" + remaining(len(body)) + body)
+    def connect(
+        self,
+        client_id: str,
+        user_name: str,
+        password: str,
+        *,
+        clean: bool = True,
+        will: tuple[str, bytes] | None = None,
+    ) -> bytes:
+        """Sends CONNECT and returns the CONNACK, or nothing when the hub closed instead; a will is of QoS 1."""
+        flags = 0xC0 | (0x02 if clean else 0) | (0x0C if will else 0)
+        body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x3c" + text(client_id)
+        if will:
+            body += text(will[0]) + struct.pack(">H", len(will[1])) + will[1]
+        self._send(0x10, body + text(user_name) + text(password))
         return self.read(4)
+
+    def subscribe(self, topic_filter: str, qos: int, packet_id: int = 1) -> bytes:
+        """Subscribes and returns the SUBACK, or nothing when the hub closed instead."""
+        self._send(0x82, struct.pack(">H", packet_id) + text(topic_filter) + bytes([qos]))
+        return self.read(5)
+
+    def disconnect(self) -> None:
+        """Says goodbye and closes."""
+        self._send(0xE0, b"")
+        self.socket.close()
 
     def publish(self, topic: str, payload: bytes, packet_id: int = 1) -> bytes:
         """Publishes at QoS 1 and returns the PUBACK, or nothing when the hub closed instead."""
@@ -59,8 +82,20 @@ class RawMqtt:
 
     def send_publish(self, topic: str, payload: bytes, packet_id: int) -> None:
         """Publishes at QoS 1 and reads nothing."""
-        body = text(topic) + struct.pack(">H", packet_id) + payload
-        self.socket.sendall(b"\x32" + remaining(len(body)) + body)
+        self._send(0x32, text(topic) + struct.pack(">H", packet_id) + payload)
+
+    def receive(self) -> "Received":
+        """Reads one PUBLISH of QoS 1."""
+        header = self.read(1)
+        assert header == b"\x32", f"expected a PUBLISH of QoS 1, got {header!r}"
+        body = self.read(self._read_remaining())
+        topic_end = 2 + int.from_bytes(body[:2])
+        packet_id = int.from_bytes(body[topic_end : topic_end + 2])
+        return Received(body[2:topic_end].decode(), body[topic_end + 2 :], packet_id)
+
+    def acknowledge(self, received: "Received") -> None:
+        """Sends the PUBACK of a PUBLISH."""
+        self._send(0x40, struct.pack(">H", received.packet_id))
 
     def read(self, count: int) -> bytes:
         """Exactly `count` bytes, or what came before the hub closed."""
@@ -74,6 +109,27 @@ class RawMqtt:
                 return got
             got += part
         return got
+
+    def _send(self, header: int, body: bytes) -> None:
+        self.socket.sendall(bytes([header]) + remaining(len(body)) + body)
+
+    def _read_remaining(self) -> int:
+        value = 0
+        for shift in (0, 7, 14, 21):
+            digit = self.read(1)[0]
+            value |= (digit & 0x7F) << shift
+            if digit < 0x80:
+                break
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message the hub sent."""
+
+    topic: str
+    payload: bytes
+    packet_id: int
 
 
 @dataclass(frozen=True, slots=True)
