@@ -4,9 +4,10 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
-from azure.eventhub import EventHubConsumerClient
+from azure.eventhub import EventHubConsumerClient, TransportType
 from azure.eventhub.exceptions import EventHubError
 from azure.iot.device.exceptions import CredentialError
 from azure.iot.hub import IoTHubRegistryManager
@@ -64,6 +65,8 @@ def test_each_plane_refuses_in_public_and_works_in_private(hub: RunningHub, priv
     set_public(hub, "Disabled")
     for act, error in (
         (send, CredentialError),
+        (send_by_websocket, CredentialError),
+        (read_event_hub_by_websocket, EventHubError),
         (read_statistics, HttpOperationError),
         (read_event_hub, EventHubError),
     ):
@@ -121,8 +124,8 @@ def set_public(hub: RunningHub, value: str) -> None:
     hub.isthmus("iot", "hub", "update", "--set", f"properties.publicNetworkAccess={value}")
 
 
-def send(hub: RunningHub, device_id: str = "worker") -> None:
-    device = client_of(hub, hub.device_connection_string(device_id), connection_retry=False)
+def send(hub: RunningHub, device_id: str = "worker", **options: Any) -> None:
+    device = client_of(hub, hub.device_connection_string(device_id), connection_retry=False, **options)
     try:
         device.connect()
         device.send_message("hello")
@@ -134,9 +137,17 @@ def read_statistics(hub: RunningHub) -> None:
     IoTHubRegistryManager.from_connection_string(hub.connection_string()).get_device_registry_statistics()
 
 
-def read_event_hub(hub: RunningHub) -> None:
+def send_by_websocket(hub: RunningHub) -> None:
+    send(hub, websockets=True)
+
+
+def read_event_hub_by_websocket(hub: RunningHub) -> None:
+    read_event_hub(hub, transport_type=TransportType.AmqpOverWebsocket)
+
+
+def read_event_hub(hub: RunningHub, **options: Any) -> None:
     client = EventHubConsumerClient.from_connection_string(
-        hub.events_connection_string(), "$Default", connection_verify=str(hub.ca), retry_total=0
+        hub.events_connection_string(), "$Default", connection_verify=str(hub.ca), retry_total=0, **options
     )
     with client:
         client.get_eventhub_properties()

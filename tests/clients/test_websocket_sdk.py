@@ -1,12 +1,15 @@
 """Stock clients over WebSocket on port 443, straight and through an HTTP forward proxy."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from azure.eventhub import EventHubConsumerClient, TransportType
+from azure.eventhub.aio import EventHubConsumerClient as AsyncConsumerClient
 from azure.iot.device import Message, MethodResponse, ProxyOptions
+from azure.iot.device.aio import IoTHubDeviceClient as AsyncDeviceClient
 from azure.iot.device.exceptions import CredentialError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
@@ -131,6 +134,35 @@ def test_a_device_and_a_reader_behind_a_forward_proxy(
     assert len(proxy.targets) >= 2
     (event,) = collect().of_device(device_id)
     assert event.body_as_str() == "from behind the proxy"
+
+
+async def test_the_asynchronous_clients_do_the_same(hub: RunningHub, device_id: str) -> None:
+    await asyncio.to_thread(make_device, hub, device_id)
+    device = AsyncDeviceClient.create_from_connection_string(
+        await asyncio.to_thread(hub.device_connection_string, device_id),
+        server_verification_cert=hub.ca.read_text(),
+        websockets=True,
+    )
+    await device.send_message("from a coroutine")
+    await device.shutdown()
+    seen = asyncio.Event()
+
+    async def take(context: Any, event: Any) -> None:
+        if event.body_as_str() == "from a coroutine":
+            seen.set()
+
+    client = AsyncConsumerClient.from_connection_string(
+        await asyncio.to_thread(hub.events_connection_string),
+        "$Default",
+        transport_type=TransportType.AmqpOverWebsocket,
+        connection_verify=str(hub.ca),
+    )
+    async with client:
+        receiving = asyncio.ensure_future(client.receive(take, starting_position="-1"))
+        await asyncio.wait_for(seen.wait(), WAIT_SECONDS)
+        # Left to itself it sleeps out its turn of load balancing, half a minute, before it notices the end.
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
 
 
 def test_closing_the_public_side_cuts_and_refuses_websockets(hub: RunningHub, device_id: str) -> None:

@@ -12,7 +12,7 @@ from isthmus.access.journal import Verdict
 from isthmus.servers.gateway import connection as connection_module
 from isthmus.servers.gateway.connection import WRITE_HIGH_BYTES, Connection
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.gateway.websocket import PING_SECONDS, WebSocketConnection
+from isthmus.servers.gateway.websocket import FRAME_BYTES_SENT_MAX, PING_SECONDS, WebSocketConnection
 from isthmus.wire.mqtt.client import ClientSession
 from isthmus.wire.mqtt.errors import ConnectCode
 from isthmus.wire.mqtt.packets import ConnAck, PubAck
@@ -158,6 +158,26 @@ async def test_what_is_sent_before_the_answer_is_not_lost(world: WebSocketWorld)
     assert await raw.frame() == (0x82, b"ly")
     raw.send(client_frame(Opcode.CLOSE))
     assert await raw.rest() == close_frame(None)
+
+
+async def test_an_open_websocket_runs_no_task_and_is_none_of_the_http_servers(world: WebSocketWorld) -> None:
+    tasks = len(asyncio.all_tasks())
+    raw = await world.raw("mqtt")
+    raw.send(binary(raw.mqtt.connect(connect_of(world))))
+    assert await raw.packets() == [ACCEPTED]
+    assert world.server.connections == []
+    assert len(asyncio.all_tasks()) == tasks
+    assert world.listeners.connections == 1
+    raw.writer.close()
+
+
+async def test_a_server_that_stops_ends_live_websockets(world: WebSocketWorld) -> None:
+    raw = await world.raw("mqtt")
+    raw.send(binary(raw.mqtt.connect(connect_of(world))))
+    assert await raw.packets() == [ACCEPTED]
+    assert await world.listeners.drain(WAIT_SECONDS) == 0
+    assert await raw.rest() == b""
+    assert len(world.index) == 0
 
 
 # Frames
@@ -373,6 +393,16 @@ async def test_pings_of_a_peer_that_does_not_read_are_answered_once_when_it_does
     face.websocket.writable()
     assert face.below.writes == [encode_frame(Opcode.PONG, b"2")]
     assert face.pump.is_writable.is_set()
+
+
+async def test_a_long_write_becomes_several_frames() -> None:
+    face = Face()
+    sent = bytes(range(256)) * 4_096 + b"end"
+    face.websocket.write(sent)
+    assert face.below.writes == [
+        encode_frame(Opcode.BINARY, sent[:FRAME_BYTES_SENT_MAX]),
+        encode_frame(Opcode.BINARY, b"end"),
+    ]
 
 
 async def test_closing_says_one_goodbye_and_nothing_behind_it() -> None:

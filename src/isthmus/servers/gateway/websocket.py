@@ -2,7 +2,7 @@
 
 Theory of operation. After the upgrade the socket is handed from the HTTP server to a `WebSocketConnection`, which is
 its handler, and for the pump above it is the connection itself. It holds no bytes and runs no task: each read is turned
-into payload and handed on at once, each write of the pump becomes one frame. So back-pressure is the socket's own in
+into payload and handed on at once, each write of the pump becomes a frame. So back-pressure is the socket's own in
 both directions, and the pump meets the same deadlines, budget and cuts as on its own port: the upgrade has proved
 nothing.
 
@@ -29,6 +29,9 @@ from isthmus.wire.websocket.stream import (
 
 PING_SECONDS = 100.0
 """Of silence, judged when they are over: a ping comes within 200 s, before load balancers forget after 240 s."""
+
+FRAME_BYTES_SENT_MAX = 1024 * 1024
+"""Of a frame's payload; a longer write becomes several. Client libraries bound what they take, aiohttp to 4 MiB."""
 
 CARRIER = "websocket"
 """What the journal says about the pump's decisions."""
@@ -137,9 +140,11 @@ class WebSocketConnection:
         self._connection.made_progress()
 
     def write(self, data: bytes) -> None:
-        """Sends one binary frame, or holds what cannot be sent yet; dropped when the connection is closing."""
-        if not self._closing:
-            self._connection.write(encode_frame(Opcode.BINARY, data))
+        """Sends binary frames, or holds what cannot be sent yet; dropped when the connection is closing."""
+        if self._closing:
+            return
+        for start in range(0, len(data), FRAME_BYTES_SENT_MAX):
+            self._connection.write(encode_frame(Opcode.BINARY, data[start : start + FRAME_BYTES_SENT_MAX]))
 
     def close(self, reason: str = "closed") -> None:
         """Sends what was written and a close frame, then closes. Idempotent.
