@@ -19,27 +19,29 @@ from support.server import RunningHub
 
 PUBACK = b"\x40\x02\x00\x01"
 SUBACK = b"\x90\x03\x00\x01\x01"
-ODD_DEVICE = "press+1=a%41(b)'c@d:e"
+ODD_DEVICE = "press.1=a%41(b)'c@d:e"
 """Every kind of character that an id may have and a URL gives a meaning to."""
 
 
-@pytest.mark.parametrize("policy", ["device", "iothubowner"])
-@pytest.mark.parametrize("resource", ["{host}", "{host}/devices", "{host}/devices/{device}"])
 def test_policy_key_connects_any_device(
-    hub: RunningHub, device_id: str, collect: Callable[..., EventCollector], policy: str, resource: str
+    hub: RunningHub, device_id: str, collect: Callable[..., EventCollector]
 ) -> None:
+    reader = collect()
     hub.create_device(device_id)
-    token = policy_token(hub, policy, resource.format(host=hub.host_name, device=device_id))
-    with RawMqtt(hub) as device:
-        assert device.connect(device_id, user_name(hub, device_id), token) == ACCEPTED
-        assert device.publish(f"devices/{device_id}/messages/events/", b"by policy") == PUBACK
-    (event,) = collect().of_device(device_id)
-    assert json.loads(event.system_properties[b"iothub-connection-auth-method"]) == {
-        "scope": "hub",
-        "type": "sas",
-        "issuer": "iothub",
-        "acceptingIpFilterRule": None,
-    }
+    host = hub.host_name
+    for policy in ("device", "iothubowner"):
+        for resource in (host, f"{host}/devices", f"{host}/devices/{device_id}"):
+            with RawMqtt(hub) as device:
+                token = policy_token(hub, policy, resource)
+                assert device.connect(device_id, user_name(hub, device_id), token) == ACCEPTED, (policy, resource)
+                assert device.publish(f"devices/{device_id}/messages/events/", b"by policy") == PUBACK
+    for event in reader.of_device(device_id, 6):
+        assert json.loads(event.system_properties[b"iothub-connection-auth-method"]) == {
+            "scope": "hub",
+            "type": "sas",
+            "issuer": "iothub",
+            "acceptingIpFilterRule": None,
+        }
 
 
 def test_policy_without_the_right_or_for_another_device_is_refused(hub: RunningHub, device_id: str) -> None:
