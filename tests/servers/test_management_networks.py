@@ -40,6 +40,16 @@ async def test_a_network_is_made_read_and_deleted(world: ManagementWorld) -> Non
     assert (await world.ask("GET", PLANT)).code == "GenericNotFound"
 
 
+async def test_a_network_that_was_changed_meanwhile_is_not_overwritten(world: ManagementWorld) -> None:
+    read = (await world.ask("GET", PLANT)).json
+    await world.ask("PUT", f"{PLANT}/subnets/test", line_body("10.1.2.0/24"))
+    refused = await world.ask("PUT", PLANT, read, if_match=read["etag"])
+    assert (refused.status, refused.code) == (412, "PreconditionFailed")
+    again = (await world.ask("GET", PLANT)).json
+    assert (await world.ask("PUT", PLANT, again, if_match=again["etag"])).status == 200
+    assert (await world.ask("PUT", f"{NETWORKS}/new", network_body("10.3.0.0/16"), if_match="*")).status == 412
+
+
 async def test_a_subnet_is_made_read_and_deleted(world: ManagementWorld) -> None:
     path = f"{PLANT}/subnets/test"
     made = await world.ask("PUT", path, line_body("10.1.2.0/24"))

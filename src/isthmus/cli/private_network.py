@@ -9,20 +9,20 @@ from isthmus.cli.command import Group, Words
 from isthmus.cli.edits import read_pairs
 from isthmus.cli.errors import CommandError
 from isthmus.cli.target import DEVICES_API, DEVICES_PROVIDER, NETWORK_API, NETWORK_PROVIDER, Target
+from isthmus.cli.virtual_networks import HUB_ONLY, local_gateway, vnet
 
 HUB_TYPE = f"{DEVICES_PROVIDER}/IotHubs"
 CONNECTION_ID = re.compile(
     r"(?P<hub>/subscriptions/.+/providers/[^/]+/[^/]+/[^/]+)/privateEndpointConnections/[^/]+", re.I
 )
 HUB_ID = re.compile(r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Devices/IotHubs/[^/]+", re.I)
-HUB_ONLY = ("--hub-name",)
 
 network = Group(
     "network",
-    help="Private endpoints.",
+    help="Private endpoints and the virtual networks they are in.",
     coming=(
-        *("vnet", "private-dns", "private-link-resource", "private-link-service", "nsg", "nic", "public-ip"),
-        *("route-table", "vnet-gateway", "vpn-connection", "local-gateway", "express-route", "dns", "watcher"),
+        *("private-dns", "private-link-resource", "private-link-service", "nsg", "nic", "public-ip"),
+        *("route-table", "vnet-gateway", "vpn-connection", "express-route", "dns", "watcher"),
     ),
 )
 private_endpoint = Group(
@@ -33,6 +33,8 @@ private_endpoint = Group(
 private_endpoint_connection = Group("private-endpoint-connection", help="The hub's side of private endpoints.")
 network.add_command(private_endpoint)
 network.add_command(private_endpoint_connection)
+network.add_command(vnet)
+network.add_command(local_gateway)
 
 _name = click.option("--name", "-n", "endpoint", required=True, help="The private endpoint.")
 
@@ -48,7 +50,7 @@ _name = click.option("--name", "-n", "endpoint", required=True, help="The privat
     "addresses",
     cls=Words,
     metavar="name=N group-id=iotHub member-name=iotHub private-ip-address=A",
-    help="The address; may be given several times.",
+    help="The address; without it, the lowest free one of the subnet.",
 )
 @click.option("--manual-request", type=click.BOOL, is_flag=False, flag_value="true", help="Wait for approval.")
 @click.option("--request-message", default="", help="What the one who approves reads.")

@@ -13,6 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import parse_if_match, twin_etag
 from isthmus.base.ids import Ids
 from isthmus.base.state import COMMIT_TRIES_MAX, NO_HUB, Check, Conflict, Key, Put, State
 from isthmus.network.peerings import (
@@ -98,15 +99,17 @@ class VirtualNetworks:
             raise HubError(Code.NOT_FOUND, message)
         return network, subnet
 
-    async def put_network(self, name: str, body: Json) -> VirtualNetwork:
+    async def put_network(self, name: str, body: Json, if_match: str | None = None) -> VirtualNetwork:
         """Declares a network as a whole ARM body says, or changes it: subnets that it leaves out go.
 
-        Raises HubError ArgumentInvalid, InvalidOperation for a subnet that is in use, QuotaExceeded, NotImplemented.
+        `if_match` is an If-Match header's text. Raises HubError PreconditionFailed, ArgumentInvalid, InvalidOperation
+        for a subnet that is in use, QuotaExceeded, NotImplemented.
         """
         guid = self._ids.uuid()
 
         def rule(facts: NetworkFacts) -> NetworkFacts:
             present = facts.network(name)
+            _check_etag(name, present, if_match)
             network = checked_network(parse_network(name, body, present))
             if present is None:
                 _check_room(len(facts.networks), NETWORKS_MAX, "virtual networks")
@@ -222,6 +225,12 @@ class VirtualNetworks:
         """Replaces the snapshot, never by an older one."""
         if revision > self._revision:
             self._facts, self._revision = facts, revision
+
+
+def _check_etag(name: str, present: VirtualNetwork | None, if_match: str | None) -> None:
+    wanted = parse_if_match(if_match)
+    if wanted is not None and (present is None or wanted not in ("*", twin_etag(present.version))):
+        raise HubError(Code.PRECONDITION_FAILED, f"The virtual network {name} was changed since it was read")
 
 
 def _check_room(count: int, most: int, what: str) -> None:

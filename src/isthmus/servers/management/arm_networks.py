@@ -53,7 +53,7 @@ class ArmNetworks:
 
     async def _put_network(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._network(names[0]) if self._networks.facts().network(names[0]) is not None else None
-        made = await self._networks.put_network(names[0], call.json())
+        made = await self._networks.put_network(names[0], call.json(), call.if_match)
         after = self._network(made.name)
         self._changed(call, f"virtual network {made.name}", before, after)
         return _put(before, after)
