@@ -1,15 +1,26 @@
 """Declared networks: kept over a restart, changed as a whole, and held by the endpoints that are in them."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.network.admission import Allow, admit
-from isthmus.network.virtual_networks import NETWORKS_MAX, NetworkFacts, PeeringState
+from isthmus.network.virtual_networks import NETWORKS_MAX, NetworkFacts, PeeringState, checked_network
 from isthmus.resources.private_endpoint import PrivateEndpoint
-from isthmus.resources.virtual_network_arm import network_to_arm, subnet_id
+from isthmus.resources.virtual_network_arm import (
+    network_id,
+    network_to_arm,
+    parse_gateway,
+    parse_network,
+    parse_peering,
+    parse_subnet,
+    subnet_id,
+)
 from resources.world import World, endpoint_body, in_subnet, line_body, network_body, peering_body, site_body
 
 LINE = subnet_id("plant", "line")
@@ -101,10 +112,17 @@ async def test_an_address_this_machine_lacks_is_told_and_nothing_is_kept() -> No
     assert world.networks.occupants("plant", "line") == ()
 
 
-@pytest.mark.parametrize("subnet", ["/not-an-id", subnet_id("nowhere", "line"), subnet_id("plant", "nowhere")])
-async def test_a_subnet_that_was_not_declared_is_refused(subnet: str) -> None:
+@pytest.mark.parametrize(
+    ("subnet", "command"),
+    [
+        ("/not-an-id", "network vnet create"),
+        (subnet_id("nowhere", "line"), "network vnet create"),
+        (subnet_id("plant", "nowhere"), "network vnet subnet create --vnet-name plant"),
+    ],
+)
+async def test_a_subnet_that_was_not_declared_is_refused(subnet: str, command: str) -> None:
     world = await plant()
-    with pytest.raises(HubError, match="network vnet subnet create") as caught:
+    with pytest.raises(HubError, match=command) as caught:
         await endpoint(world, "plant", subnet=subnet)
     assert caught.value.code is Code.NOT_FOUND
 
@@ -198,3 +216,36 @@ async def test_a_bad_network_is_refused_by_its_member(properties: dict[str, obje
     with pytest.raises(HubError, match=named) as caught:
         await World().networks.put_network("n", body)
     assert caught.value.code is code
+
+
+NESTED = st.sampled_from(
+    [
+        *("addressSpace", "addressPrefixes", "addressPrefix", "subnets", "name", "properties", "presence", "id"),
+        *(
+            "virtualNetworkPeerings",
+            "dhcpOptions",
+            "remoteVirtualNetwork",
+            "localNetworkAddressSpace",
+            "virtualNetwork",
+        ),
+    ]
+)
+WORDS = st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "fd00::/64", network_id("plant"), "plant", "bind", ""])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NESTED, inner, max_size=6),
+    max_leaves=15,
+)
+
+
+@given(properties=VALUES)
+def test_no_body_breaks_the_readers(properties: object) -> None:
+    body = {"properties": properties}
+    for read in (
+        lambda: checked_network(parse_network("n", body, None)),
+        lambda: parse_subnet("n", body),
+        lambda: parse_peering("n", body),
+        lambda: parse_gateway("n", body, None),
+    ):
+        with suppress(HubError):
+            read()

@@ -146,7 +146,9 @@ def _blocks_seen(facts: NetworkFacts, network: VirtualNetwork) -> Iterator[tuple
 
 
 def _check_gateways(facts: NetworkFacts, network: VirtualNetwork) -> None:
-    using = [side for side in network.peerings if side.use_remote_gateways and side.state is not _GONE]
+    using = [
+        side for side in network.peerings if side.use_remote_gateways and side.state is not PeeringState.DISCONNECTED
+    ]
     if not using:
         return
     if len(using) > 1:
@@ -161,6 +163,3 @@ def _check_gateways(facts: NetworkFacts, network: VirtualNetwork) -> None:
         raise HubError(Code.ARGUMENT_INVALID, message)
     if not facts.gateways_of(remote.name):
         raise HubError(Code.ARGUMENT_INVALID, f"{network.name} uses the gateway of {remote.name}, which has none")
-
-
-_GONE = PeeringState.DISCONNECTED

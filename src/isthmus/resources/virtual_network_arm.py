@@ -221,7 +221,8 @@ def _presence(value: object) -> Presence:
 def _check_peerings(properties: Json, present: VirtualNetwork | None) -> None:
     """A body that was read and is sent back names the peerings there are; they are changed one by one."""
     given = items(properties.get("virtualNetworkPeerings"), "properties.virtualNetworkPeerings")
-    names = {mapping(each, "properties.virtualNetworkPeerings[]").get("name") for each in given}
+    path = "properties.virtualNetworkPeerings[]"
+    names = {text(mapping(each, path).get("name"), f"{path}.name") for each in given}
     known = {side.name for side in present.peerings} if present is not None else set()
     if names and names != known:
         message = "properties.virtualNetworkPeerings is read-only: use network vnet peering create and delete"

@@ -94,9 +94,10 @@ class VirtualNetworks:
         network = self._facts.network(network_name)
         subnet = network.subnet(subnet_name) if network is not None else None
         if network is None or subnet is None:
-            missing = f"subnet {subnet_name} in {network.name}" if network is not None else "such virtual network"
-            message = f"There is no {missing}: isthmus network vnet subnet create, or vnet create; not {resource_id}"
-            raise HubError(Code.NOT_FOUND, message)
+            command = (
+                "network vnet create" if network is None else f"network vnet subnet create --vnet-name {network.name}"
+            )
+            raise HubError(Code.NOT_FOUND, f"There is no subnet {resource_id} here; declare it: isthmus {command}")
         return network, subnet
 
     async def put_network(self, name: str, body: Json, if_match: str | None = None) -> VirtualNetwork:
