@@ -12,6 +12,7 @@ from azure.iot.hub.protocol import models
 from devices.fakes import HUB, KEY, OTHER_KEY, FakeDevice
 from isthmus.base.errors import Code, Hop, Refusal
 from isthmus.base.ids import DeviceRef
+from isthmus.base.state import JournalFilter
 from isthmus.devices.ports import MethodAnswer
 from servers.http_world import HOST, OTHER_HOST, Answer, HttpWorld
 
@@ -455,3 +456,24 @@ def refused_b(answer: Answer) -> dict[str, object]:
     assert list(inner) == ["errorCode", "trackingId", "message", "info", "timestampUtc"]
     assert re.fullmatch(TRACKING, str(inner["trackingId"]))
     return inner
+
+
+async def test_changes_of_identities_are_journaled_with_who_made_them(world: HttpWorld) -> None:
+    await world.ask("PUT", "/devices/dev1", {"deviceId": "dev1"})
+    await world.ask("GET", "/devices/dev1")
+    await world.ask("PUT", "/devices/dev1", {"deviceId": "dev1"})
+    await world.ask("DELETE", "/devices/dev1")
+    changes = await world.journal.read(JournalFilter(verdict="changed"))
+    assert [(change.device, change.principal, change.detail) for change in reversed(changes)] == [
+        ("dev1", "policy:iothubowner", "identity written"),
+        ("dev1", "policy:iothubowner", "identity deleted"),
+    ]
+
+
+async def test_what_is_not_built_says_so_before_its_body_is_judged(world: HttpWorld) -> None:
+    created = await world.ask("PUT", "/devices/dev1", {"deviceId": "dev1"})
+    key = msgspec.json.decode(created.text)["authentication"]["symmetricKey"]["primaryKey"]
+    token = world.sign(f"{HOST}/devices/dev1", key)
+    form = {"Content-Type": "text/plain"}
+    answer = await world.ask("POST", "/devices/dev1/messages/events", b"21", token=token, headers=form)
+    assert answer.status == 501

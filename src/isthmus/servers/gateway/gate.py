@@ -250,6 +250,21 @@ class Gate:
         """As `refused`, for a socket that ended before it could name anything: no room, or no TLS."""
         self._record(_decision(door, address, plane, refusal), "")
 
+    def changed(self, connection: Peer, plane: Plane, hub_name: str, device: str, *, principal: str, what: str) -> None:
+        """Journals an administrative change that was carried out: who made it, through which door, of what."""
+        self._journal.write(
+            Decision(
+                Verdict.CHANGED,
+                hub=hub_name,
+                plane=plane.value,
+                door=connection.door.label,
+                address=connection.peer_address,
+                device=device,
+                principal=principal,
+                detail=what,
+            )
+        )
+
     def admitted(self, connection: Peer, plane: Plane, admitted: Admitted) -> None:
         """Journals and counts an admitted connection."""
         self._counters.admitted(plane.value)

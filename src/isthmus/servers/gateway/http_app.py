@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -55,6 +56,15 @@ JOURNALED_MAX = 1024
 
 SERVER = "Isthmus"
 """The Server header; it tells no version."""
+
+CHANGES: Mapping[Action, str] = MappingProxyType(
+    {
+        Action.PUT_IDENTITY: "identity written",
+        Action.DELETE_IDENTITY: "identity deleted",
+        Action.PURGE: "cloud-to-device messages purged",
+    }
+)
+"""Operations that administer the hub and stand in the journal, whoever asks; the rest is its daily work."""
 
 BODY_VERBS = frozenset(("PUT", "POST", "PATCH"))
 
@@ -137,6 +147,9 @@ class Doorway(Protocol):
     def left(self, session: HttpSession) -> None:
         """The request is over."""
 
+    def changed(self, visit: Visit, what: str) -> None:
+        """Journals a change of an identity that was carried out."""
+
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         """Journals a refusal."""
 
@@ -171,6 +184,9 @@ class GateDoorway:
 
     def left(self, session: HttpSession) -> None:
         self._sessions.remove(session)
+
+    def changed(self, visit: Visit, what: str) -> None:
+        _journal_change(self._gate, visit, what)
 
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         return self._gate.refused(
@@ -216,6 +232,9 @@ class OwnerDoorway:
     def left(self, session: HttpSession) -> None:
         """Nothing was entered."""
 
+    def changed(self, visit: Visit, what: str) -> None:
+        _journal_change(self._gate, visit, what)
+
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         return self._gate.refused(
             visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
@@ -230,6 +249,10 @@ class Upgrades(Protocol):
 
     def upgrade(self, request: web.BaseRequest, path: str, names: tuple[str, ...]) -> None:
         """Answers and hands the connection over, or raises HubError."""
+
+
+def _journal_change(gate: Gate, visit: Visit, what: str) -> None:
+    gate.changed(visit.connection, Plane.HTTPS, visit.hub, visit.device, principal=visit.principal, what=what)
 
 
 def connection_of(request: web.BaseRequest) -> HttpPeer | None:
@@ -308,7 +331,12 @@ class Front:
         if found.route.right is not None:
             require_right(visitor.principal, found.route.right)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
-        return await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
+        self._service.check_offered(found.route.action)
+        reply = await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
+        what = CHANGES.get(found.route.action)
+        if what is not None:
+            self._doorway.changed(visit, what)
+        return reply
 
 
 def _this_task() -> "asyncio.Task[object]":

@@ -67,12 +67,14 @@ class ServiceApi:
             Action.PURGE: self._purge,
         }
 
-    async def answer(self, action: Action, call: Call) -> Reply:
-        """The reply to a call; raises `HubError`, `NOT_IMPLEMENTED` for what is not built."""
-        handler = self._handlers.get(action)
-        if handler is None:
+    def check_offered(self, action: Action) -> None:
+        """Raises `HubError` `NOT_IMPLEMENTED` for what is not built; asked before a body is judged."""
+        if action not in self._handlers:
             raise HubError(Code.NOT_IMPLEMENTED, "This operation is not implemented yet")
-        return await handler(call)
+
+    async def answer(self, action: Action, call: Call) -> Reply:
+        """The reply to a call that is offered; raises `HubError`."""
+        return await self._handlers[action](call)
 
     async def _list_devices(self, call: Call) -> Reply:
         return await self._identities(await self._registry.list(call.hub.number, _top(call)))
