@@ -127,6 +127,14 @@ async def test_a_subnet_that_was_not_declared_is_refused(subnet: str, command: s
     assert caught.value.code is Code.NOT_FOUND
 
 
+async def test_a_network_that_nobody_declared_is_a_mere_name_beside_an_address() -> None:
+    world = await plant()
+    made = await endpoint(world, "named", "192.0.2.7", subnet=subnet_id("elsewhere", "line"))
+    assert made.address == "192.0.2.7"
+    shown: Any = world.endpoints.to_arm(made)
+    assert shown["properties"]["subnet"] == {"id": subnet_id("elsewhere", "line")}
+
+
 async def test_an_endpoint_shows_its_subnet_as_declared() -> None:
     world = await plant()
     shown: Any = world.endpoints.to_arm(await endpoint(world, "e", subnet=subnet_id("PLANT", "Line")))

@@ -199,8 +199,11 @@ class PrivateEndpoints:
             self._by_address.pop(endpoint.address, None)
 
     def _placed(self, asked: PrivateEndpoint) -> PrivateEndpoint:
-        """The endpoint at an address of its subnet, where it names a subnet."""
-        if not asked.subnet_id:
+        """The endpoint at an address of its subnet, where it names a declared one.
+
+        With an address of its own, it may also name a network that nobody has declared: `az` asks for a name.
+        """
+        if not asked.subnet_id or (not asked.dynamic and not self._networks.declares(asked.subnet_id)):
             return asked
         network, subnet = self._networks.subnet_of(asked.subnet_id)
         if asked.dynamic:

@@ -88,6 +88,10 @@ class VirtualNetworks:
         """Lets a commit pass only while the facts are those of now."""
         return Check(FACTS, self._revision)
 
+    def declares(self, resource_id: str) -> bool:
+        """True when the network that an ARM id of a subnet names is declared here."""
+        return self._facts.network(parse_subnet_id(resource_id)[0]) is not None
+
     def subnet_of(self, resource_id: str) -> tuple[VirtualNetwork, Subnet]:
         """Network and subnet of an ARM id; raises HubError GenericNotFound with the command that declares them."""
         network_name, subnet_name = parse_subnet_id(resource_id)
