@@ -1,7 +1,8 @@
 """A reader of the built-in endpoint on the stock azure-eventhub client, for tests that wait for events.
 
 It reads in batches: with single events the client takes one event of each partition in turn, and waits a fifth of a
-second at each partition that has none.
+second at each partition that has none. While events trickle in, the client waits until a batch is full: a test that
+sends until something arrives gives a small `max_batch_size`.
 """
 
 import threading
@@ -22,6 +23,7 @@ class EventCollector:
         self.receive_options = {"starting_position": "-1"} | options
         self.events: list[EventData] = []
         self.errors: list[Exception] = []
+        self._partitions: dict[int, str] = {}
         self._grown = threading.Condition()
         self.client = EventHubConsumerClient.from_connection_string(
             connection_string, group, connection_verify=ca_path, retry_total=retries
@@ -48,6 +50,10 @@ class EventCollector:
         """The events of one device."""
         return self.wait(lambda event: sender(event) == device_id, count, timeout)
 
+    def partition_of(self, event: EventData) -> str:
+        """The partition that one of `events` came from."""
+        return self._partitions[id(event)]
+
     def wait_for_error(self, timeout: float = WAIT_SECONDS) -> Exception:
         """The first error that the client reported."""
         with self._grown:
@@ -64,6 +70,7 @@ class EventCollector:
     def _take(self, context: Any, events: list[EventData]) -> None:
         with self._grown:
             self.events += events
+            self._partitions |= {id(event): str(context.partition_id) for event in events}
             self._grown.notify_all()
 
     def _failed(self, context: Any, error: Exception) -> None:

@@ -41,12 +41,13 @@ def test_hub_and_partition_properties(hub: RunningHub, device: str) -> None:
 
 
 def test_every_start_position(hub: RunningHub, device: str, collect: Callable[..., EventCollector]) -> None:
-    events = collect().of_device(device, 10)
+    everything = collect()
+    events = everything.of_device(device, 10)
     assert [event.body_as_str() for event in events] == [str(number) for number in range(10)]
     numbers = [event.sequence_number for event in events]
     assert numbers == list(range(numbers[0], numbers[0] + 10))
     middle = events[4]
-    partition = partition_of(hub, device, middle)
+    partition = everything.partition_of(middle)
     for position, inclusive, first in (
         (middle.offset, False, "5"),
         (middle.offset, True, "4"),
@@ -63,8 +64,8 @@ def test_every_start_position(hub: RunningHub, device: str, collect: Callable[..
 def test_time_in_the_future_and_latest_give_only_what_comes_later(
     hub: RunningHub, device: str, collect: Callable[..., EventCollector], device_id: str
 ) -> None:
-    latest = collect(starting_position="@latest")
-    now = collect(starting_position=datetime.now(UTC))
+    latest = collect(starting_position="@latest", max_batch_size=1)
+    now = collect(starting_position=datetime.now(UTC), max_batch_size=1)
     with connected(hub, device_id) as client:
         deadline = time.monotonic() + WAIT_SECONDS
         while not (seen(latest, device_id) and seen(now, device_id)):
@@ -245,25 +246,6 @@ def busiest(hub: RunningHub) -> str:
                 key=lambda p: client.get_partition_properties(p)["last_enqueued_sequence_number"],
             )
         )
-
-
-def partition_of(hub: RunningHub, device: str, event: EventData) -> str:
-    """The partition that holds this event: the one that has its offset last or beyond."""
-    with consumer(hub) as client:
-        for partition in client.get_partition_ids():
-            if reads(hub, partition, device):
-                return str(partition)
-    raise AssertionError("no partition has the device's events")
-
-
-def reads(hub: RunningHub, partition: str, device: str) -> bool:
-    collector = EventCollector(hub.events_connection_string(), str(hub.ca), partition_id=partition)
-    try:
-        return bool(collector.of_device(device, 10, timeout=3))
-    except AssertionError:
-        return False
-    finally:
-        collector.close()
 
 
 def seen(collector: EventCollector, device_id: str) -> bool:

@@ -48,6 +48,7 @@ class RunningHub:
             self._options += ("--config", str(folder / "settings.toml"))
         self._under = tuple(under)
         self._process: subprocess.Popen[bytes] | None = None
+        self._strings: dict[tuple[str, ...], str] = {}
         self.ready: dict[str, Any] = {}
 
     @property
@@ -60,12 +61,13 @@ class RunningHub:
 
     @property
     def ca(self) -> Path:
-        """The certificate that clients have to trust."""
-        return Path(self.isthmus("ca").strip())
+        """The certificate that clients have to trust, as the ready file tells it."""
+        return Path(self.ready["ca"])
 
     def start(self) -> None:
         """Returns once every listener accepts; raises AssertionError with the server's words when it does not."""
         self.ready_file.unlink(missing_ok=True)
+        self._strings.clear()
         self.launch()
         self._wait_until_ready(self._the_process())
 
@@ -130,11 +132,11 @@ class RunningHub:
 
     def connection_string(self, policy: str = "iothubowner") -> str:
         """For service SDKs."""
-        return self.isthmus("connection-string", "--policy", policy).strip()
+        return self._policy_string("connection-string", "--policy", policy)
 
     def events_connection_string(self, policy: str = "iothubowner") -> str:
         """For readers of the built-in endpoint."""
-        return self.isthmus("connection-string", "--events", "--policy", policy).strip()
+        return self._policy_string("connection-string", "--events", "--policy", policy)
 
     def device_connection_string(self, device_id: str, module_id: str = "") -> str:
         """For a device's SDK, or a module's."""
@@ -154,6 +156,12 @@ class RunningHub:
         """What starts the server."""
         fixed = ["up", "--data", self.data, "--hostname", self.host_name, "--bind", self.address]
         return [str(part) for part in (*self._under, ISTHMUS, *fixed, "--ready-file", self.ready_file, *self._options)]
+
+    def _policy_string(self, *command: str) -> str:
+        """What a command prints, asked once for each start, because nobody changes a policy's keys in between."""
+        if command not in self._strings:
+            self._strings[command] = self.isthmus(*command).strip()
+        return self._strings[command]
 
     def _the_process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "this hub was not started"
