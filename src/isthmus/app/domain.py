@@ -84,7 +84,9 @@ class Domain:
         return ServiceApi(self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
 
     async def close(self) -> None:
-        """Writes what waits: presences, queues' operations, the journal's counts."""
+        """Lets changes under way end, and writes what waits: presences, queues' operations, the journal's counts."""
+        await self.registry.settled()
+        await self.twins.settled()
         await self.presence.flush()
         await self.commands.close()
         await self.feedback.close()

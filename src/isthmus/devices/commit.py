@@ -36,5 +36,16 @@ class Changes:
         """As `compare_and_set`; cancelling the wait does not cancel the change."""
         task = asyncio.create_task(compare_and_set(attempt))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    async def settled(self) -> None:
+        """Returns when no change is under way; for the time before the store is closed."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Whoever waits is told; a change whose caller has left tells nobody, and asyncio shall not mind.
+            task.exception()

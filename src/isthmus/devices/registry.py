@@ -84,6 +84,10 @@ class Registry:
         self._listeners: list[OnChange] = []
         self._headroom: dict[HubId, int] = {}
 
+    async def settled(self) -> None:
+        """Returns when no change is under way; for the time before the store is closed."""
+        await self._changes.settled()
+
     def on_change(self, listener: OnChange) -> None:
         """Calls `listener` on the event loop after each committed change of an identity, before the caller hears."""
         self._listeners.append(listener)

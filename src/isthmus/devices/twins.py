@@ -53,6 +53,10 @@ class Twins:
         self._connected = connected
         self._changes = Changes()
 
+    async def settled(self) -> None:
+        """Returns when no change is under way; for the time before the store is closed."""
+        await self._changes.settled()
+
     async def get(self, ref: DeviceRef) -> TwinView:
         """The whole twin; raises `DEVICE_NOT_FOUND` or `MODULE_NOT_FOUND`."""
         view, _ = await self._view(ref)

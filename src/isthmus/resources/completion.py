@@ -19,7 +19,13 @@ class Completion:
 
     async def run(self, operation: Coroutine[object, object, Result]) -> Result:
         """The operation's result; cancelling the wait does not cancel the operation."""
-        task = asyncio.ensure_future(operation)
+        task: asyncio.Task[Result] = asyncio.get_running_loop().create_task(operation)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Result]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Whoever waits is told; an operation whose caller has left tells nobody, and asyncio shall not mind.
+            task.exception()
