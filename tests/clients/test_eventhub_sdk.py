@@ -64,8 +64,8 @@ def test_every_start_position(hub: RunningHub, device: str, collect: Callable[..
 def test_time_in_the_future_and_latest_give_only_what_comes_later(
     hub: RunningHub, device: str, collect: Callable[..., EventCollector], device_id: str
 ) -> None:
-    latest = collect(starting_position="@latest", max_batch_size=1)
-    now = collect(starting_position=datetime.now(UTC), max_batch_size=1)
+    latest = collect(starting_position="@latest", prefetch=1)
+    now = collect(starting_position=datetime.now(UTC), prefetch=1)
     with connected(hub, device_id) as client:
         deadline = time.monotonic() + WAIT_SECONDS
         while not (seen(latest, device_id) and seen(now, device_id)):
