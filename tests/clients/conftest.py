@@ -3,6 +3,7 @@
 import gc
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import certifi
@@ -75,5 +76,6 @@ def collect(hub: RunningHub) -> Iterator[Callable[..., EventCollector]]:
         return collector
 
     yield start
-    for collector in started:
-        collector.close()
+    if started:
+        with ThreadPoolExecutor(len(started)) as closers:
+            list(closers.map(EventCollector.close, started))

@@ -1,8 +1,8 @@
 """A reader of the built-in endpoint on the stock azure-eventhub client, for tests that wait for events.
 
 It reads in batches: with single events the client takes one event of each partition in turn, and waits a fifth of a
-second at each partition that has none. While events trickle in, the client goes on reading until all its credit is used: a test
-that sends until something arrives gives a small `prefetch`.
+second at each partition that has none. While events trickle in, the client goes on reading until all its credit is
+used: a test that sends until something arrives gives a small `prefetch`.
 """
 
 import threading
