@@ -48,20 +48,22 @@ def test_every_start_position(hub: RunningHub, device: str, collect: Callable[..
     assert numbers == list(range(numbers[0], numbers[0] + 10))
     middle = events[4]
     partition = everything.partition_of(middle)
-    cases = (
-        (middle.offset, False, "5"),
-        (middle.offset, True, "4"),
-        (middle.sequence_number, False, "5"),
-        (middle.sequence_number, True, "4"),
-        ("-1", False, "0"),
-        (datetime(2020, 1, 1, tzinfo=UTC), False, "0"),
-    )
-    readers = [
-        collect(partition_id=partition, starting_position=position, starting_position_inclusive=inclusive)
-        for position, inclusive, _ in cases
-    ]
-    for reader, case in zip(readers, cases, strict=True):
-        assert reader.of_device(device)[0].body_as_str() == case[2], case
+    everything.close()
+    for cases in (
+        ((middle.offset, False, "5"), (middle.offset, True, "4"), ("-1", False, "0")),
+        (
+            (middle.sequence_number, False, "5"),
+            (middle.sequence_number, True, "4"),
+            (datetime(2020, 1, 1, tzinfo=UTC), False, "0"),
+        ),
+    ):
+        readers = [
+            collect(partition_id=partition, starting_position=position, starting_position_inclusive=inclusive)
+            for position, inclusive, _ in cases
+        ]
+        for reader, case in zip(readers, cases, strict=True):
+            assert reader.of_device(device)[0].body_as_str() == case[2], case
+            reader.close()
 
 
 def test_time_in_the_future_and_latest_give_only_what_comes_later(
