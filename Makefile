@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKED := src tests benchmarks tools examples
 
+# Commands that tests drive, and the Debian packages that have them.
+TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tools wireguard-go=wireguard-go \
+	dnsmasq=dnsmasq-base
+
 .PHONY: install run test test-long lint format bench docs lock clean
 
 install: $(STAMP)
@@ -21,11 +25,11 @@ run: install
 	@$(BIN)/isthmus demo
 
 test: install
-	@tools/system_packages.sh mosquitto_pub=mosquitto-clients curl=curl
+	@tools/system_packages.sh $(TOOLS)
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: install
-	@tools/system_packages.sh mosquitto_pub=mosquitto-clients curl=curl
+	@tools/system_packages.sh $(TOOLS)
 	$(BIN)/python -m pytest -m long
 
 lint: install
