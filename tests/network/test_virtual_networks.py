@@ -4,14 +4,18 @@ import pytest
 
 from isthmus.base.errors import Code, HubError
 from isthmus.network.virtual_networks import (
+    BIND,
     SUBNETS_MAX,
     NetworkFacts,
+    Presence,
+    PresenceKind,
     Subnet,
     check_apart,
     check_usable,
     checked_name,
     checked_prefix,
     first_free,
+    parse_presence,
 )
 from network.facts import facts_of, network
 
@@ -109,3 +113,27 @@ def test_a_change_raises_the_version_and_no_change_does_not() -> None:
     again = facts.with_network(network("Plant", "10.20.0.0/16", subnets=(("a", "10.20.0.0/24"),)))
     assert [(each.name, each.version) for each in again.networks] == [("plant", 2)]
     assert NetworkFacts().network("plant") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "presence", "place"),
+    [
+        ("bind", BIND, ""),
+        ("netns:plant", Presence(PresenceKind.NETNS, "plant"), "netns:plant"),
+        ("connector:line-1.b_2", Presence(PresenceKind.CONNECTOR, "line-1.b_2"), "connector:line-1.b_2"),
+    ],
+)
+def test_presence_is_what_its_text_says(text: str, presence: Presence, place: str) -> None:
+    assert parse_presence(text) == presence
+    assert (presence.text, presence.place) == (text, place)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Bind", "bind:", "bind:plant", "netns", "netns:", "netns:.", "netns:..", "netns:a/b", "netns:a b", "moon:a",
+     "netns:-a", "connector:", "netns:" + "a" * 65, "netns:a\n"],
+)  # fmt: skip
+def test_other_words_are_no_presence(text: str) -> None:
+    with pytest.raises(HubError, match="presence is bind, netns:NAME or connector:NAME") as refused:
+        parse_presence(text)
+    assert refused.value.code is Code.ARGUMENT_INVALID

@@ -17,7 +17,8 @@ from isthmus.resources.private_endpoint import (
     encode_endpoint,
     parse_endpoint,
 )
-from resources.world import World, endpoint_body, json_values
+from isthmus.resources.virtual_network_arm import subnet_id
+from resources.world import World, endpoint_body, in_subnet, json_values, network_body
 
 ADDRESS = "10.1.0.7"
 
@@ -274,3 +275,40 @@ async def test_disconnecting_is_deleting() -> None:
 def test_no_body_breaks_the_reader(properties: object, name: str) -> None:
     with suppress(HubError):
         parse_endpoint(name, {"properties": properties})
+
+
+async def test_an_address_belongs_to_an_endpoint_in_its_place_only() -> None:
+    """Two customers with the same range, and this machine besides: nobody notices the others."""
+    world = await World().with_hub()
+    places = ["netns:one", "connector:two", ""]
+    for number, place in enumerate(places):
+        body = network_body("10.1.0.0/24", line="10.1.0.0/24")
+        presence = place or "bind"
+        await world.networks.put_network(f"v{number}", {"properties": body["properties"] | {"presence": presence}})
+
+    made = [await in_network(world, f"e{number}", subnet_id(f"v{number}", "line")) for number in range(3)]
+
+    assert [each.address for each in made] == ["10.1.0.4"] * 3
+    assert [each.place for each in made] == places
+    for each in made:
+        assert world.endpoints.at("10.1.0.4", each.place) == each
+        assert world.endpoints.door_of("::ffff:10.1.0.4", each.place) == each.door
+    await world.endpoints.delete("e0")
+    assert world.endpoints.door_of("10.1.0.4", "netns:one") is None
+    assert world.endpoints.door_of("10.1.0.4") == made[2].door
+    again = await World(state=world.state).loaded()
+    assert [each.place for each in again.endpoints.all()] == places[1:]
+
+
+async def test_networks_in_one_place_share_its_addresses() -> None:
+    world = await World().with_hub()
+    for name in ("a", "b"):
+        body = network_body("10.1.0.0/24", line="10.1.0.0/24")
+        await world.networks.put_network(name, {"properties": body["properties"] | {"presence": "netns:one"}})
+    await in_network(world, "e1", subnet_id("a", "line"))
+    assert (await in_network(world, "e2", subnet_id("b", "line"))).address == "10.1.0.5"
+
+
+async def in_network(world: World, name: str, subnet: str) -> PrivateEndpoint:
+    body = endpoint_body(world.hubs.require("hub").resource_id, "10.1.0.4")
+    return await world.endpoints.create(name, in_subnet(body, subnet, dynamic=True))

@@ -4,13 +4,15 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.base.errors import Code, ConfigurationError, HubError
+from isthmus.base.state import Put
 from isthmus.network.admission import Allow, admit
-from isthmus.network.virtual_networks import NETWORKS_MAX, NetworkFacts, PeeringState, checked_network
+from isthmus.network.virtual_networks import BIND, NETWORKS_MAX, NetworkFacts, PeeringState, checked_network
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.resources.virtual_network_arm import (
     network_id,
@@ -21,6 +23,7 @@ from isthmus.resources.virtual_network_arm import (
     parse_subnet,
     subnet_id,
 )
+from isthmus.resources.virtual_networks import FACTS
 from resources.world import World, endpoint_body, in_subnet, line_body, network_body, peering_body, site_body
 
 LINE = subnet_id("plant", "line")
@@ -44,6 +47,57 @@ async def test_a_restart_finds_what_was_declared() -> None:
     again = await World(state=world.state).loaded()
     assert again.networks.facts() == world.networks.facts()
     assert again.networks.facts().require("plant").guid
+
+
+@pytest.mark.parametrize("presence", ["bind", "netns:plant-1", "connector:line.2"])
+async def test_presence_is_kept_over_a_restart_and_by_bodies_that_do_not_name_it(presence: str) -> None:
+    world = await World().with_hub()
+    await world.networks.put_network("plant", present("plant", presence))
+    await world.networks.put_network("plant", network_body("10.20.0.0/16", line="10.20.2.0/24"))
+    again = await World(state=world.state).loaded()
+    network = again.networks.facts().require("plant")
+    assert network.presence.text == presence
+    shown = network_to_arm(network, again.networks.facts(), again.networks.occupants)["properties"]
+    assert isinstance(shown, dict)
+    assert shown["presence"] == presence
+
+
+async def test_facts_of_before_there_were_presences_are_bound() -> None:
+    world = World()
+    old = b'{"networks":[{"name":"plant","prefixes":["10.0.0.0/8"]}],"gateways":[]}'
+    await world.state.commit([Put(FACTS, old)])
+    assert (await world.loaded()).networks.facts().require("plant").presence == BIND
+
+
+async def test_facts_with_a_presence_nobody_knows_are_damaged() -> None:
+    world = World()
+    await world.state.commit([Put(FACTS, b'{"networks":[{"name":"p","prefixes":[],"presence":"moon"}]}')])
+    with pytest.raises(msgspec.DecodeError, match="presence is bind"):
+        await world.loaded()
+
+
+async def test_presence_does_not_change_under_endpoints() -> None:
+    world = await plant()
+    made = await endpoint(world, "one")
+    with pytest.raises(HubError, match=r"is bind and cannot become netns:works while it has .*/one; delete") as refused:
+        await world.networks.put_network("plant", present("plant", "netns:works"))
+    assert refused.value.code is Code.INVALID_OPERATION
+    await world.endpoints.delete(made.name)
+    await world.networks.put_network("plant", present("plant", "netns:works"))
+    assert (await endpoint(world, "two")).place == "netns:works"
+
+
+async def test_a_network_is_not_declared_elsewhere_than_its_endpoints() -> None:
+    world = await World().with_hub()
+    await endpoint(world, "one", "10.20.1.4")
+    with pytest.raises(HubError, match="cannot become connector:works"):
+        await world.networks.put_network("plant", present("plant", "connector:works"))
+
+
+def present(name: str, presence: str) -> dict[str, Any]:
+    """The body of a network whose endpoints are present in this way."""
+    body = network_body("10.20.0.0/16", line="10.20.1.0/29")
+    return body | {"name": name, "properties": body["properties"] | {"presence": presence}}
 
 
 async def test_listeners_hear_before_the_answer_and_only_of_changes() -> None:
@@ -212,9 +266,8 @@ async def test_networks_are_limited() -> None:
         ({"addressSpace": {"addressPrefixes": []}}, Code.ARGUMENT_INVALID, "addressPrefixes"),
         ({"subnets": [{"name": "a"}]}, Code.ARGUMENT_INVALID, "properties"),
         ({"subnets": [{"name": "a", "properties": {}}]}, Code.ARGUMENT_INVALID, "addressPrefix"),
-        ({"presence": "netns:plant"}, Code.NOT_IMPLEMENTED, "not there yet"),
-        ({"presence": "connector:plant"}, Code.NOT_IMPLEMENTED, "not there yet"),
         ({"presence": "tunnel"}, Code.ARGUMENT_INVALID, "bind"),
+        ({"presence": "netns:"}, Code.ARGUMENT_INVALID, "netns:NAME"),
         ({"dhcpOptions": {"dnsServers": ["10.0.0.4"]}}, Code.NOT_IMPLEMENTED, "dnsServers"),
         ({"virtualNetworkPeerings": [{"name": "p"}]}, Code.ARGUMENT_INVALID, "peering create"),
     ],

@@ -33,7 +33,7 @@ class World:
     def __post_init__(self) -> None:
         self.hubs = Hubs(self.state, self.clock, self.ids)
         self.networks = VirtualNetworks(self.state, self.ids)
-        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda _: self.objection, self.networks)
+        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda *_: self.objection, self.networks)
         self.hubs.on_change(self._hub_changed)
         self.endpoints.on_change(self._endpoint_changed)
 

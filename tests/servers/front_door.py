@@ -1,6 +1,7 @@
 """A front door for tests: listeners on the running loop, a certificate, and pumps that remember what they were told."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -76,14 +77,30 @@ class FrontDoor:
     refusals: list[tuple[Door, Plane, str, Refusal]]
     pumps: asyncio.Queue[Pump] = field(default_factory=asyncio.Queue)
 
-    def open(self, address: str, make: Callable[[], Pump] = Pump, *, port: int = 0, door: Door = PUBLIC_DOOR) -> Bound:
+    def open(
+        self,
+        address: str,
+        make: Callable[[], Pump] = Pump,
+        *,
+        port: int = 0,
+        door: Door = PUBLIC_DOOR,
+        place: str = "",
+        opened: socket.socket | None = None,
+    ) -> Bound:
         def make_handler() -> Handler:
             pump = make()
             self.pumps.put_nowait(pump)
             return pump
 
         return self.listeners.open(
-            address, port, door=door, plane=Plane.MQTT, contexts=self.contexts, make_handler=make_handler
+            address,
+            port,
+            door=door,
+            plane=Plane.MQTT,
+            contexts=self.contexts,
+            make_handler=make_handler,
+            place=place,
+            opened=opened,
         )
 
     async def pump(self) -> Pump:
@@ -124,7 +141,7 @@ async def front_door(
         clock=SystemClock(),
         ids=RandomIds(),
         budget=SocketBudget(sockets_max),
-        owner_of=({} if owners is None else owners).get,
+        owner_of=lambda address, place: ({} if owners is None else owners).get(place + address),
         on_refused=lambda *what: refusals.append(what),
     )
     yield FrontDoor(listeners, contexts, pem, refusals)

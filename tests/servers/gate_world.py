@@ -81,7 +81,7 @@ class GateWorld:
         self.ids = CountedIds()
         self.hubs = Hubs(self.state, self.clock, self.ids)
         self.networks = VirtualNetworks(self.state, self.ids)
-        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda _: "", self.networks)
+        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda *_: "", self.networks)
         self.identities = FakeIdentities()
         self.journal = Journal(self.state, self.clock)
         self.counters = FakeCounters()

@@ -50,7 +50,9 @@ class ManagementWorld:
     parts: list[Part] = field(default_factory=lambda: [Part("log", ok=True)])
 
     def __post_init__(self) -> None:
-        self.domain = Domain(self.state, self.clock, CountedIds(), lambda address: "" if address == ADDRESS else "no")
+        self.domain = Domain(
+            self.state, self.clock, CountedIds(), lambda _place, address: "" if address == ADDRESS else "no"
+        )
         self.api: ManagementApi = management_api(self.domain, lambda: self.parts, lambda: 8443, self._prepare)
 
     async def start(self) -> "ManagementWorld":

@@ -137,8 +137,9 @@ async def test_the_public_address_cannot_be_an_endpoints(doors: Doors, loopback_
     public, other = loopback_addresses(), loopback_addresses()
     doors.open_public((public,))
 
-    assert "is the public door's address" in doors.objection(public)
-    assert doors.objection(other) == ""
+    assert "is the public door's address" in doors.objection("", public)
+    assert doors.objection("", other) == ""
+    assert doors.objection("netns:plant", public) == ""
 
 
 async def test_metrics_have_a_place_of_their_own(front: FrontDoor, doors: Doors, loopback_address: str) -> None:

@@ -58,7 +58,7 @@ class Site:
             clock=SystemClock(),
             ids=RandomIds(),
             budget=SocketBudget(100),
-            owner_of=lambda _address: None,
+            owner_of=lambda _address, _place: None,
             on_refused=lambda *_: None,
         )
         self.authority = Authority.load_or_create(self.folder, [self.address], [], "", SystemClock())

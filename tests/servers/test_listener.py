@@ -19,6 +19,7 @@ from isthmus.servers.gateway.listener import UNACKNOWLEDGED_MS, PortNotPermitted
 from servers.front_door import WAIT_SECONDS, FrontDoor, Pump, client_context, front_door, open_descriptors
 
 PRIVATE_DOOR = Door(DoorKind.PRIVATE, "/hubs/one", "plant")
+OTHER_DOOR = Door(DoorKind.PRIVATE, "/hubs/two", "works")
 
 
 @pytest.fixture
@@ -94,6 +95,54 @@ async def test_closed_listener_refuses_and_its_connections_live_on(
     assert await asyncio.wait_for(reader.readexactly(10), WAIT_SECONDS) == b"still here"
     assert await door_of(door, staying.address, staying.port, skip=1) == PUBLIC_DOOR
     await end(writer)
+
+
+async def test_released_address_has_neither_listener_nor_sockets(
+    door: FrontDoor, loopback_addresses: Callable[[], str]
+) -> None:
+    """A listener outlives its namespace, so both must go by name; one that nobody has proved himself to, too."""
+    address, other = loopback_addresses(), loopback_addresses()
+    wildcard, leaving = door.open("0.0.0.0"), door.open(address, port=0, place="netns:one", opened=listening(address))
+    staying = door.open(other, port=0, place="netns:two", opened=listening(other))
+    _, kept = await door.connect(staying)
+    kept_pump = await door.pump()
+    _, writer = await door.connect(leaving)
+    pump = await door.pump()
+    _, through_wildcard = await door.connect(wildcard, address=address)
+    public_pump = await door.pump()
+
+    door.listeners.release(address, "netns:one")
+
+    await asyncio.wait_for(pump.is_closed.wait(), WAIT_SECONDS)
+    assert pump.reasons == ["private endpoint deleted"]
+    assert door.listeners.bound == (wildcard, staying)
+    assert not kept_pump.reasons
+    assert not public_pump.reasons
+    door.listeners.release(address)
+    await asyncio.wait_for(public_pump.is_closed.wait(), WAIT_SECONDS)
+    for each in (kept, writer, through_wildcard):
+        each.transport.abort()
+
+
+async def test_one_address_in_two_places_has_two_doors(tmp_path: Path, loopback_addresses: Callable[[], str]) -> None:
+    """Sockets of other places are made there; here two addresses stand for the one that both places have."""
+    address, there = loopback_addresses(), loopback_addresses()
+    owners = {"netns:one" + address: PRIVATE_DOOR, "netns:two" + address: OTHER_DOOR}
+    async with front_door(tmp_path, owners=owners) as door:
+        first = listening(address)
+        one = door.open(address, port=0, place="netns:one", opened=first)
+        second = listening(there, one.port)
+        two = door.open(address, port=0, place="netns:two", opened=second)
+
+        assert await door_of(door, address, one.port) == PRIVATE_DOOR
+        assert await door_of(door, there, two.port) == OTHER_DOOR
+        assert (one.address, one.port) == (two.address, two.port)
+        assert {bound.place for bound in door.listeners.bound} == {"netns:one", "netns:two"}
+
+
+def listening(address: str, port: int = 0) -> socket.socket:
+    """A listening socket that somebody else has made."""
+    return socket.create_server((address, port))
 
 
 async def test_closed_address_can_be_opened_again(door: FrontDoor, loopback_address: str) -> None:

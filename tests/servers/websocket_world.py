@@ -128,7 +128,7 @@ class WebSocketWorld(HttpWorld):
             clock=SystemClock(),
             ids=RandomIds(),
             budget=SocketBudget(100),
-            owner_of=lambda _address: None,
+            owner_of=lambda _address, _place: None,
             on_refused=lambda *what: self.turned_away.put_nowait(what),
         )
         pem = str(write_pem(self.folder / "server.pem", issue("hub")))

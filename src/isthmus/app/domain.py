@@ -18,7 +18,7 @@ from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
 from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
-from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
 from isthmus.resources.removal import Removal
 from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
@@ -38,7 +38,7 @@ Prepare = Callable[[str], Awaitable[None]]
 class Domain:
     """The middle floor over a state, connected."""
 
-    def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: Callable[[str], str]) -> None:
+    def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: AddressCheck) -> None:
         self.hubs = Hubs(state, clock, ids)
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)

@@ -35,7 +35,7 @@ async def _offline(data: Path, method: str, target: str) -> tuple[int, bytes] | 
 
 
 async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] | None:
-    domain = Domain(state, SystemClock(), RandomIds(), lambda _address: "")
+    domain = Domain(state, SystemClock(), RandomIds(), lambda _place, _address: "")
     await domain.hubs.load()
     await domain.networks.load()
     await domain.endpoints.load()

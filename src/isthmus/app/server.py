@@ -58,7 +58,7 @@ class Server:
     def __init__(self, config: Config, stores: Stores) -> None:
         self._config = config
         self._stores = stores
-        self.domain = Domain(stores.state, stores.clock, stores.ids, lambda address: self._doors.objection(address))
+        self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
         self.gateway = Gateway(config, stores, self.domain)
         self.gateway.metrics.readings = self._readings
         self._relay = OutboxRelay(
@@ -141,6 +141,9 @@ class Server:
                 await asyncio.gather(self.gateway.close(), *(each.shutdown(0) for each in self._webs))
         except TimeoutError:
             logger.warning("work of closed sessions did not end", extra={"seconds": LAST_WORDS_SECONDS})
+
+    def _objection(self, place: str, address: str) -> str:
+        return self._doors.objection(place, address)
 
     def _forget_ready(self) -> None:
         """Nobody may find a server ready that is not, or not yet."""

@@ -47,7 +47,12 @@ def _prefixes(*flags: str) -> Callable[[Any], Any]:
     return click.option("prefixes", *flags, cls=Words, metavar="CIDR...", help="Address ranges.")
 
 
-_presence = click.option("--presence", default="", help="How endpoints are present in it: bind, on this machine.")
+_presence = click.option(
+    "--presence",
+    default="",
+    metavar="bind|netns:NAME|connector:NAME",
+    help="How endpoints are present in it: on this machine, in a network namespace, at a connector.",
+)
 
 
 def _peering_flags(function: Any) -> Any:

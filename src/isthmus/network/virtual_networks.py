@@ -35,6 +35,9 @@ GATEWAYS_MAX = 64
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?")
 """Microsoft.Network: letters, digits, dots, dashes, underscores; up to 80 characters."""
 
+PRESENCE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
+"""A network namespace's or connector's name; it is a file's name as well (ip-netns(8)), so no dot comes first."""
+
 RESERVED_FIRST = 4
 """Addresses at the start of a subnet that are nobody's; the last one is reserved as well."""
 
@@ -56,10 +59,37 @@ class PeeringState(StrEnum):
     DISCONNECTED = "Disconnected"
 
 
-class Presence(StrEnum):
-    """How private endpoints are present in a network: their addresses are on this machine."""
+class PresenceKind(StrEnum):
+    """How private endpoints are present in a network.
+
+    Their addresses are on this machine, or inside a Linux network namespace of it, or at a connector that runs in the
+    network and carries every connection here.
+    """
 
     BIND = "bind"
+    NETNS = "netns"
+    CONNECTOR = "connector"
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The way of one network; `name` is the namespace's or the connector's, and empty for bind."""
+
+    kind: PresenceKind = PresenceKind.BIND
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """`bind`, `netns:NAME` or `connector:NAME`."""
+        return f"{self.kind.value}:{self.name}" if self.name else self.kind.value
+
+    @property
+    def place(self) -> str:
+        """Where an address is looked for: empty for this machine, else as `text`; ranges of two places may overlap."""
+        return "" if self.kind is PresenceKind.BIND else self.text
+
+
+BIND = Presence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +121,7 @@ class VirtualNetwork:
     prefixes: tuple[str, ...]
     subnets: tuple[Subnet, ...] = ()
     peerings: tuple[Peering, ...] = ()
-    presence: Presence = Presence.BIND
+    presence: Presence = BIND
     location: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     guid: str = ""
@@ -179,6 +209,17 @@ class NetworkFacts:
 
 
 NO_FACTS = NetworkFacts()
+
+
+def parse_presence(text: str) -> Presence:
+    """The presence that a text names; raises HubError ArgumentInvalid."""
+    kind, _, name = text.partition(":")
+    if text == PresenceKind.BIND:
+        return BIND
+    if kind not in (PresenceKind.NETNS, PresenceKind.CONNECTOR) or not PRESENCE_NAME.fullmatch(name):
+        message = f"presence is bind, netns:NAME or connector:NAME, with 1 to 64 letters, digits, - _ .; not {text!r}"
+        raise HubError(Code.ARGUMENT_INVALID, message)
+    return Presence(PresenceKind(kind), name)
 
 
 def checked_name(name: str, what: str) -> str:

@@ -1,4 +1,4 @@
-"""The consumer's side of a private endpoint: an address on this machine that leads to one resource.
+"""The consumer's side of a private endpoint: an address in a network that leads to one resource.
 
 The record does not hold a state: Approved, Pending and Rejected are the resource's to say, and an endpoint whose
 connection is not there any more is Disconnected. So the two sides cannot contradict each other.
@@ -27,10 +27,11 @@ MESSAGE_CHARACTERS_MAX = 140
 
 @dataclass(frozen=True, slots=True)
 class PrivateEndpoint:
-    """A private endpoint of the bind kind.
+    """A private endpoint.
 
-    `target_id` is the resource's ARM id; `link_name` is how the consumer calls the connection, `connection` how the
-    resource does (unique for ever). `address` is in normal form; it stays for life, also when it is `dynamic`: chosen
+    `place` is its network's (`Presence.place`): the address belongs to the endpoint in that place alone. `target_id` is
+    the resource's ARM id; `link_name` is how the consumer calls the connection, `connection` how the resource does
+    (unique for ever). `address` is in normal form; it stays for life, also when it is `dynamic`: chosen
     from the subnet because nobody named one.
     """
 
@@ -48,6 +49,7 @@ class PrivateEndpoint:
     tags: dict[str, str] = field(default_factory=dict)
     guid: str = ""
     dynamic: bool = False
+    place: str = ""
     revision: int = 0
 
     @property
@@ -169,6 +171,7 @@ def _asked(endpoint: PrivateEndpoint) -> PrivateEndpoint:
         endpoint,
         connection="",
         guid="",
+        place="",
         revision=0,
         target_id=endpoint.target_id.lower(),
         subnet_id=endpoint.subnet_id.lower(),

@@ -38,8 +38,11 @@ PRIVATE_ENDPOINTS_MAX = 1_000
 EndpointListener = Callable[[PrivateEndpoint | None, PrivateEndpoint | None], Awaitable[None]]
 """Is told of an endpoint's old and new record; None before it was made and after it was deleted."""
 
-AddressCheck = Callable[[str], str]
-"""Says in a sentence why an address (normal form) cannot be an endpoint's; empty when it can."""
+AddressCheck = Callable[[str, str], str]
+"""Says in a sentence why an address (normal form) in a place cannot be an endpoint's; empty when it can."""
+
+Spot = tuple[str, str]
+"""A place and an address (normal form) in it: what an endpoint owns."""
 
 
 class PrivateEndpoints:
@@ -53,8 +56,8 @@ class PrivateEndpoints:
         self._completion = Completion()
         self._listeners: list[EndpointListener] = []
         self._by_name: dict[str, PrivateEndpoint] = {}
-        self._by_address: dict[str, PrivateEndpoint] = {}
-        self._in_making: dict[str, PrivateEndpoint] = {}
+        self._by_spot: dict[Spot, PrivateEndpoint] = {}
+        self._in_making: dict[Spot, PrivateEndpoint] = {}
         self._networks = networks
         networks.ask_first(self._in_subnet)
 
@@ -78,9 +81,13 @@ class PrivateEndpoints:
             raise HubError(Code.NOT_FOUND, f"There is no private endpoint {name}")
         return endpoint
 
-    def door_of(self, address: str) -> Door | None:
-        """The private door of a local address, whatever its connection's state; None when no endpoint owns it."""
-        endpoint = self._by_address.get(normal_address(address))
+    def at(self, address: str, place: str = "") -> PrivateEndpoint | None:
+        """The endpoint that owns an address in a place, this machine for none; None when nobody does."""
+        return self._by_spot.get((place, normal_address(address)))
+
+    def door_of(self, address: str, place: str = "") -> Door | None:
+        """The private door of an address in a place, whatever its connection's state; None when no endpoint owns it."""
+        endpoint = self.at(address, place)
         return endpoint.door if endpoint is not None else None
 
     def status(self, endpoint: PrivateEndpoint) -> ConnectionStatus:
@@ -146,14 +153,14 @@ class PrivateEndpoints:
         if hub is None:
             raise HubError(Code.NOT_FOUND, f"There is no resource {asked.target_id} here")
         placed = self._placed(asked)
-        self._check_address(placed.address)
+        self._check_spot(placed.place, placed.address)
         guid = self._ids.uuid()
         endpoint = replace(placed, target_id=hub.resource_id, guid=guid, connection=f"{asked.name}.{guid}")
-        self._in_making[endpoint.address] = endpoint
+        self._in_making[_spot(endpoint)] = endpoint
         try:
             return await self._commit_new(endpoint, hub)
         finally:
-            del self._in_making[endpoint.address]
+            del self._in_making[_spot(endpoint)]
 
     async def _commit_new(self, endpoint: PrivateEndpoint, hub: Hub) -> PrivateEndpoint:
         connection = PrivateEndpointConnection(
@@ -196,7 +203,7 @@ class PrivateEndpoints:
             await self._tell(endpoint, None)
         finally:
             # Only now: until its sockets are closed, the address must not count as public.
-            self._by_address.pop(endpoint.address, None)
+            self._by_spot.pop(_spot(endpoint), None)
 
     def _placed(self, asked: PrivateEndpoint) -> PrivateEndpoint:
         """The endpoint at an address of its subnet, where it names a declared one.
@@ -206,15 +213,16 @@ class PrivateEndpoints:
         if not asked.subnet_id or (not asked.dynamic and not self._networks.declares(asked.subnet_id)):
             return asked
         network, subnet = self._networks.subnet_of(asked.subnet_id)
+        place = network.presence.place
         if asked.dynamic:
-            address = first_free(subnet, self._is_taken)
+            address = first_free(subnet, lambda address: self._is_taken((place, address)))
         else:
             address = asked.address
             check_usable(subnet, address)
-        return replace(asked, address=address, subnet_id=subnet_id(network.name, subnet.name))
+        return replace(asked, address=address, place=place, subnet_id=subnet_id(network.name, subnet.name))
 
-    def _is_taken(self, address: str) -> bool:
-        return address in self._by_address or address in self._in_making or bool(self._objection(address))
+    def _is_taken(self, spot: Spot) -> bool:
+        return spot in self._by_spot or spot in self._in_making or bool(self._objection(*spot))
 
     def _in_subnet(self, network: str, subnet: str) -> tuple[str, ...]:
         wanted = (network.lower(), subnet.lower())
@@ -223,15 +231,15 @@ class PrivateEndpoints:
             each.resource_id for each in endpoints.values() if parse_subnet_id(each.subnet_id.lower()) == wanted
         )
 
-    def _check_address(self, address: str) -> None:
-        owner = self._by_address.get(address)
-        if owner is not None or address in self._in_making:
+    def _check_spot(self, place: str, address: str) -> None:
+        owner = self._by_spot.get((place, address))
+        if owner is not None or (place, address) in self._in_making:
             raise HubError(
                 Code.CONFLICT, f"{address} belongs to the private endpoint {owner.name if owner else 'in making'}"
             )
         if len(self._by_name) >= PRIVATE_ENDPOINTS_MAX:
             raise HubError(Code.QUOTA_EXCEEDED, f"{PRIVATE_ENDPOINTS_MAX} private endpoints are allowed")
-        objection = self._objection(address)
+        objection = self._objection(place, address)
         if objection:
             raise HubError(Code.ARGUMENT_INVALID, objection)
 
@@ -242,11 +250,15 @@ class PrivateEndpoints:
 
     def _publish(self, endpoint: PrivateEndpoint) -> None:
         self._by_name[endpoint.name.lower()] = endpoint
-        self._by_address[endpoint.address] = endpoint
+        self._by_spot[_spot(endpoint)] = endpoint
 
     async def _tell(self, old: PrivateEndpoint | None, new: PrivateEndpoint | None) -> None:
         for listener in self._listeners:
             await listener(old, new)
+
+
+def _spot(endpoint: PrivateEndpoint) -> Spot:
+    return endpoint.place, endpoint.address
 
 
 def _key(name: str) -> Key:

@@ -12,6 +12,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import twin_etag
 from isthmus.base.hosts import is_address, normal_address
 from isthmus.network.virtual_networks import (
+    BIND,
     LocalGateway,
     NetworkFacts,
     Peering,
@@ -19,6 +20,7 @@ from isthmus.network.virtual_networks import (
     Subnet,
     VirtualNetwork,
     checked_prefix,
+    parse_presence,
 )
 from isthmus.resources.hub import GROUP_PATH, LOCATION
 from isthmus.resources.members import Json, bad, boolean, items, mapping, text
@@ -27,9 +29,6 @@ NETWORK_TYPE = "Microsoft.Network/virtualNetworks"
 GATEWAY_TYPE = "Microsoft.Network/localNetworkGateways"
 SUBNET_ID = re.compile(r"/.*/virtualNetworks/(?P<network>[^/]+)/subnets/(?P<subnet>[^/]+)", re.IGNORECASE)
 NETWORK_ID = re.compile(r"/.*/virtualNetworks/(?P<network>[^/]+)", re.IGNORECASE)
-PRESENCES_COMING = ("netns:", "connector:")
-"""Ways to be present in a network that have a name and are not there yet."""
-
 Occupants = Callable[[str, str], tuple[str, ...]]
 """Resource ids of the private endpoints in a network's subnet, both by name."""
 
@@ -63,7 +62,7 @@ def network_to_arm(network: VirtualNetwork, facts: NetworkFacts, occupants: Occu
             "addressSpace": {"addressPrefixes": list(network.prefixes)},
             "dhcpOptions": {"dnsServers": []},
             "enableDdosProtection": False,
-            "presence": network.presence.value,
+            "presence": network.presence.text,
             "provisioningState": "Succeeded",
             "resourceGuid": network.guid,
             "subnets": [subnet_to_arm(network, subnet, occupants) for subnet in network.subnets],
@@ -145,7 +144,7 @@ def parse_network(name: str, body: Json, present: VirtualNetwork | None) -> Virt
         prefixes=_prefixes(properties.get("addressSpace"), "properties.addressSpace"),
         subnets=tuple(_subnet(each) for each in items(properties.get("subnets"), "properties.subnets")),
         peerings=present.peerings if present is not None else (),
-        presence=_presence(properties.get("presence")),
+        presence=_presence(properties.get("presence"), present),
         location=text(body.get("location") or LOCATION, "location"),
         tags=_tags(body),
         guid=present.guid if present is not None else "",
@@ -209,13 +208,11 @@ def _subnet(value: object) -> Subnet:
     return parse_subnet(text(members.get("name"), "properties.subnets[].name"), members)
 
 
-def _presence(value: object) -> Presence:
-    given = text(value or Presence.BIND.value, "properties.presence")
-    if given.startswith(PRESENCES_COMING):
-        raise HubError(Code.NOT_IMPLEMENTED, f"presence {given} is not there yet; it can be bind")
-    if given != Presence.BIND.value:
-        raise bad("properties.presence", Presence.BIND.value)
-    return Presence.BIND
+def _presence(value: object, present: VirtualNetwork | None) -> Presence:
+    """A body that does not say keeps what there is: Azure's own clients do not know the member."""
+    if not value:
+        return present.presence if present is not None else BIND
+    return parse_presence(text(value, "properties.presence"))
 
 
 def _check_peerings(properties: Json, present: VirtualNetwork | None) -> None:

@@ -10,8 +10,6 @@ together with `unchanged`, so that the subnet cannot go meanwhile; who removes a
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-import msgspec
-
 from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import parse_if_match, twin_etag
 from isthmus.base.ids import Ids
@@ -25,16 +23,19 @@ from isthmus.network.peerings import (
     remove_peering,
 )
 from isthmus.network.virtual_networks import (
+    BIND,
     GATEWAYS_MAX,
     NETWORKS_MAX,
     NO_FACTS,
     NetworkFacts,
+    Presence,
     Subnet,
     VirtualNetwork,
     checked_network,
 )
 from isthmus.resources.completion import Completion
 from isthmus.resources.members import Json
+from isthmus.resources.stored_facts import decode_facts, encode_facts
 from isthmus.resources.virtual_network_arm import (
     Occupants,
     parse_gateway,
@@ -121,6 +122,7 @@ class VirtualNetworks:
                 network = replace(network, guid=guid)
             else:
                 self._check_kept(present, network)
+            self._check_presence(present.presence if present is not None else BIND, network)
             return checked(facts.with_network(network), network.name)
 
         return (await self._change(rule)).require(name)
@@ -201,6 +203,16 @@ class VirtualNetworks:
                 message = f"The subnet {subnet.name} of {old.name} is in use by {', '.join(inside)}; delete that first"
                 raise HubError(Code.INVALID_OPERATION, message)
 
+    def _check_presence(self, old: Presence, new: VirtualNetwork) -> None:
+        """Raises HubError InvalidOperation when private endpoints would move to another place."""
+        inside = [each for subnet in new.subnets for each in self.occupants(new.name, subnet.name)]
+        if old.place != new.presence.place and inside:
+            message = (
+                f"The presence of {new.name} is {old.text} and cannot become {new.presence.text} while it has "
+                f"{', '.join(inside)}; delete that first"
+            )
+            raise HubError(Code.INVALID_OPERATION, message)
+
     async def _change(self, rule: Callable[[NetworkFacts], NetworkFacts]) -> NetworkFacts:
         return await self._completion.run(self._commit(rule))
 
@@ -211,7 +223,7 @@ class VirtualNetworks:
             if new == old:
                 return old
             try:
-                (committed,) = await self._state.commit([Put(FACTS, msgspec.json.encode(new), revision)])
+                (committed,) = await self._state.commit([Put(FACTS, encode_facts(new), revision)])
             except Conflict:
                 await self._read()
                 continue
@@ -224,7 +236,7 @@ class VirtualNetworks:
     async def _read(self) -> None:
         stored = await self._state.get(FACTS)
         if stored is not None:
-            self._take(msgspec.json.decode(stored.body, type=NetworkFacts), stored.revision)
+            self._take(decode_facts(stored.body), stored.revision)
 
     def _take(self, facts: NetworkFacts, revision: int) -> None:
         """Replaces the snapshot, never by an older one."""

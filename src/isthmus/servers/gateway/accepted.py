@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Refusal
+from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
 from isthmus.network.door import LOCAL_DOOR, Door
 from isthmus.servers.gateway.budget import SocketBudget, Ticket, source_of
@@ -26,13 +27,17 @@ _PEER_CREDENTIALS = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """What all sockets of one listener have in common; `local_address` is empty where it differs (a wildcard)."""
+    """What all sockets of one listener have in common; `local_address` is empty where it differs (a wildcard).
+
+    `place` is where the listener is (`Presence.place`): a local address means something in its place only.
+    """
 
     plane: Plane
     door: Door
     local_address: str
     contexts: ServerContexts
     make_handler: Callable[[], Handler]
+    place: str = ""
 
 
 class AcceptedSockets:
@@ -44,7 +49,7 @@ class AcceptedSockets:
         clock: Clock,
         ids: Ids,
         budget: SocketBudget,
-        owner_of: Callable[[str], Door | None],
+        owner_of: Callable[[str, str], Door | None],
         on_refused: Callable[[Door, Plane, str, Refusal], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -68,9 +73,9 @@ class AcceptedSockets:
     def take(self, entrance: Entrance, peer_socket: socket.socket, peer: tuple[str, int]) -> None:
         """Makes a connection of a TCP socket, or closes it when the budget turns it away."""
         local_address = entrance.local_address or str(peer_socket.getsockname()[0])
-        door = self._owner_of(local_address) or entrance.door
+        door = self._owner_of(local_address, entrance.place) or entrance.door
         now = self._clock.monotonic()
-        taken = self._budget.take(source_of(peer[0]), now)
+        taken = self._budget.take(source_of(peer[0], entrance.place), now)
         for ticket in taken.evicted:
             self._accepted[ticket].evict()
         if taken.ticket is None:
@@ -78,7 +83,7 @@ class AcceptedSockets:
             self._on_refused(door, entrance.plane, peer[0], BUDGET_FULL)
             return
         origin = Origin(self._ids.uuid(), door, peer[0], peer[1], local_address, now)
-        accepted = _Accepted(self, entrance, taken.ticket)
+        accepted = _Accepted(self, entrance, taken.ticket, local_address)
         layer = entrance.contexts.layer()
         connection = Connection(peer_socket, origin, layer, accepted, loop=self._loop, scratch=self._scratch)
         accepted.connection = connection
@@ -99,6 +104,12 @@ class AcceptedSockets:
         self._local.add(connection)
         connection.made_progress()
         connection.start()
+
+    def close_at(self, address: str, place: str) -> None:
+        """Closes what came to an address (normal form) in a place, in whatever stage."""
+        for accepted in list(self._accepted.values()):
+            if accepted.came_to(address, place):
+                accepted.connection.close("private endpoint deleted")
 
     async def drain(self, seconds: float) -> int:
         """Closes every TCP connection, aborts those left after `seconds`, and returns how many these were."""
@@ -138,14 +149,18 @@ class AcceptedSockets:
 class _Accepted:
     """Accounts for one TCP connection."""
 
-    __slots__ = ("_entrance", "_ledger", "_ticket", "connection")
+    __slots__ = ("_entrance", "_ledger", "_local_address", "_ticket", "connection")
 
     connection: Connection
 
-    def __init__(self, ledger: AcceptedSockets, entrance: Entrance, ticket: Ticket) -> None:
+    def __init__(self, ledger: AcceptedSockets, entrance: Entrance, ticket: Ticket, local_address: str) -> None:
         self._ledger = ledger
         self._entrance = entrance
         self._ticket = ticket
+        self._local_address = normal_address(local_address)
+
+    def came_to(self, address: str, place: str) -> bool:
+        return self._local_address == address and self._entrance.place == place
 
     def evict(self) -> None:
         self._ledger.refused(self.connection, self._entrance.plane, EVICTED)

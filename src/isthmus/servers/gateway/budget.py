@@ -133,15 +133,18 @@ def sockets_for(descriptors_max: int) -> int:
     return max(1, descriptors_max - DESCRIPTORS_RESERVED)
 
 
-def source_of(address: str) -> str:
-    """What counts as one source: an IPv4 address, the /64 of an IPv6 address, or the text when it is neither."""
+def source_of(address: str, place: str = "") -> str:
+    """What counts as one source: an IPv4 address, the /64 of an IPv6 address, or the text when it is neither.
+
+    In two places the same address is two sources: neither notices the other.
+    """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address
+        return place + address
     if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, IPV6_SOURCE_PREFIX), strict=False))
+        return place + str(parsed)
+    return place + str(ipaddress.ip_network((parsed, IPV6_SOURCE_PREFIX), strict=False))
 
 
 def _first_progress(queue: "OrderedDict[Ticket, float]") -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.hosts import normal_address
 from isthmus.network.door import PUBLIC_DOOR, Door
+from isthmus.network.virtual_networks import PresenceKind
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.servers.gateway.connection import Handler
 from isthmus.servers.gateway.listener import Listeners, PortNotPermitted
@@ -73,17 +74,17 @@ class Doors:
             try:
                 self.open_private(endpoint)
             except ConfigurationError as error:
-                self._missing[endpoint.address] = (endpoint, str(error))
+                self._missing[endpoint.name] = (endpoint, str(error))
                 logger.error("private endpoint is out", extra={"endpoint": endpoint.name, "reason": str(error)})
 
     def try_again(self) -> None:
         """Tries the addresses that could not be had so far."""
-        for address, (endpoint, _) in list(self._missing.items()):
+        for name, (endpoint, _) in list(self._missing.items()):
             try:
                 self.open_private(endpoint)
             except ConfigurationError:
                 continue
-            del self._missing[address]
+            del self._missing[name]
             logger.info("private endpoint is in", extra={"endpoint": endpoint.name})
 
     @property
@@ -91,22 +92,29 @@ class Doors:
         """Which endpoints nobody can reach, and why; empty when all are listened at."""
         return " ".join(f"{endpoint.name}: {reason}" for endpoint, reason in self._missing.values())
 
-    def objection(self, address: str) -> str:
-        """Why an address cannot be a private endpoint's; empty when it can."""
-        if address in self._public:
+    def objection(self, place: str, address: str) -> str:
+        """Why an address in a place cannot be a private endpoint's; empty when it can."""
+        if not place and address in self._public:
             return f"{address} is the public door's address; give the endpoint one of its own"
         return ""
 
     async def endpoint_changed(self, old: PrivateEndpoint | None, new: PrivateEndpoint | None) -> None:
         """Listens at a new endpoint's address and releases a deleted one's; raises `ConfigurationError`."""
         if old is not None:
-            self._missing.pop(old.address, None)
-            self._close(old.address, self.ports.values())
+            self._missing.pop(old.name, None)
+            self._listeners.release(old.address, old.place)
         if new is not None:
             self.open_private(new)
 
     def open_private(self, endpoint: PrivateEndpoint) -> None:
-        """Listens at an endpoint's address on all planes, or on none; raises `ConfigurationError`."""
+        """Listens at an endpoint's address on all planes, or on none; raises `ConfigurationError`.
+
+        Where the network's own connector listens, nothing is opened here.
+        """
+        if endpoint.place.startswith(f"{PresenceKind.CONNECTOR}:"):
+            return
+        if endpoint.place:
+            raise ConfigurationError(f"{endpoint.place} cannot be listened in: nobody makes sockets in namespaces.")
         opened: list[int] = []
         try:
             for plane, port in self.ports.items():

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError, Refusal
+from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
 from isthmus.network.door import Door
 from isthmus.servers.gateway.accepted import AcceptedSockets, Entrance
@@ -53,12 +54,13 @@ class PortNotPermitted(ConfigurationError):  # noqa: N818 - a case of Configurat
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A place that is listened at; `port` is the real one where 0 was asked for."""
+    """What is listened at; `port` is the real one where 0 was asked for, `place` is empty for this machine."""
 
     address: str
     port: int
     plane: Plane
     door: Door
+    place: str = ""
 
 
 class Listeners:
@@ -70,10 +72,10 @@ class Listeners:
         clock: Clock,
         ids: Ids,
         budget: SocketBudget,
-        owner_of: Callable[[str], Door | None],
+        owner_of: Callable[[str, str], Door | None],
         on_refused: Callable[[Door, Plane, str, Refusal], None],
     ) -> None:
-        """`owner_of` gives the door of the private endpoint that owns a local address, None when nobody does.
+        """`owner_of` gives the door of the private endpoint that owns an address in a place, None when nobody does.
 
         `on_refused` hears of door, plane, peer address and reason of each socket that ends before its peer has proved
         who it is: turned away, evicted, a broken or slow handshake, silence after it. Both must not block.
@@ -82,7 +84,7 @@ class Listeners:
         self._accepted = AcceptedSockets(
             clock=clock, ids=ids, budget=budget, owner_of=owner_of, on_refused=on_refused, loop=self._loop
         )
-        self._listening: dict[tuple[str, int], tuple[Bound, AcceptLoop]] = {}
+        self._listening: dict[tuple[str, str, int], tuple[Bound, AcceptLoop]] = {}
         self._unix: dict[Path, AcceptLoop] = {}
 
     @property
@@ -104,29 +106,47 @@ class Listeners:
         plane: Plane,
         contexts: ServerContexts,
         make_handler: Callable[[], Handler],
+        place: str = "",
+        opened: socket.socket | None = None,
     ) -> Bound:
         """Listens at an address; returns where, with the real port when `port` is 0.
 
-        Where a wildcard listener of the same plane has this port, that one serves the address and is returned. Raises
-        `PortNotPermitted`, and `ConfigurationError` for any other cause, each one sentence with the remedy.
+        In another place than this machine, somebody else has `opened` the listening socket, which is ours from then
+        on. Where a wildcard listener of the same plane has this port, that one serves the address and is returned.
+        Raises `PortNotPermitted`, and `ConfigurationError` for any other cause, each one sentence with the remedy.
         """
         parsed = _parsed(address)
-        covering = self._listening.get((_wildcard(parsed), port))
-        if covering is not None and covering[0].plane is plane:
-            return covering[0]
-        opened = _tcp_socket(parsed, port)
-        bound = Bound(str(parsed), opened.getsockname()[1], plane, door)
+        if opened is None:
+            covering = self._listening.get(("", _wildcard(parsed), port))
+            if covering is not None and covering[0].plane is plane:
+                return covering[0]
+            opened = _tcp_socket(parsed, port)
+        else:
+            opened.setblocking(False)
+            _set_inherited(opened)
+        bound = Bound(str(parsed), opened.getsockname()[1], plane, door, place)
         local_address = "" if parsed.is_unspecified else bound.address
-        entrance = Entrance(plane, door, local_address, contexts, make_handler)
+        entrance = Entrance(plane, door, local_address, contexts, make_handler, place)
         accepting = AcceptLoop(opened, lambda taken, peer: self._accepted.take(entrance, taken, peer), self._loop)
-        self._listening[bound.address, bound.port] = (bound, accepting)
+        self._listening[place, bound.address, bound.port] = (bound, accepting)
         return bound
 
-    def close(self, address: str, port: int) -> None:
+    def close(self, address: str, port: int, place: str = "") -> None:
         """Stops listening there; accepted connections live on. Without effect where nothing listens."""
-        found = self._listening.pop((str(_parsed(address)), port), None)
+        found = self._listening.pop((place, str(_parsed(address)), port), None)
         if found is not None:
             found[1].close()
+
+    def release(self, address: str, place: str = "") -> None:
+        """Stops listening at an address in a place on all ports, and closes what was accepted there.
+
+        What a wildcard listener accepted for this address is closed as well.
+        """
+        normal = normal_address(address)
+        for bound in self.bound:
+            if (bound.place, normal_address(bound.address)) == (place, normal):
+                self.close(bound.address, bound.port, place)
+        self._accepted.close_at(normal, place)
 
     def open_unix(self, path: Path, make_handler: Callable[[], Handler]) -> None:
         """Listens at a Unix socket that only its user may use (0600); connections know the peer's user by `peer_uid`.
@@ -148,7 +168,7 @@ class Listeners:
     def stop_accepting(self) -> None:
         """Closes every TCP listener; connections and the local owner's socket live on."""
         for bound in self.bound:
-            self.close(bound.address, bound.port)
+            self.close(bound.address, bound.port, bound.place)
 
     async def drain(self, seconds: float) -> int:
         """Closes every TCP connection, aborts those left after `seconds`, and returns how many these were."""
@@ -178,7 +198,10 @@ def _tcp_socket(address: Address, port: int) -> socket.socket:
     opened = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)
-        _set_options(opened)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if opened.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _set_inherited(opened)
         opened.bind(socket.getaddrinfo(str(address), port, opened.family, opened.type)[0][4])
         opened.listen(LISTEN_BACKLOG)
     except OSError as error:
@@ -187,17 +210,14 @@ def _tcp_socket(address: Address, port: int) -> socket.socket:
     return opened
 
 
-def _set_options(listening: socket.socket) -> None:
+def _set_inherited(listening: socket.socket) -> None:
     """Sets what accepted sockets inherit (Linux copies the listener's options), once instead of for each of them."""
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-    if listening.family == socket.AF_INET6:
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
 def _not_bound(error: OSError, address: Address, port: int) -> ConfigurationError:
