@@ -14,7 +14,6 @@ the remedy.
 import contextlib
 import datetime
 import ipaddress
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,14 +24,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from isthmus.access.issuing import SERVER, days_left, key_usage, leaf, new_certificate, subject_of, validity
+from isthmus.access.key_pair import KeyPair, make_folder, read_pair, write_atomically, write_where_different
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError
 
@@ -44,9 +39,6 @@ SERVER_DAYS_MAX = 825
 
 RENEWAL_DAYS = 180
 """A certificate with less left is issued anew at start: servers are restarted at least twice a year."""
-
-BACKDATED_DAYS = 2
-"""Certificates are valid from before they are made: clocks of devices are wrong, most often behind."""
 
 ALWAYS = ("127.0.0.1", "::1")
 """Addresses every server certificate names."""
@@ -69,7 +61,7 @@ class Authority:
     """The certificate authority of a data folder. Its methods read and write files: call them off a busy loop."""
 
     def __init__(
-        self, folder: Path, pair: "_Pair", machine_name: str, addresses: Sequence[Address], clock: Clock
+        self, folder: Path, pair: KeyPair, machine_name: str, addresses: Sequence[Address], clock: Clock
     ) -> None:
         self._folder = folder
         self._pair = pair
@@ -87,7 +79,7 @@ class Authority:
         new authority is made, and the old one kept beside it, when it expires within `RENEWAL_DAYS` or may not vouch
         for one of the host names. Raises `ConfigurationError` when the files cannot be read or written.
         """
-        _make_folder(folder)
+        make_folder(folder)
         bound = [address for text in addresses if not (address := ipaddress.ip_address(text)).is_unspecified]
         required = [_name(host_name) for host_name in host_names]
         pair = _read_authority(folder)
@@ -95,8 +87,8 @@ class Authority:
             if pair is not None:
                 _keep_old(folder, pair)
             pair = _make_authority(_permitted([*required, *bound, *_optional_name(machine_name)]), clock)
-            _write_atomically(folder / _AUTHORITY_FILE, pair.pem, 0o600)
-        _write_public(folder / _PUBLIC_FILE, pair)
+            write_atomically(folder / _AUTHORITY_FILE, pair.pem, 0o600)
+        write_where_different(folder / _PUBLIC_FILE, pair.certificate.public_bytes(Encoding.PEM), 0o644)
         return cls(folder, pair, machine_name, bound, clock)
 
     @property
@@ -127,10 +119,10 @@ class Authority:
             )
         names = [each for each in self._names_of(name) if _permits(self._pair.certificate, each)]
         path = self._folder / f"server-{_slug(host_name)}.pem"
-        current = _read_pair(path)
+        current = read_pair(path)
         if current is None or not self._fits(current, names):
             current = self._issue(host_name, names)
-            _write_atomically(path, current.pem, 0o600)
+            write_atomically(path, current.pem, 0o600)
         return ServerCertificate(host_name, path, current.certificate.not_valid_after_utc)
 
     def _names_of(self, name: Name) -> list[Name]:
@@ -145,43 +137,42 @@ class Authority:
         ]
         return list(dict.fromkeys(names))
 
-    def _fits(self, pair: "_Pair", names: list[Name]) -> bool:
+    def _fits(self, pair: KeyPair, names: list[Name]) -> bool:
         certificate = pair.certificate
         try:
             certificate.verify_directly_issued_by(self._pair.certificate)
         except (ValueError, TypeError, InvalidSignature):
             return False
-        return set(_subject_names(certificate)) == set(names) and _days_left(certificate, self._clock) >= RENEWAL_DAYS
+        return set(_subject_names(certificate)) == set(names) and days_left(certificate, self._clock) >= RENEWAL_DAYS
 
-    def _issue(self, host_name: str, names: list[Name]) -> "_Pair":
+    def _issue(self, host_name: str, names: list[Name]) -> KeyPair:
         if self._pair.key is None:
             raise ConfigurationError(
                 f"A certificate for {host_name} must be issued and the CA's key is offline: put"
                 f" {self._folder / _AUTHORITY_FILE} back and start again."
             )
         key = ec.generate_private_key(ec.SECP256R1())
-        authority = self._pair.certificate
-        start, end = _validity(self._clock, SERVER_DAYS_MAX)
-        builder = _builder(_subject(host_name), authority.subject, key.public_key(), start)
-        builder = builder.not_valid_after(min(end, authority.not_valid_after_utc))
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(digital_signature=True), critical=True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        authority_key = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_key)
-        builder = builder.add_extension(issuer, critical=False)
-        return _Pair(builder.sign(self._pair.key, hashes.SHA256()), key)
+        start, end = validity(self._clock, SERVER_DAYS_MAX)
+        certificate = leaf(
+            self._pair,
+            subject_of(host_name),
+            [_general(name) for name in names],
+            key.public_key(),
+            purpose=SERVER,
+            start=start,
+            end=end,
+        )
+        return KeyPair(certificate, key)
 
 
 @contextlib.contextmanager
 def self_signed(folder: Path, clock: Clock) -> Iterator[Path]:
     """Lends a PEM file with a throw-away self-signed certificate and its key, to try out client certificates with."""
     key = ec.generate_private_key(ec.SECP256R1())
-    start, end = _validity(clock, 1)
-    builder = _builder(_subject("trial"), _subject("trial"), key.public_key(), start).not_valid_after(end)
+    start, end = validity(clock, 1)
+    builder = new_certificate(subject_of("trial"), subject_of("trial"), key.public_key(), start).not_valid_after(end)
     path = folder / f"trial-{secrets.token_hex(8)}.pem"
-    _write_atomically(path, _Pair(builder.sign(key, hashes.SHA256()), key).pem, 0o600)
+    write_atomically(path, KeyPair(builder.sign(key, hashes.SHA256()), key).pem, 0o600)
     try:
         yield path
     finally:
@@ -190,36 +181,22 @@ def self_signed(folder: Path, clock: Clock) -> Iterator[Path]:
 
 _AUTHORITY_FILE = "authority.pem"
 _PUBLIC_FILE = "ca.pem"
-_KEY_BLOCK = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey | None
-
-    @property
-    def pem(self) -> bytes:
-        public = self.certificate.public_bytes(Encoding.PEM)
-        if self.key is None:
-            return public
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + public
 
 
 # ── the authority ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _make_authority(permitted: Sequence[str | Network], clock: Clock) -> _Pair:
+def _make_authority(permitted: Sequence[str | Network], clock: Clock) -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     # The name is unique, so that clients that trust an older authority too do not try the wrong key first.
-    subject = _subject(f"Isthmus CA {secrets.token_hex(4)}")
-    start, end = _validity(clock, AUTHORITY_DAYS)
-    builder = _builder(subject, subject, key.public_key(), start).not_valid_after(end)
+    subject = subject_of(f"Isthmus CA {secrets.token_hex(4)}")
+    start, end = validity(clock, AUTHORITY_DAYS)
+    builder = new_certificate(subject, subject, key.public_key(), start).not_valid_after(end)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+    builder = builder.add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
     trees = [x509.DNSName(tree) if isinstance(tree, str) else x509.IPAddress(tree) for tree in permitted]
     builder = builder.add_extension(x509.NameConstraints(trees, excluded_subtrees=None), critical=False)
-    return _Pair(builder.sign(key, hashes.SHA256()), key)
+    return KeyPair(builder.sign(key, hashes.SHA256()), key)
 
 
 def _permitted(names: Iterable[Name]) -> list[str | Network]:
@@ -256,60 +233,19 @@ def _covers(tree: object, name: Name) -> bool:
 
 
 def _still_good(authority: x509.Certificate, required: Iterable[Name], clock: Clock) -> bool:
-    return _days_left(authority, clock) >= RENEWAL_DAYS and all(_permits(authority, name) for name in required)
+    return days_left(authority, clock) >= RENEWAL_DAYS and all(_permits(authority, name) for name in required)
 
 
-def _keep_old(folder: Path, pair: _Pair) -> None:
+def _keep_old(folder: Path, pair: KeyPair) -> None:
     if pair.key is None:
         raise ConfigurationError(
             f"The CA must be replaced and its key is offline: put {folder / _AUTHORITY_FILE} back, or remove"
             f" {folder / _PUBLIC_FILE} to have a new CA made, which clients must trust anew."
         )
-    _write_atomically(folder / f"authority-until-{pair.certificate.serial_number:x}.pem", pair.pem, 0o600)
+    write_atomically(folder / f"authority-until-{pair.certificate.serial_number:x}.pem", pair.pem, 0o600)
 
 
 # ── certificates ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime.datetime
-) -> x509.CertificateBuilder:
-    builder = x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number()).not_valid_before(start)
-    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-
-
-def _subject(common_name: str) -> x509.Name:
-    # X.520 allows 64 characters; the names that count are the alternative ones.
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _validity(clock: Clock, days: int) -> tuple[datetime.datetime, datetime.datetime]:
-    start = _now(clock) - datetime.timedelta(days=BACKDATED_DAYS)
-    return start, start + datetime.timedelta(days=days)
-
-
-def _now(clock: Clock) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(clock.utc_ms() // 1000, datetime.UTC)
-
-
-def _days_left(certificate: x509.Certificate, clock: Clock) -> float:
-    return (certificate.not_valid_after_utc - _now(clock)) / datetime.timedelta(days=1)
 
 
 def _subject_names(certificate: x509.Certificate) -> list[Name]:
@@ -343,20 +279,13 @@ def _slug(host_name: str) -> str:
     return re.sub(r"[^a-z0-9.-]", "_", host_name.lower())
 
 
-# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"{folder} cannot be made ({error.strerror}): choose another folder.") from error
-
-
-def _read_authority(folder: Path) -> _Pair | None:
+def _read_authority(folder: Path) -> KeyPair | None:
     """The authority with its key; without it when only the public file is there; None when neither is."""
     path, public = folder / _AUTHORITY_FILE, folder / _PUBLIC_FILE
-    pair = _read_pair(path)
+    pair = read_pair(path)
     if pair is not None:
         return pair
     if path.exists():
@@ -366,56 +295,6 @@ def _read_authority(folder: Path) -> _Pair | None:
     if not public.exists():
         return None
     try:
-        return _Pair(x509.load_pem_x509_certificate(public.read_bytes()), None)
+        return KeyPair(x509.load_pem_x509_certificate(public.read_bytes()), None)
     except ValueError as error:
         raise ConfigurationError(f"{public} is damaged: remove it to have it made again.") from error
-
-
-def _read_pair(path: Path) -> _Pair | None:
-    """Certificate and key of a file; None when it is not there, damaged, or the two do not belong together."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): give its owner the right to.") from error
-    try:
-        key = load_pem_private_key(content, password=None)
-        certificate = x509.load_pem_x509_certificate(_KEY_BLOCK.sub(b"", content))
-    except (ValueError, TypeError):
-        return None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        return None
-    return _Pair(certificate, key)
-
-
-def _write_public(path: Path, pair: _Pair) -> None:
-    content = pair.certificate.public_bytes(Encoding.PEM)
-    if not path.exists() or path.read_bytes() != content:
-        _write_atomically(path, content, 0o644)
-
-
-def _write_atomically(path: Path, content: bytes, mode: int) -> None:
-    """Replaces a file as a whole; the new content is on disk before the name points to it."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written ({error.strerror}): check the folder's rights.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
