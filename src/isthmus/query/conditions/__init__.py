@@ -1,0 +1,1 @@
+"""Route conditions: a small, statically typed language, compiled once to closures and judged for each message."""
