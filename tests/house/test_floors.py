@@ -8,7 +8,7 @@ import pytest
 from house.source import PACKAGE, Import, Module, calls, imports, modules
 
 GROUND = frozenset({"base", "wire", "query"})
-MIDDLE = frozenset({"telemetry", "access", "network", "resources", "devices", "queues", "routing", "commands"})
+MIDDLE = frozenset({"telemetry", "access", "names", "network", "resources", "devices", "queues", "routing", "commands"})
 HANDS_AND_DOORS = frozenset(
     {"neighbours", "backends", "sinks", "servers", "config", "seed", "seeding", "logs", "demo", "cli"}
 )
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "telemetry": (frozenset({"base"}), "the log is below everybody who writes to it"),
     "access": (frozenset({"base"}), "who somebody is does not depend on what they want"),
     "queues": (frozenset({"base"}), "one lock-queue for commands and for neighbours alike"),
+    "names": (frozenset({"base"}), "names are told by whoever is given the zones and the sockets"),
     "network": (frozenset({"base", "access"}), "admission judges addresses and principals, not devices"),
     "resources": (frozenset({"base", "access", "network"}), "a resource carries its three guards"),
     "devices": (frozenset({"base", "query", "access", "telemetry"}), "devices do not know routing: it is their outlet"),
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
     "cli": (frozenset({"base", "config", "app", "demo"}), "talks to the server by its management API; app for `up`"),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
-    "connector": (frozenset({"base", "wire"}), "runs in the customer's network, without the hub"),
+    "connector": (frozenset({"base", "wire", "names"}), "runs in the customer's network, without the hub"),
     "lab": (frozenset({"base"}), "speaks to servers by the command line"),
     "app": (EVERYTHING, "builds everything; imported by the command line and by tests only"),
 }
@@ -69,6 +70,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
     "asyncpg": frozenset({"backends"}),
     "nats": frozenset({"backends"}),
     "aiohttp": frozenset({"servers"}),
+    "dns": frozenset({"names"}),
     "click": frozenset({"cli"}),
     "jmespath": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
