@@ -277,8 +277,8 @@ def test_a_condition_is_bounded() -> None:
         compile_condition("1" + " + 1" * (OPERATIONS_MAX + 1))
 
 
-VOCABULARY = """a key1 $body.a.b[0] $twin.tags.x {$body.a} $userId 's' "q 1 -2.5 0x1 true null undefined AND or NOT ( ) ,
-?? || = != < <= > >= + - * / % length concat substring as_number is_defined power /* */ @ [ { } \\ é"""
+VOCABULARY = """a key1 $body.a.b[0] $twin.tags.x {$body.a} $userId 's' "q 1 -2.5 0x1 true null undefined AND or NOT ( )
+, ?? || = != < <= > >= + - * / % length concat substring as_number is_defined power /* */ @ [ { } \\ é"""
 WORDS = st.sampled_from(VOCABULARY.split())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
