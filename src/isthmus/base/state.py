@@ -14,6 +14,7 @@ Kinds in use, and the names below them:
 | `hub`      | hub name (hub 0)                  | the hub resource                                 |
 | `endpoint` | private endpoint name (hub 0)     | the private endpoint, consumer's side            |
 | `network`  | `facts` (hub 0)                   | all virtual networks and sites that are declared |
+| `connector`| connector name (hub 0)            | the connector, its tokens as hashes              |
 | `identity` | `device` or `device/module`       | the identity, keys included                      |
 | `twin`     | `device` or `device/module`       | tags, desired, reported, metadata, counters      |
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
