@@ -47,7 +47,10 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
-    "cli": (frozenset({"base", "config", "app", "demo"}), "talks to the server by its management API; app for `up`"),
+    "cli": (
+        frozenset({"base", "config", "app", "demo", "lab"}),
+        "talks to the server by its management API; app for `up`",
+    ),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
     "connector": (frozenset({"base", "wire", "names"}), "runs in the customer's network, without the hub"),
     "lab": (frozenset({"base"}), "speaks to servers by the command line"),
@@ -74,6 +77,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
     "jmespath": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
+    "pyroute2": frozenset({"lab", "servers"}),
     "azure": frozenset({"sinks", "demo"}),
     "uvloop": frozenset(),
     "random": frozenset({"demo"}),
@@ -83,7 +87,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
 }
 
 LATE_IMPORTS = {
-    "cli": frozenset({"isthmus.app", "isthmus.demo"}),
+    "cli": frozenset({"isthmus.app", "isthmus.demo", "isthmus.lab"}),
     "app": frozenset({"isthmus.backends", "isthmus.sinks"}),
 }
 """Own modules that may be imported inside a function: the server's weight for `up` only, and optional hands."""

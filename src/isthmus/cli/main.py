@@ -12,6 +12,7 @@ from isthmus.cli.errors import CommandError, NotThereYet
 from isthmus.cli.explanations import explain
 from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
 from isthmus.cli.identities import device_identity, module_identity
+from isthmus.cli.lab import lab
 from isthmus.cli.messages import c2d_message, monitor_events
 from isthmus.cli.methods import invoke_device_method, invoke_module_method
 from isthmus.cli.private_network import network
@@ -32,7 +33,7 @@ HUB_COMING = (
 )
 TOP_COMING = (
     *("role", "identity", "storage", "eventhubs", "servicebus", "resource", "group", "account", "ad"),
-    *("login", "logout", "cloud", "monitor", "check", "lab"),
+    *("login", "logout", "cloud", "monitor", "check"),
 )
 ENDED_BY_CTRL_C = 130
 
@@ -47,7 +48,7 @@ root = Group(
 for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
-for own in (up, demo, ca, env, explain, health, metrics, network, iot, c2d_message):
+for own in (up, demo, ca, env, explain, health, metrics, network, lab, iot, c2d_message):
     root.add_command(own)
 device.add_command(c2d_message)
 iot.add_command(hub)

@@ -1,0 +1,1 @@
+"""The lab: a plant, its networks and a hub, in Linux network namespaces of one machine, from one small TOML file."""

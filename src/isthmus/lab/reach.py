@@ -1,0 +1,83 @@
+"""Who should reach what: the expected half of the matrix, from the plan alone.
+
+A host reaches a private endpoint from the endpoint's network itself, from a network that is peered with it, and from a
+site behind its gateway; peering is not transitive. It reaches the hub's public address from the internet only, because
+nothing else in a lab leads there. The hub is not asked: what it and the kernel do is the observed half.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isthmus.lab.plan import INTERNET, NetworkPlan, Plan
+
+
+class Verdict(StrEnum):
+    """What becomes of a client with a valid credential."""
+
+    OPEN = "open"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One host's try at one address, as a customer of `hub`; `target` names the address for people.
+
+    `by_name` when it is what the hub's usual name means there.
+    """
+
+    host: str
+    place: str
+    hub: str
+    address: str
+    target: str
+    by_name: bool
+    expected: Verdict
+
+
+def attempts(plan: Plan) -> list[Attempt]:
+    """What each host tries: the hub's usual name, its public address, and each private address there is."""
+    return [attempt for host in plan.hosts for attempt in _attempts_of(plan, host)]
+
+
+def usual_address(plan: Plan, place: str, hub: str) -> str:
+    """What a hub's usual name means in a place: a private endpoint that it reaches, else the public address."""
+    reached = (plan.networks[name] for name in reached_endpoints(plan, place))
+    return next((network.endpoint for network in reached if _hub_of(plan, network) == hub), plan.hub.address)
+
+
+def reached_endpoints(plan: Plan, place: str) -> tuple[str, ...]:
+    """The networks whose private endpoints are reached from a place, its own first."""
+    network = plan.sites[place].gateway if place in plan.sites else place
+    near = (network,) if place in plan.sites or place == INTERNET else (network, *plan.peers(network))
+    return tuple(name for name in near if name in plan.endpoints)
+
+
+def _attempts_of(plan: Plan, host: str) -> list[Attempt]:
+    place = plan.hosts[host].network
+    hub = plan.hub_of(place)
+    usual = usual_address(plan, place, hub)
+    targets = {plan.hub.address: "public"}
+    for name in (*reached_endpoints(plan, place), *plan.endpoints):
+        targets.setdefault(plan.networks[name].endpoint, name)
+    ordered = sorted(targets.items(), key=lambda target: target[0] != usual)
+    return [
+        Attempt(host, place, hub, address, target, address == usual, _expected(plan, place, hub, address))
+        for address, target in ordered
+    ]
+
+
+def _expected(plan: Plan, place: str, hub: str, address: str) -> Verdict:
+    if address == plan.hub.address:
+        if place != INTERNET:
+            return Verdict.UNREACHABLE
+        return Verdict.OPEN if plan.hub.public else Verdict.REFUSED
+    found = [plan.networks[name] for name in reached_endpoints(plan, place)]
+    endpoint = next((network for network in found if network.endpoint == address), None)
+    if endpoint is None:
+        return Verdict.UNREACHABLE
+    return Verdict.OPEN if _hub_of(plan, endpoint) == hub else Verdict.REFUSED
+
+
+def _hub_of(plan: Plan, network: NetworkPlan) -> str:
+    return network.hub or plan.hub.first
