@@ -11,8 +11,9 @@ from isthmus.base.state import JournalFilter
 
 def test_a_query_becomes_a_filter() -> None:
     query = {"trackingId": "T", "deviceId": "d", "address": "a", "hub": "h", "verdict": "refused", "top": "7"}
-    assert filter_of(query | {"since": "2026-01-01T00:00:00.123Z"}) == JournalFilter(
-        "h", "d", "a", "T", "refused", NOW_MS, 7
+    times = {"since": "2026-01-01T00:00:00.123Z", "until": "2026-01-01T00:00:00.125Z"}
+    assert filter_of({**query, **times, "who": "w"}) == JournalFilter(
+        "h", "d", "a", "T", "refused", "w", NOW_MS, NOW_MS + 2, limit=7
     )
     assert filter_of({"top": "", "since": ""}) == JournalFilter(limit=20)
 

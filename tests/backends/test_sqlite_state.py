@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from isthmus.access.journal import decision_of
 from isthmus.backends.sqlite import SqliteState
 from isthmus.backends.sqlite import writer as writer_module
 from isthmus.backends.sqlite.schema import MIGRATIONS, prepare
-from isthmus.backends.sqlite.writer import LOST
 from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
@@ -281,11 +281,11 @@ async def test_decisions_that_had_no_room_are_counted_in_the_journal(
     entries = await state.journal_read(JournalFilter())
     assert [(entry.utc_ms, entry.verdict) for entry in entries] == [
         (9, "refused"),
-        (9, LOST),
+        (9, "lost"),
         (1, "refused"),
         (0, "refused"),
     ]
-    assert entries[1].body == b'{"lost":3}'
+    assert decision_of(entries[1]).count == 3
     assert state.health.decisions_lost == 3
     await state.close()
 

@@ -5,11 +5,13 @@ import json
 
 import pytest
 
-from isthmus.backends.chain import GENESIS, JOURNAL_BODY_BYTES_MAX, JOURNAL_TEXT_MAX, first_broken
+from isthmus.access.chain import GENESIS, JOURNAL_BODY_BYTES_MAX, JOURNAL_TEXT_MAX, anchor_of
+from isthmus.access.verify import first_broken
 from isthmus.backends.comparing import DOCUMENT_BYTES_MAX
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     MUST_NOT_EXIST,
+    ChainEnd,
     Change,
     Check,
     Conflict,
@@ -259,6 +261,9 @@ async def test_a_journal_of_sound_links(state: State) -> None:
         (JournalFilter(tracking_id="t3"), [3]),
         (JournalFilter(verdict="refused"), [4, 3, 2]),
         (JournalFilter(since_ms=30), [4, 3]),
+        (JournalFilter(since_ms=20, until_ms=40), [3, 2]),
+        (JournalFilter(entry_id=2), [2]),
+        (JournalFilter(principal="owner"), [4]),
         (JournalFilter(tracking_id="unknown"), []),
     ],
 )
@@ -266,9 +271,22 @@ async def test_journal_filters(state: State, wanted: JournalFilter, found: list[
     state.journal(row(utc_ms=10, hub="h1", device="d1", verdict="admitted"))
     state.journal(row(utc_ms=20, hub="h1", device="d2", address="10.0.0.1"))
     state.journal(row(utc_ms=30, hub="h1", tracking_id="t3"))
-    state.journal(row(utc_ms=40, hub="h2", device="d1"))
+    state.journal(row(utc_ms=40, hub="h2", device="d1", body=b'{"verdict":"refused","principal":"owner"}'))
     await state.journal_flushed()
     assert [entry.entry_id for entry in await state.journal_read(wanted)] == found
+
+
+async def test_the_journal_is_pruned_from_the_front_and_says_so(state: State) -> None:
+    for number in range(1, 5):
+        state.journal(row(utc_ms=number))
+    await state.journal_flushed()
+    assert await state.journal_prune(3, "owner", 5) == 3
+    told, last = await state.journal_read(JournalFilter())
+    assert (told.entry_id, told.verdict, last.entry_id) == (5, "pruned", 4)
+    ends = await state.journal_ends()
+    assert (ends.base.entry_id, ends.head, ends.entries) == (3, ChainEnd(5, told.chain), 2)
+    assert anchor_of(told) == ends.base
+    assert not state.journal_full
 
 
 async def test_what_strangers_put_into_the_journal_is_cut_to_size(state: State) -> None:
@@ -295,6 +313,8 @@ async def test_a_closed_state_says_so(state: State) -> None:
         state.outbox_done(1),
         state.journal_flushed(),
         state.journal_read(JournalFilter()),
+        state.journal_ends(),
+        state.journal_prune(1, "", 0),
     ):
         with pytest.raises(StateClosed):
             await call

@@ -34,7 +34,7 @@ async def test_reasons_are_told(world: ManagementWorld) -> None:
     await world.ask("POST", f"{HUB}/listkeys")
 
     (told,) = (await world.ask("GET", "/explain")).json
-    assert (told["verdict"], told["detail"]) == ("changed", "keys of all policies read")
+    assert (told["verdict"], told["detail"]) == ("read", "keys of all policies read")
     assert (await world.ask("GET", "/explain?hub=other")).json == []
     assert (await world.ask("GET", "/explain?top=many")).code == "ArgumentInvalid"
 

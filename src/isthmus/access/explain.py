@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from isthmus.access.journal import Decision, tracking_key
+from isthmus.access.journal import Decision, Noted, tracking_key
 from isthmus.base.clock import iso_utc, parse_iso_ms
 from isthmus.base.errors import Code, HubError
 from isthmus.base.state import JournalFilter
@@ -25,25 +25,28 @@ HIDDEN = "(secret)"
 def filter_of(query: Mapping[str, str]) -> JournalFilter:
     """The decisions that a query asks for; an empty or absent parameter matches all.
 
-    Parameters: `trackingId`, `deviceId`, `address`, `hub`, `verdict`, `since` (ISO 8601), `top`. Raises HubError
-    ArgumentInvalid.
+    Parameters: `trackingId`, `deviceId`, `address`, `hub`, `verdict`, `who` (the principal), `since` and `until` (ISO
+    8601; the second is the first moment that is too late), `top`. Raises HubError ArgumentInvalid.
     """
     top = query.get("top") or str(TOP_DEFAULT)
     if not (top.isascii() and top.isdigit() and len(top) < 10 and 1 <= int(top) <= TOP_MAX):
         raise HubError(Code.ARGUMENT_INVALID, f"top must be a number from 1 to {TOP_MAX}")
-    since = query.get("since", "")
-    since_ms = parse_iso_ms(since) if since else 0
-    if since_ms is None:
-        raise HubError(Code.ARGUMENT_INVALID, "since must be an ISO 8601 date and time")
     return JournalFilter(
         hub=query.get("hub", ""),
         device=query.get("deviceId", ""),
         address=query.get("address", ""),
         tracking_id=tracking_key(query.get("trackingId", "")),
         verdict=query.get("verdict", ""),
-        since_ms=since_ms,
+        principal=query.get("who", ""),
+        since_ms=_moment(query, "since"),
+        until_ms=_moment(query, "until"),
         limit=int(top),
     )
+
+
+def recorded(noted: Noted) -> dict[str, object]:
+    """A decision as `explained`, with its number in the journal."""
+    return {"sequence": noted.sequence, **explained(noted.decision)}
 
 
 def explained(decision: Decision) -> dict[str, object]:
@@ -68,6 +71,14 @@ def explained(decision: Decision) -> dict[str, object]:
         "after": msgspec.json.decode(decision.after) if decision.after else None,
         "count": decision.count,
     }
+
+
+def _moment(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name, "")
+    moment = parse_iso_ms(text) if text else 0
+    if moment is None:
+        raise HubError(Code.ARGUMENT_INVALID, f"{name} must be an ISO 8601 date and time")
+    return moment
 
 
 def change_texts(before: object, after: object) -> tuple[str, str]:

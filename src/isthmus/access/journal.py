@@ -6,8 +6,11 @@ one; the rest are counted, and one entry tells their number when the minute is o
 per hour, each source a part of it, and there is a bounded table of counters; beyond that everything of a door is
 counted together, one entry a minute. So nobody can fill the journal or flush it, a flood at one door does not silence
 another, and a flood from one source does not silence its door. Refusals of those who had proved who they are have a
-share of their own, with the principal as the source, so that strangers cannot use it up. What was allowed and what was
-changed is stored each.
+share of their own, with the principal as the source, so that strangers cannot use it up, and so have looks at keys:
+a service that reads devices all day does not flush the rest. What was allowed and what was changed is stored each.
+
+A journal whose policy is to drop nothing refuses changes at its limit (`require_room`), whoever makes them and
+wherever: who changes something while nobody can note it would leave no trace.
 """
 
 import ipaddress
@@ -18,7 +21,8 @@ from typing import Protocol
 import msgspec
 
 from isthmus.base.clock import Clock
-from isthmus.base.state import JournalEntry, JournalFilter, JournalRow
+from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.state import JournalEnds, JournalEntry, JournalFilter, JournalRow
 
 STORED_EACH_MAX = 50
 """Refusals of one door, plane, source, rule and minute stored one by one: a plant's devices, each named."""
@@ -53,11 +57,18 @@ _HOUR_MINUTES = 60
 
 
 class Verdict(StrEnum):
-    """What a decision was."""
+    """What a decision was.
+
+    `READ` is a look at keys. The last two are the journal's own: entries that were removed from its front, and
+    decisions that it could not store.
+    """
 
     ALLOWED = "allowed"
     REFUSED = "refused"
     CHANGED = "changed"
+    READ = "read"
+    PRUNED = "pruned"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +100,24 @@ class Decision:
     count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A decision with the number under which the journal keeps it."""
+
+    sequence: int
+    decision: Decision
+
+
 class JournalStore(Protocol):
     """What the journal needs of the state."""
 
     def journal(self, row: JournalRow) -> None: ...
     async def journal_flushed(self) -> None: ...
     async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]: ...
+    async def journal_ends(self) -> JournalEnds: ...
+    async def journal_prune(self, upto: int, principal: str, utc_ms: int) -> int: ...
+    @property
+    def journal_full(self) -> bool: ...
 
 
 class Journal:
@@ -104,15 +127,18 @@ class Journal:
         self._store = store
         self._clock = clock
         self._minute = 0
-        self._shares: dict[tuple[str, bool], _DoorShare] = {}
+        self._shares: dict[tuple[str, str], _DoorShare] = {}
+        self.written = 0
+        """Decisions stored since the start, the counts of a minute not among them."""
 
     def write(self, decision: Decision) -> bool:
         """Stamps the time, cuts over-long texts, and stores the decision (True) or counts it (False); does not wait."""
         now_ms = self._clock.utc_ms()
         self.close_minute(now_ms)
         stamped = _cut(replace(decision, utc_ms=now_ms))
-        if stamped.verdict is Verdict.REFUSED and not self._share(stamped).take(stamped):
+        if stamped.verdict in _SHARED and not self._share(stamped).take(stamped):
             return False
+        self.written += 1
         self._store.journal(row_of(stamped))
         return True
 
@@ -132,8 +158,37 @@ class Journal:
             self._shares.clear()
         self._minute = minute
 
+    @property
+    def is_full(self) -> bool:
+        """True while nothing may be changed, because the journal has no room to note it."""
+        return self._store.journal_full
+
+    def require_room(self) -> None:
+        """Raises HubError IotHubQuotaExceeded while nothing may be changed."""
+        if self.is_full:
+            raise HubError(
+                Code.QUOTA_EXCEEDED,
+                "The journal is full and may drop nothing (audit.when_full), so nothing can be changed: `isthmus audit "
+                "export` its records elsewhere and then `isthmus audit prune` them, or raise audit.entries_max",
+                Refusal(Hop.LIMIT, "limit.journal", "the journal is full", "isthmus audit prune"),
+            )
+
+    async def prune(self, upto: int, principal: str) -> int:
+        """Removes the decisions up to and including a number, says who did it, and returns how many they were."""
+        await self._store.journal_flushed()
+        return await self._store.journal_prune(upto, principal, self._clock.utc_ms())
+
+    async def ends(self) -> JournalEnds:
+        """Where the journal begins and ends, decisions given before the call included."""
+        await self._store.journal_flushed()
+        return await self._store.journal_ends()
+
     async def read(self, wanted: JournalFilter) -> list[Decision]:
-        """Decisions that match, newest first, those given before the call included.
+        """Decisions that match, as `noted` finds them."""
+        return [each.decision for each in await self.noted(wanted)]
+
+    async def noted(self, wanted: JournalFilter) -> list[Noted]:
+        """Decisions that match with their numbers, newest first, those given before the call included.
 
         A wanted address is also looked for in the entries that count its source prefix.
         """
@@ -143,10 +198,10 @@ class Journal:
         if prefix != wanted.address:
             entries += await self._store.journal_read(replace(wanted, address=prefix))
             entries.sort(key=lambda entry: entry.entry_id, reverse=True)
-        return [decision_of(entry) for entry in entries[: wanted.limit]]
+        return [Noted(entry.entry_id, decision_of(entry)) for entry in entries[: wanted.limit]]
 
     def _share(self, decision: Decision) -> "_DoorShare":
-        key = (decision.door, bool(decision.principal))
+        key = (decision.door, _kind(decision))
         if key not in self._shares and len(self._shares) >= DOORS_MAX:
             key = (ELSEWHERE, key[1])
         share = self._shares.get(key)
@@ -174,18 +229,18 @@ def tracking_key(tracking_id: str) -> str:
 
 
 def decision_of(entry: JournalEntry) -> Decision:
-    """The decision of a stored entry; of one whose body the store had to replace, what the columns tell."""
+    """The decision of a stored entry; of one whose body cannot be read, what the columns tell."""
     try:
         return msgspec.json.decode(entry.body, type=Decision)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return Decision(
-            Verdict(entry.verdict),
+            next((verdict for verdict in Verdict if verdict == entry.verdict), Verdict.LOST),
             utc_ms=entry.utc_ms,
             hub=entry.hub,
             device=entry.device,
             address=entry.address,
             tracking_id=entry.tracking_id,
-            detail="the entry was too large to be kept whole",
+            detail="the record was too large to be kept whole, or was damaged: isthmus audit verify",
         )
 
 
@@ -266,6 +321,16 @@ class _DoorShare:
 
 _TOGETHER = ("", ELSEWHERE, "")
 
+_SHARED = frozenset({Verdict.REFUSED, Verdict.READ})
+"""What has a share of the journal; the rest is stored each."""
+
+
+def _kind(decision: Decision) -> str:
+    """Strangers' refusals, proven peers' refusals and looks at keys have shares of their own."""
+    if decision.verdict is Verdict.READ:
+        return "read"
+    return "proven" if decision.principal else "stranger"
+
 
 def _source(decision: Decision) -> str:
     return decision.principal or source_prefix(decision.address)
@@ -277,8 +342,12 @@ def _summary(bucket: _Bucket, last: Decision, address: str) -> Decision:
         address=address,
         device=last.device if last.principal else "",
         count=bucket.counted,
-        detail=f"{bucket.counted} more refusals within a minute were counted, not stored; this is the last of them",
+        detail=f"{bucket.counted} more {_what(last)} within a minute were counted, not stored; this is the last",
     )
+
+
+def _what(decision: Decision) -> str:
+    return "looks at keys" if decision.verdict is Verdict.READ else "refusals"
 
 
 def _cut(decision: Decision) -> Decision:

@@ -27,6 +27,7 @@ from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.arm_networks import ArmNetworks
+from isthmus.servers.management.audit import Audit
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
 """Where the service API was served last, for connection strings when the server is stopped."""
@@ -99,7 +100,7 @@ def management_api(
     """The local owner's calls over a domain."""
     networks = ArmNetworks(domain.networks, domain.journal)
     arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, networks.routes)
-    return ManagementApi(domain.hubs, arm, domain.journal, domain.commands, health, https_port)
+    return ManagementApi(domain.hubs, arm, domain.journal, Audit(domain.journal), domain.commands, health, https_port)
 
 
 async def remember_https_port(state: State, port: int) -> None:

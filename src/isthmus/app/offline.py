@@ -2,16 +2,23 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from isthmus.access.journal import Verdict
 from isthmus.app.domain import Domain, https_port_used, management_api
 from isthmus.app.stores import STATE_FILE, in_a_sentence
 from isthmus.backends.sqlite import SqliteState
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, RandomIds
+from isthmus.base.state import NO_HUB, JournalLimit
 from isthmus.devices.views import identity_to_wire
+from isthmus.servers.management.arm import change_of
 from isthmus.servers.management.request import Call, Reply, call_of, refused
+
+NOTHING_PRUNED = JournalLimit(2**62)
+"""The configuration is not known here, so what it lets go and when is left to the next start."""
 
 
 def offline(data: Path, method: str, target: str) -> tuple[int, bytes] | None:
@@ -26,7 +33,7 @@ def offline(data: Path, method: str, target: str) -> tuple[int, bytes] | None:
 
 async def _offline(data: Path, method: str, target: str) -> tuple[int, bytes] | None:
     """Answers from the state alone; the log is not opened."""
-    state = await SqliteState.open(data / STATE_FILE)
+    state = await SqliteState.open(data / STATE_FILE, journal=NOTHING_PRUNED)
     try:
         with in_a_sentence():
             return await _offline_answer(state, call_of(method, target, who=f"owner:uid:{os.getuid()}"))
@@ -41,10 +48,12 @@ async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] |
     await domain.endpoints.load()
     match call.path:
         case ("hubs", name, "devices", device_id) if call.method == "GET":
-            return await _offline_identity(domain, name, device_id, "")
+            return await _offline_identity(domain, call, name, DeviceRef(NO_HUB, device_id))
         case ("hubs", name, "devices", device_id, "modules", module_id) if call.method == "GET":
-            return await _offline_identity(domain, name, device_id, module_id)
-        case ("hubs",) | ("explain",) | ("subscriptions", *_):
+            return await _offline_identity(domain, call, name, DeviceRef(NO_HUB, device_id, module_id))
+        case ("audit", *_) if call.method != "GET":
+            return None
+        case ("hubs",) | ("explain",) | ("audit", *_) | ("subscriptions", *_):
             port = await https_port_used(state)
             reply = await management_api(domain, list, lambda: port, _not_offline).answer(call)
             return reply.status, reply.body
@@ -56,10 +65,12 @@ async def _not_offline(host_name: str) -> None:
     raise HubError(Code.INVALID_OPERATION, f"No server runs that could serve {host_name}")
 
 
-async def _offline_identity(domain: Domain, hub_name: str, device_id: str, module_id: str) -> tuple[int, bytes]:
+async def _offline_identity(domain: Domain, call: Call, hub_name: str, device: DeviceRef) -> tuple[int, bytes]:
     try:
-        ref = DeviceRef(domain.hubs.require(hub_name).number, device_id, module_id)
-        found = await domain.registry.view(ref)
+        hub = domain.hubs.require(hub_name)
+        found = await domain.registry.view(device._replace(hub=hub.number))
+        read = change_of(call, hub.name, "keys of an identity read")
+        domain.journal.write(replace(read, verdict=Verdict.READ, device=device.name))
     except HubError as error:
         reply = refused(error)
     else:

@@ -27,6 +27,7 @@ Kinds in use, and the names below them:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from isthmus.base.ids import HubId
@@ -133,15 +134,62 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class JournalFilter:
-    """Which decisions to read; an empty field matches all; newest first."""
+    """Which decisions to read; an empty field matches all; newest first.
+
+    `principal` is looked for inside the bodies, entry by entry. `since_ms` is the first moment, `until_ms` the first
+    one that is too late, `entry_id` the number of one entry.
+    """
 
     hub: str = ""
     device: str = ""
     address: str = ""
     tracking_id: str = ""
     verdict: str = ""
+    principal: str = ""
     since_ms: int = 0
+    until_ms: int = 0
+    entry_id: int = 0
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """Number and chain of an entry: the last one written, or the last one removed from the front."""
+
+    entry_id: int
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEnds:
+    """The journal holds the entries behind `base` up to and including `head`."""
+
+    base: ChainEnd
+    head: ChainEnd
+
+    @property
+    def entries(self) -> int:
+        """How many these are: numbers have no gaps."""
+        return self.head.entry_id - self.base.entry_id
+
+
+class WhenFull(StrEnum):
+    """What becomes of a decision that the journal has no room for."""
+
+    DROP_OLDEST = "drop-oldest"
+    REFUSE_CHANGES = "refuse-changes"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLimit:
+    """How many decisions are kept, and what happens there."""
+
+    entries_max: int
+    when_full: WhenFull = WhenFull.DROP_OLDEST
+
+    def is_reached(self, entries: int) -> bool:
+        """True when a journal of so many entries takes no more, and none of them may go by itself."""
+        return self.when_full is WhenFull.REFUSE_CHANGES and entries >= self.entries_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +258,26 @@ class State(Protocol):
         """Calls `wake` on the event loop after each commit that carried outbox events."""
 
     def journal(self, row: JournalRow) -> None:
-        """Appends a decision with the next group commit; does not wait. Dropped only when the backend is closed."""
+        """Appends a decision with the next group commit; does not wait.
+
+        Dropped when the backend is closed; dropped and counted, unless it is a change, while the journal is full.
+        """
 
     async def journal_flushed(self) -> None:
         """Returns when every decision given before the call is durable."""
 
     async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]:
         """Decisions that match, newest first."""
+
+    async def journal_ends(self) -> JournalEnds:
+        """Where the journal begins and ends."""
+
+    async def journal_prune(self, upto: int, principal: str, utc_ms: int) -> int:
+        """Removes the entries up to and including a number, says so in the journal, and returns how many they were."""
+
+    @property
+    def journal_full(self) -> bool:
+        """True while the limit is reached and nothing goes by itself; see `JournalLimit.is_reached`."""
 
     async def close(self) -> None:
         """Finishes what was given, then closes; idempotent."""

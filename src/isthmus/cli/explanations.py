@@ -17,6 +17,8 @@ AGO_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 """Units of `--since 15m`."""
 DETAILS = ("value", "remedy", "detail", "principal", "trackingId")
 """What follows the headline of an explanation, where there is something to tell."""
+DEEDS = {"changed": "changed", "read": "read keys of", "pruned": "pruned the journal of", "lost": "lost decisions of"}
+"""Verdicts about something that was done, not about somebody who asked."""
 NOTHING = "Nothing of that kind was refused."
 
 
@@ -58,8 +60,9 @@ def _since(text: str) -> str:
 
 
 def _told(decision: dict[str, Any]) -> str:
-    if decision["verdict"] == "changed":
-        return f"{_time(decision)} {decision['principal'] or 'somebody'} changed {_changed(decision)}"
+    if decision["verdict"] in DEEDS:
+        who = decision["principal"] or "somebody"
+        return f"{_time(decision)} {who} {DEEDS[decision['verdict']]} {_changed(decision)}"
     who = f"device {decision['device']}" if decision["device"] else decision["principal"] or "somebody"
     source = f" from {decision['address']}" if decision["address"] else ""
     plane = f" by {decision['plane']}" if decision["plane"] else ""

@@ -3,20 +3,25 @@
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import count, islice
 
 import msgspec
 
-from isthmus.backends.chain import GENESIS, JOURNAL_ENTRIES_MAX, ChainEnd, following
+from isthmus.access.chain import GENESIS, JOURNAL_ENTRIES_MAX, following, pruned_row, to_prune
+from isthmus.access.journal import Verdict, decision_of
 from isthmus.backends.comparing import next_revisions, prefix_end
 from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, holds, home_of
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
+    ChainEnd,
     Change,
     Delete,
     Equals,
+    JournalEnds,
     JournalEntry,
     JournalFilter,
+    JournalLimit,
     JournalRow,
     Key,
     OutboxEvent,
@@ -25,18 +30,24 @@ from isthmus.base.state import (
     StateClosed,
     Stored,
     Wake,
+    WhenFull,
 )
+
+JOURNAL_LIMIT = JournalLimit(JOURNAL_ENTRIES_MAX)
+"""What holds unless the configuration says otherwise."""
 
 
 class MemoryState:
     """Implements `State`; forgets everything with the process."""
 
-    def __init__(self, *, journal_entries_max: int = JOURNAL_ENTRIES_MAX) -> None:
+    def __init__(self, *, journal: JournalLimit = JOURNAL_LIMIT) -> None:
         self._shelves: dict[tuple[str, HubId], _Shelf] = {}
         self._outbox: deque[OutboxRow] = deque()
         self._row_ids = count(1)
         self._wakes: list[Wake] = []
-        self._journal: deque[JournalEntry] = deque(maxlen=journal_entries_max)
+        self._journal: deque[JournalEntry] = deque()
+        self._ends = JournalEnds(GENESIS, GENESIS)
+        self._limit = journal
         self._closed = False
 
     async def get(self, key: Key) -> Stored | None:
@@ -90,10 +101,11 @@ class MemoryState:
         self._wakes.append(wake)
 
     def journal(self, row: JournalRow) -> None:
-        if not self._closed:
-            last = self._journal[-1] if self._journal else None
-            end = ChainEnd(last.entry_id, last.chain) if last else GENESIS
-            self._journal.append(following(end, row))
+        if self._closed or (self.journal_full and row.verdict != Verdict.CHANGED):
+            return
+        self._append(row)
+        if self._limit.when_full is WhenFull.DROP_OLDEST and (upto := to_prune(self._ends, self._limit.entries_max)):
+            self._prune(upto, "isthmus", row.utc_ms)
 
     async def journal_flushed(self) -> None:
         self._require_open()
@@ -103,8 +115,36 @@ class MemoryState:
         matching = (entry for entry in reversed(self._journal) if _matches(entry, wanted))
         return list(islice(matching, wanted.limit))
 
+    async def journal_ends(self) -> JournalEnds:
+        self._require_open()
+        return self._ends
+
+    async def journal_prune(self, upto: int, principal: str, utc_ms: int) -> int:
+        self._require_open()
+        return self._prune(upto, principal, utc_ms)
+
+    @property
+    def journal_full(self) -> bool:
+        return self._limit.is_reached(self._ends.entries)
+
     async def close(self) -> None:
         self._closed = True
+
+    def _append(self, row: JournalRow) -> None:
+        entry = following(self._ends.head, row)
+        self._journal.append(entry)
+        self._ends = replace(self._ends, head=ChainEnd(entry.entry_id, entry.chain))
+
+    def _prune(self, upto: int, principal: str, utc_ms: int) -> int:
+        first = self._ends.base.entry_id + 1
+        if not first <= upto <= self._ends.head.entry_id:
+            return 0
+        for _ in range(first, upto + 1):
+            entry = self._journal.popleft()
+            removed = ChainEnd(entry.entry_id, entry.chain)
+        self._ends = replace(self._ends, base=removed)
+        self._append(pruned_row(removed, first, utc_ms=utc_ms, principal=principal))
+        return upto - first + 1
 
     def _require_open(self) -> None:
         if self._closed:
@@ -164,5 +204,8 @@ def _matches(entry: JournalEntry, wanted: JournalFilter) -> bool:
         and wanted.address in ("", entry.address)
         and wanted.tracking_id in ("", entry.tracking_id)
         and wanted.verdict in ("", entry.verdict)
+        and (not wanted.principal or wanted.principal == decision_of(entry).principal)
+        and wanted.entry_id in (0, entry.entry_id)
         and entry.utc_ms >= wanted.since_ms
+        and (not wanted.until_ms or entry.utc_ms < wanted.until_ms)
     )

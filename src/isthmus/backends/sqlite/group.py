@@ -14,7 +14,7 @@ from typing import Any
 
 from isthmus.backends.sqlite import journal
 from isthmus.backends.sqlite.schema import Connect, open_writer
-from isthmus.base.state import JournalRow, StateClosed
+from isthmus.base.state import JournalLimit, JournalRow, StateClosed
 
 GROUP_REQUESTS_MAX = 1_024
 """Requests and journal rows taken for one transaction, so that the first does not wait long for the last."""
@@ -38,12 +38,14 @@ class Request:
 class Group:
     """What became of a group: a result or an error for each request, and how many journal rows are done with.
 
-    `failure` says why nothing was committed and is empty when the group is durable.
+    `journal_entries` is how many the journal holds afterwards. `failure` says why nothing was committed and is empty
+    when the group is durable.
     """
 
     outcomes: list[tuple[Request, object]] = field(default_factory=list)
     rows_written: int = 0
     rows_lost: int = 0
+    journal_entries: int = 0
     failure: str = ""
 
 
@@ -60,14 +62,14 @@ class WriterThread:
         *,
         path: Path,
         connecting: Connect,
-        journal_entries_max: int,
+        limit: JournalLimit,
         report: Callable[[Group], None],
         ended: Callable[[], None],
     ) -> None:
         self._inbox = inbox
         self._path = path
         self._connecting = connecting
-        self._journal_entries_max = journal_entries_max
+        self._limit = limit
         self._report = report
         self._ended = ended
         self._connection: sqlite3.Connection | None = None
@@ -112,13 +114,14 @@ class WriterThread:
             connection = self._begin()
             outcomes = [(request, _attempt(request.job, connection)) for request in requests]
             if self._rows:
-                journal.append(connection, self._rows, self._journal_entries_max)
+                journal.append(connection, self._rows, self._limit)
+            entries = journal.ends(connection).entries
             connection.execute("COMMIT")
         except Exception as error:
             return self._failed(requests, error)
         rows_written = len(self._rows)
         self._rows = []
-        return Group(outcomes, rows_written=rows_written)
+        return Group(outcomes, rows_written=rows_written, journal_entries=entries)
 
     def _begin(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -6,47 +6,58 @@ one written, `base` the last one pruned. The head is written in the same transac
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from isthmus.backends.chain import GENESIS, JOURNAL_PRUNE_ENTRIES, ChainEnd, first_broken, following
+from isthmus.access.chain import GENESIS, following, pruned_row, to_prune
 from isthmus.backends.sqlite.schema import connect, open_reader
 from isthmus.base.errors import ConfigurationError
-from isthmus.base.state import JournalEntry, JournalFilter, JournalRow
+from isthmus.base.state import ChainEnd, JournalEnds, JournalEntry, JournalFilter, JournalLimit, JournalRow, WhenFull
 
 _HEAD = "journal head"
 _BASE = "journal base"
+_PRINCIPAL = "CASE WHEN json_valid(CAST(body AS TEXT)) THEN json_extract(CAST(body AS TEXT), '$.principal') END"
 _COLUMNS = "entry_id, utc_ms, hub, device, address, tracking_id, verdict, body, chain"
 
 
-def read_journal(path: Path, wanted: JournalFilter) -> list[JournalEntry]:
-    """Decisions of a state file that no server has open, newest first; raises `ConfigurationError`."""
-    with closing(_open_existing(path)) as connection:
-        return read(connection, wanted)
+@contextmanager
+def journal_of(path: Path) -> Iterator[tuple[JournalEnds, Iterator[JournalEntry]]]:
+    """Ends and entries, oldest first, of a state file as it is at one moment, whether a server runs on it or not.
 
-
-def verify_journal(path: Path) -> int | None:
-    """Number of the first entry that breaks the chain, also when entries are missing at the end; None when sound."""
-    with closing(_open_existing(path)) as connection:
+    What is damaged is given as it is found. Raises `ConfigurationError` for what is no state file, also while the
+    entries are read.
+    """
+    with closing(_open_existing(path)) as connection, _told(path):
+        connection.text_factory = _found_text
         connection.execute("BEGIN")
-        head = _end(connection, _HEAD)
-        broken = first_broken(_end(connection, _BASE), _oldest_first(connection))
-        if broken is not None:
-            return broken
-        last = connection.execute("SELECT entry_id, chain FROM journal ORDER BY entry_id DESC LIMIT 1").fetchone()
-        end = ChainEnd(*last) if last else _end(connection, _BASE)
-        return None if end == head else end.entry_id + 1
+        yield ends(connection), _oldest_first(connection, path)
 
 
-def append(connection: sqlite3.Connection, rows: Sequence[JournalRow], entries_max: int) -> None:
-    """Adds rows inside the open transaction, and prunes the oldest above `entries_max`."""
-    end = _end(connection, _HEAD)
-    for row in rows:
-        entry = following(end, row)
-        connection.execute(f"INSERT INTO journal ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _values(entry))
-        end = ChainEnd(entry.entry_id, entry.chain)
-    _set_end(connection, _HEAD, end)
-    _prune(connection, end, entries_max)
+def append(connection: sqlite3.Connection, rows: Sequence[JournalRow], limit: JournalLimit) -> None:
+    """Adds rows inside the open transaction, and prunes the oldest above the limit where that is the policy."""
+    end = _append(connection, _end(connection, _HEAD), rows)
+    now = JournalEnds(_end(connection, _BASE), end)
+    if limit.when_full is WhenFull.DROP_OLDEST and (upto := to_prune(now, limit.entries_max)):
+        prune(connection, upto, principal="isthmus", utc_ms=rows[-1].utc_ms)
+
+
+def prune(connection: sqlite3.Connection, upto: int, *, principal: str, utc_ms: int) -> int:
+    """Removes one range from the front inside the open transaction, says so behind it, and returns how many went."""
+    now = ends(connection)
+    if not now.base.entry_id < upto <= now.head.entry_id:
+        return 0
+    row = connection.execute("SELECT entry_id, chain FROM journal WHERE entry_id = ?", (upto,)).fetchone()
+    removed = ChainEnd(*row)
+    told = pruned_row(removed, now.base.entry_id + 1, utc_ms=utc_ms, principal=principal)
+    _append(connection, now.head, [told])
+    connection.execute("DELETE FROM journal WHERE entry_id <= ?", (upto,))
+    _set_end(connection, _BASE, removed)
+    return upto - now.base.entry_id
+
+
+def ends(connection: sqlite3.Connection) -> JournalEnds:
+    """Where the journal begins and ends."""
+    return JournalEnds(_end(connection, _BASE), _end(connection, _HEAD))
 
 
 def read(connection: sqlite3.Connection, wanted: JournalFilter) -> list[JournalEntry]:
@@ -58,16 +69,13 @@ def read(connection: sqlite3.Connection, wanted: JournalFilter) -> list[JournalE
     return [JournalEntry(*row) for row in rows]
 
 
-def _prune(connection: sqlite3.Connection, head: ChainEnd, entries_max: int) -> None:
-    """Waits for a chunk to come together: then one range is removed, and the base moves to its last entry."""
-    base = _end(connection, _BASE)
-    chunk = min(JOURNAL_PRUNE_ENTRIES, max(entries_max // 10, 1))
-    if head.entry_id - base.entry_id < entries_max + chunk:
-        return
-    upto = head.entry_id - entries_max
-    row = connection.execute("SELECT entry_id, chain FROM journal WHERE entry_id = ?", (upto,)).fetchone()
-    connection.execute("DELETE FROM journal WHERE entry_id <= ?", (upto,))
-    _set_end(connection, _BASE, ChainEnd(*row))
+def _append(connection: sqlite3.Connection, end: ChainEnd, rows: Sequence[JournalRow]) -> ChainEnd:
+    for row in rows:
+        entry = following(end, row)
+        connection.execute(f"INSERT INTO journal ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _values(entry))
+        end = ChainEnd(entry.entry_id, entry.chain)
+    _set_end(connection, _HEAD, end)
+    return end
 
 
 def _conditions(wanted: JournalFilter) -> tuple[str, list[str | int]]:
@@ -85,6 +93,15 @@ def _conditions(wanted: JournalFilter) -> tuple[str, list[str | int]]:
             # The partial indexes serve only statements that repeat their condition.
             where += f" AND {column} = ? AND {column} <> ''"
             values.append(text)
+    if wanted.until_ms:
+        where += " AND utc_ms < ?"
+        values.append(wanted.until_ms)
+    if wanted.entry_id:
+        where += " AND entry_id = ?"
+        values.append(wanted.entry_id)
+    if wanted.principal:
+        where += f" AND {_PRINCIPAL} = ?"
+        values.append(wanted.principal)
     return where, values
 
 
@@ -93,9 +110,23 @@ def _values(entry: JournalEntry) -> tuple[int | str | bytes, ...]:
     return (entry.entry_id, entry.utc_ms, *texts, entry.body, entry.chain)
 
 
-def _oldest_first(connection: sqlite3.Connection) -> Iterator[JournalEntry]:
-    for row in connection.execute(f"SELECT {_COLUMNS} FROM journal ORDER BY entry_id"):
-        yield JournalEntry(*row)
+def _oldest_first(connection: sqlite3.Connection, path: Path) -> Iterator[JournalEntry]:
+    with _told(path):
+        for row in connection.execute(f"SELECT {_COLUMNS} FROM journal ORDER BY entry_id"):
+            yield JournalEntry(*row)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise ConfigurationError(f"{path} cannot be read as the state of a hub: {error}.") from error
+
+
+def _found_text(raw: bytes) -> str:
+    """Text of a file that somebody may have damaged."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _end(connection: sqlite3.Connection, name: str) -> ChainEnd:
@@ -113,10 +144,8 @@ def _set_end(connection: sqlite3.Connection, name: str, end: ChainEnd) -> None:
 
 def _open_existing(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise ConfigurationError(f"{path} does not exist: no hub has been started with this data folder")
-    try:
+        raise ConfigurationError(f"{path} does not exist: no hub has been started with this data folder.")
+    with _told(path):
         connection = open_reader(path, connect)
         connection.execute("SELECT 1 FROM journal LIMIT 1")
-    except sqlite3.DatabaseError as error:
-        raise ConfigurationError(f"{path} cannot be read as the state of a hub: {error}") from error
-    return connection
+        return connection

@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from isthmus.backends.chain import JOURNAL_ENTRIES_MAX
-from isthmus.backends.sqlite import documents, journal
+from isthmus.access.chain import JOURNAL_ENTRIES_MAX
+from isthmus.backends.sqlite import documents
+from isthmus.backends.sqlite.journal import ends, prune, read
 from isthmus.backends.sqlite.readers import Readers
 from isthmus.backends.sqlite.schema import Connect, connect, prepare
 from isthmus.backends.sqlite.writer import GroupWriter, Health
@@ -17,8 +18,10 @@ from isthmus.base.ids import HubId
 from isthmus.base.state import (
     Change,
     Equals,
+    JournalEnds,
     JournalEntry,
     JournalFilter,
+    JournalLimit,
     JournalRow,
     Key,
     OutboxEvent,
@@ -27,6 +30,9 @@ from isthmus.base.state import (
     Stored,
     Wake,
 )
+
+JOURNAL_LIMIT = JournalLimit(JOURNAL_ENTRIES_MAX)
+"""What holds unless the configuration says otherwise."""
 
 
 class SqliteState:
@@ -41,7 +47,7 @@ class SqliteState:
 
     @classmethod
     async def open(
-        cls, path: Path, *, journal_entries_max: int = JOURNAL_ENTRIES_MAX, connecting: Connect = connect
+        cls, path: Path, *, journal: JournalLimit = JOURNAL_LIMIT, connecting: Connect = connect
     ) -> "SqliteState":
         """Makes, upgrades or just opens the file; its folder must exist.
 
@@ -52,10 +58,11 @@ class SqliteState:
         try:
             await asyncio.to_thread(prepare, path, connecting)
             readers = await asyncio.to_thread(Readers, path, connecting)
+            kept = await readers.run(lambda reader: ends(reader.connection).entries)
         except BaseException:
             os.close(lock)
             raise
-        return cls(GroupWriter(path, connecting, journal_entries_max=journal_entries_max), readers, lock)
+        return cls(GroupWriter(path, connecting, limit=journal, journal_entries=kept), readers, lock)
 
     @property
     def health(self) -> Health:
@@ -131,7 +138,19 @@ class SqliteState:
 
     async def journal_read(self, wanted: JournalFilter) -> list[JournalEntry]:
         self._require_open()
-        return await self._readers.run(lambda reader: journal.read(reader.connection, wanted))
+        return await self._readers.run(lambda reader: read(reader.connection, wanted))
+
+    async def journal_ends(self) -> JournalEnds:
+        self._require_open()
+        return await self._readers.run(lambda reader: ends(reader.connection))
+
+    async def journal_prune(self, upto: int, principal: str, utc_ms: int) -> int:
+        self._require_open()
+        return await self._writer.submit(lambda connection: prune(connection, upto, principal=principal, utc_ms=utc_ms))
+
+    @property
+    def journal_full(self) -> bool:
+        return self._writer.journal_full
 
     async def close(self) -> None:
         if self._closing is None:

@@ -26,19 +26,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from isthmus.access.journal import Decision, Verdict, row_of
 from isthmus.backends.sqlite.group import Group, Inbox, Request, WriterThread
 from isthmus.backends.sqlite.schema import Connect
 from isthmus.base.errors import Code, HubError
-from isthmus.base.state import JournalRow
+from isthmus.base.state import JournalLimit, JournalRow
 
 REQUESTS_WAITING_MAX = 65_536
 """Requests not yet answered; the next is refused as `ServerBusy`."""
 
 JOURNAL_WAITING_MAX = 100_000
 """Decisions not yet durable; the next are dropped and counted."""
-
-LOST = "lost"
-"""Verdict of the journal row that tells how many decisions were dropped before it."""
 
 T = TypeVar("T")
 
@@ -59,7 +57,8 @@ class Health:
 class GroupWriter:
     """The event loop's side; belongs to the loop that made it."""
 
-    def __init__(self, path: Path, connecting: Connect, *, journal_entries_max: int) -> None:
+    def __init__(self, path: Path, connecting: Connect, *, limit: JournalLimit, journal_entries: int) -> None:
+        """`journal_entries` is how many the journal holds now."""
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._inbox: Inbox = Inbox()
@@ -67,11 +66,13 @@ class GroupWriter:
         self._rows_waiting = 0
         self._rows_dropped = 0
         self._health = Health()
+        self._limit = limit
+        self._journal_entries = journal_entries
         writing = WriterThread(
             self._inbox,
             path=path,
             connecting=connecting,
-            journal_entries_max=journal_entries_max,
+            limit=limit,
             report=lambda group: self._call(self._finished, group),
             ended=lambda: self._call(self._ended.set_result, None),
         )
@@ -81,6 +82,11 @@ class GroupWriter:
     def health(self) -> Health:
         """As of the last commit."""
         return self._health
+
+    @property
+    def journal_full(self) -> bool:
+        """As of the last commit."""
+        return self._limit.is_reached(self._journal_entries)
 
     def submit(
         self, job: Callable[[sqlite3.Connection], T], committed: Callable[[], None] | None = None
@@ -98,13 +104,14 @@ class GroupWriter:
         return answer
 
     def journal(self, row: JournalRow) -> None:
-        """Appends a decision with the next group."""
-        if self._rows_waiting >= JOURNAL_WAITING_MAX:
+        """Appends a decision with the next group; a full journal takes changes only, which are refused at the doors."""
+        is_change = row.verdict == Verdict.CHANGED
+        if self._rows_waiting >= JOURNAL_WAITING_MAX or (self.journal_full and not is_change):
             self._rows_dropped += 1
             self._health = replace(self._health, decisions_lost=self._health.decisions_lost + 1)
             return
         if self._rows_dropped:
-            self._put_row(JournalRow(row.utc_ms, "", "", "", "", LOST, b'{"lost":%d}' % self._rows_dropped))
+            self._put_row(row_of(_lost(self._rows_dropped, row.utc_ms)))
             self._rows_dropped = 0
         self._put_row(row)
 
@@ -125,6 +132,8 @@ class GroupWriter:
     def _finished(self, group: Group) -> None:
         self._requests_waiting -= len(group.outcomes)
         self._rows_waiting -= group.rows_written + group.rows_lost
+        if not group.failure:
+            self._journal_entries = group.journal_entries
         self._health = Health(
             failure=group.failure,
             groups_failed=self._health.groups_failed + bool(group.failure),
@@ -132,6 +141,11 @@ class GroupWriter:
         )
         for request, result in group.outcomes:
             _answer(request, result)
+
+
+def _lost(count: int, utc_ms: int) -> Decision:
+    """What tells of decisions that were dropped before it."""
+    return Decision(Verdict.LOST, utc_ms=utc_ms, detail="decisions that could not be stored", count=count)
 
 
 def _answer(request: Request, result: object) -> None:

@@ -250,20 +250,14 @@ class Gate:
         """As `refused`, for a socket that ended before it could name anything: no room, or no TLS."""
         self._record(_decision(door, address, plane, refusal), "")
 
-    def changed(self, connection: Peer, plane: Plane, hub_name: str, device: str, *, principal: str, what: str) -> None:
-        """Journals an administrative change that was carried out: who made it, through which door, of what."""
-        self._journal.write(
-            Decision(
-                Verdict.CHANGED,
-                hub=hub_name,
-                plane=plane.value,
-                door=connection.door.label,
-                address=connection.peer_address,
-                device=device,
-                principal=principal,
-                detail=what,
-            )
-        )
+    def require_room(self) -> None:
+        """Raises HubError IotHubQuotaExceeded when nothing may be changed, because the journal could not note it."""
+        self._journal.require_room()
+
+    def done(self, connection: Peer, plane: Plane, done: Decision) -> None:
+        """Journals what somebody did who was let in, a change or a look at keys, with the door he came through."""
+        door, address = connection.door.label, connection.peer_address
+        self._journal.write(replace(done, plane=plane.value, door=door, address=address))
 
     def admitted(self, connection: Peer, plane: Plane, admitted: Admitted) -> None:
         """Journals and counts an admitted connection."""

@@ -18,7 +18,7 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Protocol
@@ -27,6 +27,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from isthmus.access.authenticate import require_right
+from isthmus.access.explain import change_texts
+from isthmus.access.journal import Decision, Verdict
 from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
@@ -38,7 +40,7 @@ from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.gate import Admitted, Gate, Peer
 from isthmus.servers.gateway.http_errors import Envelope, refusal_reply
-from isthmus.servers.gateway.http_message import Call, Reply
+from isthmus.servers.gateway.http_message import Call, Change, Reply
 from isthmus.servers.gateway.http_routes import Action, Match, check_api_version, find
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
@@ -65,6 +67,20 @@ CHANGES: Mapping[Action, str] = MappingProxyType(
     }
 )
 """Operations that administer the hub and stand in the journal, whoever asks; the rest is its daily work."""
+
+TAG_CHANGES: Mapping[Action, str] = MappingProxyType(
+    dict.fromkeys((Action.PATCH_TWIN, Action.PUT_TWIN), "tags written")
+)
+"""Operations that stand in the journal when they changed a twin's tags; desired properties are daily work."""
+
+KEY_READS: Mapping[Action, str] = MappingProxyType(
+    {
+        Action.GET_IDENTITY: "keys of an identity read",
+        Action.LIST_DEVICES: "keys of devices read",
+        Action.LIST_MODULES: "keys of modules read",
+    }
+)
+"""Operations whose answer holds keys."""
 
 BODY_VERBS = frozenset(("PUT", "POST", "PATCH"))
 
@@ -147,8 +163,14 @@ class Doorway(Protocol):
     def left(self, session: HttpSession) -> None:
         """The request is over."""
 
-    def changed(self, visit: Visit, what: str) -> None:
-        """Journals a change of an identity that was carried out."""
+    def require_room(self) -> None:
+        """Raises HubError when nothing may be changed, because the journal could not note it."""
+
+    def changed(self, visit: Visit, what: str, change: Change | None) -> None:
+        """Journals a change that was carried out, and of what it made what."""
+
+    def keys_read(self, visit: Visit, what: str) -> None:
+        """Journals a look at keys."""
 
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         """Journals a refusal."""
@@ -185,8 +207,14 @@ class GateDoorway:
     def left(self, session: HttpSession) -> None:
         self._sessions.remove(session)
 
-    def changed(self, visit: Visit, what: str) -> None:
-        _journal_change(self._gate, visit, what)
+    def require_room(self) -> None:
+        self._gate.require_room()
+
+    def changed(self, visit: Visit, what: str, change: Change | None) -> None:
+        _journal_change(self._gate, visit, what, change)
+
+    def keys_read(self, visit: Visit, what: str) -> None:
+        _journal_key_read(self._gate, visit, what)
 
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         return self._gate.refused(
@@ -232,8 +260,14 @@ class OwnerDoorway:
     def left(self, session: HttpSession) -> None:
         """Nothing was entered."""
 
-    def changed(self, visit: Visit, what: str) -> None:
-        _journal_change(self._gate, visit, what)
+    def require_room(self) -> None:
+        self._gate.require_room()
+
+    def changed(self, visit: Visit, what: str, change: Change | None) -> None:
+        _journal_change(self._gate, visit, what, change)
+
+    def keys_read(self, visit: Visit, what: str) -> None:
+        _journal_key_read(self._gate, visit, what)
 
     def refused(self, visit: Visit, error: HubError) -> TrackingId:
         return self._gate.refused(
@@ -251,8 +285,15 @@ class Upgrades(Protocol):
         """Answers and hands the connection over, or raises HubError."""
 
 
-def _journal_change(gate: Gate, visit: Visit, what: str) -> None:
-    gate.changed(visit.connection, Plane.HTTPS, visit.hub, visit.device, principal=visit.principal, what=what)
+def _journal_change(gate: Gate, visit: Visit, what: str, change: Change | None) -> None:
+    before, after = change_texts(change.before, change.after) if change else ("", "")
+    done = Decision(Verdict.CHANGED, hub=visit.hub, device=visit.device, principal=visit.principal, detail=what)
+    gate.done(visit.connection, Plane.HTTPS, replace(done, before=before, after=after))
+
+
+def _journal_key_read(gate: Gate, visit: Visit, what: str) -> None:
+    done = Decision(Verdict.READ, hub=visit.hub, device=visit.device, principal=visit.principal, detail=what)
+    gate.done(visit.connection, Plane.HTTPS, done)
 
 
 def connection_of(request: web.BaseRequest) -> HttpPeer | None:
@@ -332,11 +373,20 @@ class Front:
             require_right(visitor.principal, found.route.right)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
         self._service.check_offered(found.route.action)
+        if found.route.action in CHANGES:
+            self._doorway.require_room()
         reply = await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
-        what = CHANGES.get(found.route.action)
-        if what is not None:
-            self._doorway.changed(visit, what)
+        self._note(found.route.action, visit, reply)
         return reply
+
+    def _note(self, action: Action, visit: Visit, reply: Reply) -> None:
+        """Journals what was done, when it is of the kind that is."""
+        if action in CHANGES:
+            self._doorway.changed(visit, CHANGES[action], reply.change)
+        elif action in TAG_CHANGES and reply.change is not None:
+            self._doorway.changed(visit, TAG_CHANGES[action], reply.change)
+        elif action in KEY_READS:
+            self._doorway.keys_read(visit, KEY_READS[action])
 
 
 def _this_task() -> "asyncio.Task[object]":

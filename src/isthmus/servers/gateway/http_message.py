@@ -17,12 +17,21 @@ _decode = msgspec.json.Decoder().decode
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What an operation made of something, for the journal: JSON values, None for what was not or is not there."""
+
+    before: object
+    after: object
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer; no body and no content type with 204."""
+    """An answer; no body and no content type with 204. `change` is what the operation changed, where that is told."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,9 @@ class Call:
             raise HubError(Code.FORMAT_ERROR, "The body is not valid JSON") from error
 
 
-def json_reply(value: object, *, etag: str | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+def json_reply(
+    value: object, *, etag: str | None = None, headers: Mapping[str, str] | None = None, change: Change | None = None
+) -> Reply:
     """200 with JSON; an etag stands in quotes in its header."""
     quoted = {} if etag is None else {"ETag": f'"{etag}"'}
-    return Reply(200, _encode(value), {"Content-Type": JSON_TYPE, **quoted, **(headers or {})})
+    return Reply(200, _encode(value), {"Content-Type": JSON_TYPE, **quoted, **(headers or {})}, change)

@@ -12,11 +12,12 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.commands.methods import Methods, parse_method
 from isthmus.devices.fleet import PAGE_MAX, Fleet, project
+from isthmus.devices.identity import Identity
 from isthmus.devices.ports import ConnectedDevices
 from isthmus.devices.registry import LIST_MAX, Registered, Registry
 from isthmus.devices.twins import Twins, TwinView
 from isthmus.devices.views import identity_to_wire, twin_to_wire
-from isthmus.servers.gateway.http_message import Call, Reply, json_reply
+from isthmus.servers.gateway.http_message import Call, Change, Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
 
 MODEL_ID_SINCE = "2020-09-30"
@@ -86,21 +87,35 @@ class ServiceApi:
         return await self._identity(await self._registry.view(call.ref))
 
     async def _put_identity(self, call: Call) -> Reply:
+        before = await self._registry.get(call.ref)
         identity = await self._registry.put(call.ref, call.json(), call.if_match)
-        return await self._identity(Registered(call.ref, identity, await self._registry.presence(call.ref)))
+        found = Registered(call.ref, identity, await self._registry.presence(call.ref))
+        return await self._identity(found, Change(_told(before), _told(identity)))
 
     async def _delete_identity(self, call: Call) -> Reply:
+        before = await self._registry.get(call.ref)
         await self._registry.delete(call.ref, call.if_match)
-        return Reply(204)
+        return Reply(204, change=Change(_told(before), None))
 
     async def _get_twin(self, call: Call) -> Reply:
         return await self._twin(call, await self._twins.get(call.ref))
 
     async def _patch_twin(self, call: Call) -> Reply:
-        return await self._twin(call, await self._twins.patch(call.ref, call.json(), call.if_match))
+        return await self._written(call, self._twins.patch)
 
     async def _put_twin(self, call: Call) -> Reply:
-        return await self._twin(call, await self._twins.replace(call.ref, call.json(), call.if_match))
+        return await self._written(call, self._twins.replace)
+
+    async def _written(
+        self, call: Call, write: Callable[[DeviceRef, object, str | None], Awaitable[TwinView]]
+    ) -> Reply:
+        """Writes a twin. Tags say what a device is and through which doors it may come: their change is told."""
+        body = call.json()
+        touched = isinstance(body, dict) and "tags" in body
+        before = (await self._twins.get(call.ref)).twin.tags if touched else {}
+        view = await write(call.ref, body, call.if_match)
+        change = Change(before, view.twin.tags) if touched and before != view.twin.tags else None
+        return await self._twin(call, view, change)
 
     async def _invoke_method(self, call: Call) -> Reply:
         answer = await self._methods.invoke(call.ref, parse_method(call.body))
@@ -136,16 +151,18 @@ class ServiceApi:
     async def _purge(self, call: Call) -> Reply:
         await self._registry.require(call.ref)
         purged = await self._commands.purge(call.ref)
-        return json_reply({"totalMessagesPurged": purged, "deviceId": call.ref.device_id, "moduleId": None})
+        reply = {"totalMessagesPurged": purged, "deviceId": call.ref.device_id, "moduleId": None}
+        return json_reply(reply, change=Change({"waiting": purged}, {"waiting": 0}))
 
-    async def _identity(self, found: Registered) -> Reply:
-        return json_reply(identity_to_wire(found, await self._queued(found.ref)), etag=found.identity.etag)
+    async def _identity(self, found: Registered, change: Change | None = None) -> Reply:
+        wire = identity_to_wire(found, await self._queued(found.ref))
+        return json_reply(wire, etag=found.identity.etag, change=change)
 
     async def _identities(self, found: Sequence[Registered]) -> Reply:
         return json_reply([identity_to_wire(each, await self._queued(each.ref)) for each in found])
 
-    async def _twin(self, call: Call, view: TwinView) -> Reply:
-        return json_reply(await self._twin_to_wire(call, view), etag=view.twin.etag)
+    async def _twin(self, call: Call, view: TwinView, change: Change | None = None) -> Reply:
+        return json_reply(await self._twin_to_wire(call, view), etag=view.twin.etag, change=change)
 
     async def _twin_to_wire(self, call: Call, view: TwinView) -> dict[str, object]:
         return twin_to_wire(view, await self._queued(view.ref), with_model_id=call.api_version >= MODEL_ID_SINCE)
@@ -153,6 +170,11 @@ class ServiceApi:
     async def _queued(self, ref: DeviceRef) -> int:
         """Waiting commands; a module has no queue (IoT Hub developer guide, "Cloud-to-device messaging")."""
         return 0 if ref.module_id else await self._commands.count(ref)
+
+
+def _told(identity: Identity | None) -> object:
+    """An identity as the journal tells it; secrets are taken out there."""
+    return None if identity is None else msgspec.to_builtins(identity)
 
 
 def _top(call: Call) -> int:

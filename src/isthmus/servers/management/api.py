@@ -16,6 +16,7 @@ from isthmus.base.state import StateClosed
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
+from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.request import Call, Reply, refused
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class ManagementApi:
     hubs: Hubs
     arm: Arm
     journal: Journal
+    audit: Audit
     commands: CloudToDevice
     health: Callable[[], list[Part]]
     https_port: Callable[[], int]
@@ -69,6 +71,8 @@ class ManagementApi:
             return refused(HubError(Code.SERVER_ERROR, "The server failed; its log tells how"))
 
     async def _answer(self, call: Call) -> Reply:
+        if _administers(call):
+            self.journal.require_room()
         match call.method, call.path:
             case _, (first, *_) if first.lower() == "subscriptions":
                 return await self.arm.answer(call)
@@ -77,6 +81,8 @@ class ManagementApi:
             case "GET", ("explain",):
                 decisions = await self.journal.read(filter_of(call.query))
                 return Reply(value=[explained(decision) for decision in decisions])
+            case _, ("audit", *_):
+                return await self.audit.answer(call)
             case "GET", ("health",):
                 return health_reply(self.health())
             case "POST", ("hubs", name, "messages", "devicebound"):
@@ -107,6 +113,12 @@ class ManagementApi:
         )
         await self.commands.send(hub, given.device_id, message)
         return Reply(204)
+
+
+def _administers(call: Call) -> bool:
+    """True for what changes a resource; making room in the journal is what helps when it is full."""
+    reads = call.method in ("GET", "HEAD") or call.path[-1].lower() == "listkeys"
+    return not reads and call.path[0].lower() not in ("hubs", "audit")
 
 
 def health_reply(parts: Sequence[Part]) -> Reply:

@@ -139,13 +139,14 @@ class Arm:
 
     async def _list_keys(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        self._note(call, hub.name, "keys of all policies read")
+        self._read(call, hub.name, "keys of all policies read")
         return Reply(value={"value": [_policy_to_arm(hub, policy.name) for policy in hub.policies]})
 
     async def _show_keys(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        self._note(call, hub.name, f"keys of policy {names[1]} read")
-        return Reply(value=_policy_to_arm(hub, names[1]))
+        shown = _policy_to_arm(hub, names[1])
+        self._read(call, hub.name, f"keys of policy {names[1]} read")
+        return Reply(value=shown)
 
     async def _link_resources(self, call: Call, names: tuple[str, ...]) -> Reply:
         return Reply(value={"value": link_resources_to_arm(self._hubs.require(names[0]))})
@@ -162,14 +163,18 @@ class Arm:
         wanted = _mapping(_mapping(call.json().get("properties")).get("privateLinkServiceConnectionState"))
         status = _status(wanted.get("status"))
         description = str(wanted.get("description") or "")
+        before = connection_to_arm(self._hubs.require(names[0]), self._endpoints.connection(*names))
         decided = await self._endpoints.decide(names[0], names[1], status, description)
         hub = self._hubs.require(names[0])
-        self._note(call, hub.name, f"private endpoint connection {decided.name}: {status.value}")
-        return Reply(value=connection_to_arm(hub, decided))
+        after = connection_to_arm(hub, decided)
+        self._note(call, hub.name, f"private endpoint connection {decided.name}: {status.value}", before, after)
+        return Reply(value=after)
 
     async def _delete_connection(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        before = connection_to_arm(hub, self._endpoints.connection(*names))
         await self._endpoints.delete_connection(*names)
-        self._note(call, names[0], f"private endpoint connection {names[1]} deleted")
+        self._note(call, hub.name, f"private endpoint connection {names[1]} deleted", before, None)
         return Reply(NO_CONTENT)
 
     async def _list_groups(self, call: Call, names: tuple[str, ...]) -> Reply:
@@ -181,12 +186,14 @@ class Arm:
 
     async def _put_group(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = await self._hubs.change(names[0], lambda present: add_group(present, names[2]))
-        self._note(call, hub.name, f"consumer group {names[2]} created")
-        return Reply(value=group_to_arm(hub, names[2]))
+        made = group_to_arm(hub, names[2])
+        self._note(call, hub.name, f"consumer group {names[2]} created", None, made)
+        return Reply(value=made)
 
     async def _delete_group(self, call: Call, names: tuple[str, ...]) -> Reply:
+        before = group_to_arm(self._hubs.require(names[0]), names[2])
         hub = await self._hubs.change(names[0], lambda present: remove_group(present, names[2]))
-        self._note(call, hub.name, f"consumer group {names[2]} deleted")
+        self._note(call, hub.name, f"consumer group {names[2]} deleted", before, None)
         return Reply(NO_CONTENT)
 
     async def _list_endpoints(self, call: Call, names: tuple[str, ...]) -> Reply:
@@ -197,21 +204,30 @@ class Arm:
 
     async def _put_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
         endpoint = await self._endpoints.create(names[0], call.json())
-        self._note(call, endpoint.target_id.rpartition("/")[2], f"private endpoint {endpoint.name} created")
-        return Reply(CREATED, self._endpoints.to_arm(endpoint))
+        made = self._endpoints.to_arm(endpoint)
+        hub = endpoint.target_id.rpartition("/")[2]
+        self._note(call, hub, f"private endpoint {endpoint.name} created", None, made)
+        return Reply(CREATED, made)
 
     async def _delete_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
         endpoint = self._endpoints.require(names[0])
+        before = self._endpoints.to_arm(endpoint)
         await self._endpoints.delete(endpoint.name)
-        self._note(call, endpoint.target_id.rpartition("/")[2], f"private endpoint {endpoint.name} deleted")
+        hub = endpoint.target_id.rpartition("/")[2]
+        self._note(call, hub, f"private endpoint {endpoint.name} deleted", before, None)
         return Reply(NO_CONTENT)
 
     def _changed(self, call: Call, hub: str, detail: str, before: Hub | None, after: Hub | None) -> None:
-        was, now = change_texts(before and hub_to_arm(before), after and hub_to_arm(after))
+        self._note(call, hub, detail, before and hub_to_arm(before), after and hub_to_arm(after))
+
+    def _note(self, call: Call, hub: str, detail: str, before: object, after: object) -> None:
+        """Journals a change; None stands for what was not or is not there."""
+        was, now = change_texts(before, after)
         self._journal.write(replace(change_of(call, hub, detail), before=was, after=now))
 
-    def _note(self, call: Call, hub: str, detail: str) -> None:
-        self._journal.write(change_of(call, hub, detail))
+    def _read(self, call: Call, hub: str, detail: str) -> None:
+        """Journals a look at keys."""
+        self._journal.write(replace(change_of(call, hub, detail), verdict=Verdict.READ))
 
 
 def _pattern(below: Sequence[str]) -> str:
