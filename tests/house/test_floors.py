@@ -26,7 +26,10 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "queues": (frozenset({"base"}), "one lock-queue for commands and for neighbours alike"),
     "names": (frozenset({"base"}), "names are told by whoever is given the zones and the sockets"),
     "network": (frozenset({"base", "access"}), "admission judges addresses and principals, not devices"),
-    "resources": (frozenset({"base", "access", "network"}), "a resource carries its three guards"),
+    "resources": (
+        frozenset({"base", "query", "access", "network"}),
+        "a resource carries its three guards; conditions of routes compile before they are saved",
+    ),
     "devices": (frozenset({"base", "query", "access", "telemetry"}), "devices do not know routing: it is their outlet"),
     "routing": (frozenset({"base", "query", "telemetry", "devices", "resources"}), "routes judge messages and twins"),
     "commands": (

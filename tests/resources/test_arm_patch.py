@@ -79,6 +79,13 @@ def test_sets_routes() -> None:
 
 def test_words_that_a_command_line_read_as_json_are_words_again() -> None:
     assert apply_patch(HUB, route(condition=True)).routes[0].condition == "true"
+
+
+def test_keeps_a_condition_that_compiles_as_it_was_written() -> None:
+    condition = "level = 'high' AND $body.temperature > 20"
+    assert apply_patch(HUB, route(condition=condition)).routes[0].condition == condition
+    changes = apply_patch(HUB, route(source="TwinChangeEvents", condition="twin_change_includes(tags)"))
+    assert changes.routes[0].condition == "twin_change_includes(tags)"
     assert apply_patch(HUB, {"tags": {"hall": 3, "dry": False, "row": 1.5}}).tags == {
         "hall": "3",
         "dry": "false",
@@ -152,7 +159,10 @@ def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() ->
             Code.ARGUMENT_INVALID,
             "ipMask",
         ),
-        (route(condition="temperature > 20"), Code.NOT_IMPLEMENTED, "routes[0].condition"),
+        (route(condition="temperature > 20"), Code.ARGUMENT_INVALID, "as_number"),
+        (route(condition="a = 'b"), Code.ARGUMENT_INVALID, "character 5"),
+        (route(condition="twin_change_includes(tags)"), Code.ARGUMENT_INVALID, "twin changes only"),
+        (route(condition="$twin.tags.a = 1"), Code.NOT_IMPLEMENTED, "$twin"),
         (route(source="DigitalTwinChangeEvents"), Code.NOT_IMPLEMENTED, "DigitalTwinChangeEvents"),
         (route(source="Invalid"), Code.ARGUMENT_INVALID, "routes[0].source"),
         (route(endpointNames=["storage"]), Code.ARGUMENT_INVALID, "storage"),

@@ -197,6 +197,9 @@ class Server:
         yield Reading("log_stored_bytes", "Bytes of all segments", log.stored_bytes)
         yield Reading("log_retention_bytes", "Bytes above which the oldest go", settings.retention_bytes)
         yield Reading("log_retention_seconds", "Age beyond which records go", settings.retention_ms / 1000)
+        accept = self.gateway.accept
+        yield Reading("routing_orphaned", "Telemetry messages no route took", accept.orphaned, total=True)
+        yield Reading("routing_undefined", "Conditions undefined for a message", accept.undefined, total=True)
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)

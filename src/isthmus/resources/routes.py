@@ -1,8 +1,10 @@
-"""Routes in ARM's form, checked when they are saved: names, sources, endpoints, and the only condition, `true`."""
+"""Routes in ARM's form, checked when they are saved: names, sources, endpoints, and conditions, which must compile."""
 
 import re
 
 from isthmus.base.errors import Code, HubError
+from isthmus.query.conditions.compiler import Condition, compile_condition
+from isthmus.query.conditions.lexer import ConditionError
 from isthmus.resources.hub import EVENTS_ENDPOINT, FALLBACK_ROUTE, ROUTES_MAX, Route, RouteSource
 from isthmus.resources.members import bad, boolean, items, known_members, mapping, text
 
@@ -46,13 +48,27 @@ def checked_fallback(value: object, path: str) -> Route:
     known_members(members, path, _MEMBERS)
     if members.get("source") != FALLBACK_ROUTE.source.value:
         raise bad(f"{path}.source", FALLBACK_ROUTE.source.value)
-    _condition(members.get("condition"), f"{path}.condition")
-    return Route(
+    route = Route(
         name=FALLBACK_ROUTE.name,
         source=FALLBACK_ROUTE.source,
         endpoint_names=_endpoints(members.get("endpointNames"), f"{path}.endpointNames"),
         enabled=boolean(members.get("isEnabled"), f"{path}.isEnabled"),
+        condition=_condition(members.get("condition"), f"{path}.condition"),
     )
+    compiled_condition(route)
+    return route
+
+
+def compiled_condition(route: Route) -> Condition:
+    """The compiled condition of a route; raises `HubError` ArgumentInvalid with the place, NotImplemented for twins."""
+    try:
+        condition = compile_condition(route.condition, twin_changes=route.source is RouteSource.TWIN_CHANGES)
+    except ConditionError as error:
+        message = f"the condition of {route.name} does not compile at character {error.start + 1}: {error.message}"
+        raise HubError(Code.ARGUMENT_INVALID, message) from error
+    if condition.asks_twin:
+        raise HubError(Code.NOT_IMPLEMENTED, f"the condition of {route.name} asks for $twin, which is not offered yet")
+    return condition
 
 
 def _route(value: object, path: str) -> Route:
@@ -61,13 +77,15 @@ def _route(value: object, path: str) -> Route:
     name = text(members.get("name"), f"{path}.name")
     if not ROUTE_NAME.fullmatch(name):
         raise bad(f"{path}.name", "1 to 64 letters, digits, dashes, dots and underscores")
-    return Route(
+    route = Route(
         name=name,
         source=_source(members.get("source"), f"{path}.source"),
         endpoint_names=_endpoints(members.get("endpointNames"), f"{path}.endpointNames"),
         enabled=boolean(members.get("isEnabled", True), f"{path}.isEnabled"),
         condition=_condition(members.get("condition"), f"{path}.condition"),
     )
+    compiled_condition(route)
+    return route
 
 
 def _source(value: object, path: str) -> RouteSource:
@@ -91,7 +109,4 @@ def _endpoints(value: object, path: str) -> tuple[str, ...]:
 
 
 def _condition(value: object, path: str) -> str:
-    condition = "true" if value in (None, "") else text(value, path)
-    if condition.strip().lower() != "true":
-        raise HubError(Code.NOT_IMPLEMENTED, f"{path}: conditions other than true are not offered yet")
-    return "true"
+    return "true" if value in (None, "") else text(value, path)

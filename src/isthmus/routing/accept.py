@@ -1,6 +1,7 @@
 """Taking messages in: judge the hub's routes, pick the device's partition, append to the log.
 
-The routes of a hub are compiled once for each snapshot of it. A device message that neither a route nor the fallback
+The routes of a hub are compiled once for each snapshot of it, and conditions are judged by what the message is at that
+moment. A device message that neither a route nor the fallback
 route takes is stored all the same, naming no endpoint, and counted as orphaned: so its acknowledgement keeps its place
 among those of the same device.
 """
@@ -8,18 +9,23 @@ among those of the same device.
 from isthmus.base.clock import iso_utc
 from isthmus.base.ids import HubId
 from isthmus.resources.hub import Hub
-from isthmus.routing.route import RouteTable, compile_routes, partition_number
+from isthmus.routing.route import RouteTable, SourceRoutes, compile_routes, judge, partition_number
+from isthmus.routing.subject import RoutedMessage
 from isthmus.telemetry.message import Envelope, PropertyValue, StateEvent, encode_envelope
 from isthmus.telemetry.ports import CommitWaiter, Log
 
 
 class Accept:
-    """The way into the log for everything that has a hub. Called on the event loop only."""
+    """The way into the log for everything that has a hub. Called on the event loop only.
+
+    Counted since the start: `orphaned` device messages, which no route took, and `undefined` judgements.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._tables: dict[HubId, RouteTable] = {}
-        self._orphaned: dict[HubId, int] = {}
+        self.orphaned = 0
+        self.undefined = 0
 
     def telemetry(
         self,
@@ -31,35 +37,39 @@ class Accept:
         waiter: CommitWaiter,
         cookie: int,
     ) -> None:
-        """Appends a device message; `encoded` is `encode_envelope(envelope)`. `waiter` hears of the commit.
-
-        Raises `HubError` NotImplemented when the hub has a route that is not offered yet.
-        """
+        """Appends a device message; `encoded` is `encode_envelope(envelope)`. `waiter` hears of the commit."""
         table = self._tables.get(hub.number)
         if table is None or table.hub is not hub:
             table = self._compile(hub)
-        if not table.telemetry:
-            self._orphaned[hub.number] = self._orphaned.get(hub.number, 0) + 1
+        routes = table.telemetry
+        endpoints = routes.always if routes.settled else self._judge(routes, envelope, payload, ingress_ms)
+        if not endpoints:
+            self.orphaned += 1
         partition = table.partitions[partition_number(envelope.device_id, hub.partitions)]
-        self._log.append(partition, table.telemetry, encoded, payload, ingress_ms, waiter, cookie)
+        self._log.append(partition, endpoints, encoded, payload, ingress_ms, waiter, cookie)
 
     def state_event(
         self, hub: Hub, event: StateEvent, outbox_id: int, ingress_ms: int, waiter: CommitWaiter, cookie: int
     ) -> bool:
-        """Appends an event about a device when a route takes it; False when none does. Raises as `telemetry`."""
+        """Appends an event about a device when a route takes it; False when none does."""
         table = self._tables.get(hub.number)
         if table is None or table.hub is not hub:
             table = self._compile(hub)
-        endpoints = table.endpoints.get(event.source, ())
+        routes = table.sources.get(event.source)
+        if routes is None or (routes.settled and not routes.always):
+            return False
+        envelope = state_event_envelope(hub, event, outbox_id)
+        endpoints = routes.always if routes.settled else self._judge(routes, envelope, event.body, ingress_ms)
         if endpoints:
-            envelope = encode_envelope(state_event_envelope(hub, event, outbox_id))
+            encoded = encode_envelope(envelope)
             partition = table.partitions[partition_number(event.device_id, hub.partitions)]
-            self._log.append(partition, endpoints, envelope, event.body, ingress_ms, waiter, cookie, outbox_id)
+            self._log.append(partition, endpoints, encoded, event.body, ingress_ms, waiter, cookie, outbox_id)
         return bool(endpoints)
 
-    def orphaned(self, hub: HubId) -> int:
-        """Device messages of a hub that no route took, since the start."""
-        return self._orphaned.get(hub, 0)
+    def _judge(self, routes: SourceRoutes, envelope: Envelope, payload: bytes, ingress_ms: int) -> tuple[int, ...]:
+        endpoints, undefined = judge(routes, RoutedMessage(envelope, payload, ingress_ms))
+        self.undefined += undefined
+        return endpoints
 
     def _compile(self, hub: Hub) -> RouteTable:
         table = self._tables[hub.number] = compile_routes(hub)

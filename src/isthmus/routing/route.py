@@ -1,10 +1,16 @@
-"""Routes, compiled: which endpoints a hub's records of each source name, and which partition a device has."""
+"""Routes, compiled: which endpoints a hub's records of each source name, and which partition a device has.
+
+Where no condition is left to ask, the answer is made once for a snapshot of the hub, and a message costs one look-up.
+"""
 
 import zlib
 from dataclasses import dataclass
 
 from isthmus.base.errors import Code, HubError
-from isthmus.resources.hub import EVENTS_ENDPOINT, Hub, Route, RouteSource
+from isthmus.query.conditions.compiler import Condition
+from isthmus.query.conditions.values import Subject
+from isthmus.resources.hub import EVENTS_ENDPOINT, Hub, RouteSource
+from isthmus.resources.routes import compiled_condition
 from isthmus.telemetry.message import MessageSource
 from isthmus.telemetry.ports import EVENTS, Partition
 
@@ -21,13 +27,30 @@ ROUTE_SOURCES = {
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRoutes:
+    """The routes of one source. `always` is where its records go that no condition is asked about.
+
+    `conditional` are conditions with the endpoint each leads to; `fallback` takes what none of these takes.
+    """
+
+    always: tuple[int, ...]
+    conditional: tuple[tuple[Condition, int], ...] = ()
+    fallback: tuple[tuple[Condition, int], ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """True when nothing depends on the message."""
+        return not self.conditional and not self.fallback
+
+
+@dataclass(frozen=True, slots=True)
 class RouteTable:
-    """What holds for one snapshot of a hub: endpoints by source, empty where no route takes it, and its partitions."""
+    """What holds for one snapshot of a hub: its routes by source, and its partitions."""
 
     hub: Hub
     partitions: tuple[Partition, ...]
-    endpoints: dict[MessageSource, tuple[int, ...]]
-    telemetry: tuple[int, ...]
+    sources: dict[MessageSource, SourceRoutes]
+    telemetry: SourceRoutes
 
 
 def compile_routes(hub: Hub) -> RouteTable:
@@ -35,13 +58,21 @@ def compile_routes(hub: Hub) -> RouteTable:
 
     A message goes to each endpoint once, however many routes name it. The fallback route takes device messages that no
     enabled route takes; events about devices exist only where a route asks for them. Raises `HubError` NotImplemented
-    for a condition other than `true` or an endpoint other than the built-in one.
+    for an endpoint other than the built-in one, ArgumentInvalid for a condition that does not compile: neither can be
+    saved.
     """
-    endpoints = {source: _endpoints(hub.routes, wanted) for source, wanted in ROUTE_SOURCES.items()}
-    telemetry = endpoints[MessageSource.TELEMETRY] or _endpoints((hub.fallback_route,), RouteSource.DEVICE_MESSAGES)
-    endpoints[MessageSource.TELEMETRY] = telemetry
+    sources = {source: _source_routes(hub, wanted) for source, wanted in ROUTE_SOURCES.items()}
     partitions = tuple(Partition(hub.number, number) for number in range(hub.partitions))
-    return RouteTable(hub, partitions, endpoints, telemetry)
+    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY])
+
+
+def judge(routes: SourceRoutes, message: Subject) -> tuple[tuple[int, ...], int]:
+    """The endpoints of a message, each once, and how many conditions were undefined for it."""
+    endpoints = dict.fromkeys(routes.always)
+    undefined = _judge(routes.conditional, message, endpoints)
+    if not endpoints:
+        undefined += _judge(routes.fallback, message, endpoints)
+    return tuple(endpoints), undefined
 
 
 def partition_number(device_id: str, partitions: int) -> int:
@@ -52,17 +83,32 @@ def partition_number(device_id: str, partitions: int) -> int:
     return zlib.crc32(device_id.encode()) % partitions
 
 
-def _endpoints(routes: tuple[Route, ...], source: RouteSource) -> tuple[int, ...]:
-    named = [name for route in routes if route.enabled and route.source is source for name in _names(route)]
-    return tuple(dict.fromkeys(_endpoint_id(name) for name in named))
+def _source_routes(hub: Hub, source: RouteSource) -> SourceRoutes:
+    routes = [route for route in hub.routes if route.enabled and route.source is source]
+    compiled = [(compiled_condition(route), _endpoint_id(name)) for route in routes for name in route.endpoint_names]
+    always = tuple(dict.fromkeys(endpoint for condition, endpoint in compiled if _is_true(condition)))
+    conditional = tuple((condition, endpoint) for condition, endpoint in compiled if endpoint not in always)
+    fallback: tuple[tuple[Condition, int], ...] = ()
+    if source is hub.fallback_route.source and hub.fallback_route.enabled and not always:
+        last = compiled_condition(hub.fallback_route)
+        fallback = tuple((last, _endpoint_id(name)) for name in hub.fallback_route.endpoint_names)
+    if not conditional and all(_is_true(condition) for condition, _ in fallback):
+        return SourceRoutes(always or tuple(dict.fromkeys(endpoint for _, endpoint in fallback)))
+    return SourceRoutes(always, conditional, fallback)
 
 
-def _names(route: Route) -> tuple[str, ...]:
-    if route.condition.strip().lower() != "true":
-        raise HubError(
-            Code.NOT_IMPLEMENTED, f"the route {route.name} has a condition; only the condition true is offered yet"
-        )
-    return route.endpoint_names
+def _judge(conditional: tuple[tuple[Condition, int], ...], message: Subject, endpoints: dict[int, None]) -> int:
+    undefined = 0
+    for condition, endpoint in conditional:
+        holds = condition.holds(message)
+        if holds:
+            endpoints[endpoint] = None
+        undefined += holds is None
+    return undefined
+
+
+def _is_true(condition: Condition) -> bool:
+    return condition.text.strip() == "true"
 
 
 def _endpoint_id(name: str) -> int:
