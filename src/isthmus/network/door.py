@@ -5,16 +5,22 @@ from enum import Enum
 
 
 class DoorKind(Enum):
-    """A public door is shared by all resources; a private one belongs to one resource; the local one is the CLI's."""
+    """A public door is shared by all resources; a private one belongs to one resource; the local one is the CLI's.
+
+    By the link door connectors come in; what they carry comes in by the private door that it was meant for.
+    """
 
     PUBLIC = "public"
     PRIVATE = "private"
     LOCAL = "local"
+    LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
     """A way in. `resource_id` and `connection` (the connection's name at the resource) are set for private doors.
+
+    The link door's `connection` is the connector's name, once that is proved.
 
     `network` is the virtual network that a private door is in, empty when it is in none.
     """
@@ -26,9 +32,11 @@ class Door:
 
     @property
     def label(self) -> str:
-        """`public`, `private:{connection}` or `local`: stands in sessions, logs, journal and records."""
-        return f"private:{self.connection}" if self.kind is DoorKind.PRIVATE else self.kind.value
+        """`public`, `private:{connection}`, `link`, `link:{connector}` or `local`; in sessions, journal and records."""
+        named = self.kind is DoorKind.PRIVATE or self.connection
+        return f"{self.kind.value}:{self.connection}" if named else self.kind.value
 
 
 PUBLIC_DOOR = Door(DoorKind.PUBLIC)
 LOCAL_DOOR = Door(DoorKind.LOCAL)
+LINK_DOOR = Door(DoorKind.LINK)

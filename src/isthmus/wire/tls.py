@@ -25,6 +25,7 @@ import _ssl
 import ctypes
 import ssl
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 RECORD_BYTES = 16_384
@@ -96,6 +97,7 @@ class TlsLayer:
         "ended",
         "established",
         "peer_chain",
+        "protocol",
         "version",
     )
 
@@ -114,6 +116,8 @@ class TlsLayer:
         self.ended = False
         self.peer_chain: tuple[bytes, ...] = ()
         self.version = ""
+        self.protocol = ""
+        """What both sides agreed to speak (RFC 7301); empty when they agreed on nothing."""
         if not server_side:
             self._shake_hands()
 
@@ -196,6 +200,7 @@ class TlsLayer:
             return False
         self.established = True
         self.version = self._tls.version() or ""
+        self.protocol = self._tls.selected_alpn_protocol() or ""
         self.peer_chain = _chain(self._tls)
         return True
 
@@ -239,6 +244,55 @@ class ServerContexts:
         chosen = self._by_name.get(host_name)
         if chosen is not None:
             tls.context = chosen
+
+
+class LinkContexts:
+    """The two contexts of a door whose peers must show a certificate of one authority, save those who ask for a name.
+
+    A context that the peer's name selects cannot ask for less than the one the handshake began with: OpenSSL keeps the
+    first one's demands. So the handshake begins with the strict one, breaks off before its first answer when the peer
+    asks for `open_name`, and is begun again with the other one by whoever drives it: see `open_layer`.
+    """
+
+    def __init__(self, strict: ssl.SSLContext, open_name: str, opening: ssl.SSLContext) -> None:
+        strict.sslobject_class = opening.sslobject_class = _NamedObject
+        strict.sni_callback = self._break_off
+        self._strict = strict
+        self._opening = opening
+        self.open_name = open_name
+
+    def layer(self) -> TlsLayer:
+        """The layer of a new connection, whose peer must show a certificate."""
+        return TlsLayer(self._strict)
+
+    def open_layer(self) -> TlsLayer:
+        """The layer that takes the bytes again which `layer` got, when that failed and `server_name` is `open_name`."""
+        return TlsLayer(self._opening)
+
+    def _break_off(self, tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        requested = (name or "").lower().rstrip(".")
+        if isinstance(tls, _NamedObject):
+            tls.requested_name = requested
+        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if requested == self.open_name else None
+
+
+def link_context(certificate: str, *, trusted: str | None, protocols: Sequence[str]) -> ssl.SSLContext:
+    """Makes a server's context that speaks TLS 1.3 only, from a PEM file with key and chain.
+
+    With `trusted`, a PEM file of authorities, the peer has to show a certificate of one of them, which is verified in
+    the handshake. Of `protocols` the first that the peer offers is agreed on, none where it offers none of them. Raises
+    OSError or `ssl.SSLError` when a file cannot be read or used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 0
+    context.load_cert_chain(certificate)
+    context.set_alpn_protocols(list(protocols))
+    if trusted is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(trusted)
+    return context
 
 
 def server_context(certificate: str, *, request_client_certificate: bool) -> ssl.SSLContext:
@@ -346,4 +400,6 @@ def _is_address(host_name: str) -> bool:
 
 
 def _words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
     return (error.reason or "closed in the middle of TLS").replace("_", " ").lower()

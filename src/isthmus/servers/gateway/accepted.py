@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Refusal
@@ -13,16 +14,42 @@ from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
 from isthmus.network.door import LOCAL_DOOR, Door
 from isthmus.servers.gateway.budget import SocketBudget, Ticket, source_of
-from isthmus.servers.gateway.connection import Connection, Failure, Handler, Origin, PlainLayer, Scratch
+from isthmus.servers.gateway.connection import Connection, Failure, Handler, Origin, Owner, PlainLayer, Scratch
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.socket_refusals import BUDGET_FULL, EVICTED, refusal_of
-from isthmus.wire.tls import ServerContexts
+from isthmus.wire.tls import Layer, ServerContexts
 
 LOCAL_SOCKETS_MAX = 64
 """Connections of the local owner at a time, outside the budget, so that he gets in when it is full; more are closed."""
 
 _PEER_CREDENTIALS = struct.Struct("3i")
 """struct ucred of unix(7): process, user, group."""
+
+
+class Reception(Protocol):
+    """How a listener's sockets become connections."""
+
+    def objection(self, peer_address: str) -> Refusal | None:
+        """Why a peer's socket is closed before anything is read of it; None when it is not."""
+
+    def receive(self, accepted: "Accepted") -> tuple[Owner, Layer]:
+        """Who accounts for a new socket, and what lies below its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsReception:
+    """The reception of devices, services and monitoring: TLS, and then whoever speaks the listener's protocol."""
+
+    contexts: ServerContexts
+    make_handler: Callable[[], Handler]
+
+    def objection(self, peer_address: str) -> Refusal | None:
+        """None: who may come is judged when he has said what he wants."""
+        return None
+
+    def receive(self, accepted: "Accepted") -> tuple[Owner, Layer]:
+        """TLS over the socket."""
+        return _Served(accepted, self.make_handler), self.contexts.layer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +62,7 @@ class Entrance:
     plane: Plane
     door: Door
     local_address: str
-    contexts: ServerContexts
-    make_handler: Callable[[], Handler]
+    reception: Reception
     place: str = ""
 
 
@@ -60,7 +86,7 @@ class AcceptedSockets:
         self._on_refused = on_refused
         self._loop = loop
         self._scratch = Scratch()
-        self._accepted: dict[Ticket, _Accepted] = {}
+        self._accepted: dict[Ticket, Accepted] = {}
         self._local: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -74,6 +100,11 @@ class AcceptedSockets:
         """Makes a connection of a TCP socket, or closes it when the budget turns it away."""
         local_address = entrance.local_address or str(peer_socket.getsockname()[0])
         door = self._owner_of(local_address, entrance.place) or entrance.door
+        objection = entrance.reception.objection(peer[0])
+        if objection is not None:
+            peer_socket.close()
+            self._on_refused(door, entrance.plane, peer[0], objection)
+            return
         now = self._clock.monotonic()
         taken = self._budget.take(source_of(peer[0], entrance.place), now)
         for ticket in taken.evicted:
@@ -83,9 +114,9 @@ class AcceptedSockets:
             self._on_refused(door, entrance.plane, peer[0], BUDGET_FULL)
             return
         origin = Origin(self._ids.uuid(), door, peer[0], peer[1], local_address, now)
-        accepted = _Accepted(self, entrance, taken.ticket, local_address)
-        layer = entrance.contexts.layer()
-        connection = Connection(peer_socket, origin, layer, accepted, loop=self._loop, scratch=self._scratch)
+        accepted = Accepted(self, entrance, taken.ticket, local_address)
+        owner, layer = entrance.reception.receive(accepted)
+        connection = Connection(peer_socket, origin, layer, owner, loop=self._loop, scratch=self._scratch)
         accepted.connection = connection
         self._accepted[taken.ticket] = accepted
         self._empty.clear()
@@ -134,9 +165,14 @@ class AcceptedSockets:
         else:
             self._budget.advance(ticket, self._clock.monotonic())
 
-    def refused(self, connection: Connection, plane: Plane, refusal: Refusal) -> None:
-        """The socket ends before its peer has proved who it is."""
-        self._on_refused(connection.door, plane, connection.peer_address, refusal)
+    def carries(self, ticket: Ticket, source: str) -> None:
+        """A socket that has proved who it is brings somebody who has not."""
+        for evicted in self._budget.reopen(ticket, source, self._clock.monotonic()):
+            self._accepted[evicted].evict()
+
+    def refused(self, door: Door, plane: Plane, address: str, refusal: Refusal) -> None:
+        """A socket ends before its peer has proved who it is."""
+        self._on_refused(door, plane, address, refusal)
 
     def released(self, ticket: Ticket) -> None:
         """The descriptor is closed."""
@@ -146,37 +182,69 @@ class AcceptedSockets:
             self._empty.set()
 
 
-class _Accepted:
-    """Accounts for one TCP connection."""
+class Accepted:
+    """The account of one TCP connection: what it takes of the budget, and where it came to."""
 
-    __slots__ = ("_entrance", "_ledger", "_local_address", "_ticket", "connection")
+    __slots__ = ("_ledger", "_local_address", "_place", "_ticket", "connection", "plane")
 
     connection: Connection
 
     def __init__(self, ledger: AcceptedSockets, entrance: Entrance, ticket: Ticket, local_address: str) -> None:
+        self.plane = entrance.plane
         self._ledger = ledger
-        self._entrance = entrance
         self._ticket = ticket
+        self._place = entrance.place
         self._local_address = normal_address(local_address)
 
     def came_to(self, address: str, place: str) -> bool:
-        return self._local_address == address and self._entrance.place == place
+        """True when it came to this address (normal form) in this place."""
+        return self._local_address == address and self._place == place
 
     def evict(self) -> None:
-        self._ledger.refused(self.connection, self._entrance.plane, EVICTED)
+        """Ends it: another one needs its socket."""
+        self.refuse(EVICTED)
         self.connection.abort("evicted")
 
-    def make_handler(self) -> Handler:
-        return self._entrance.make_handler()
-
-    def advanced(self, _connection: Connection, *, proven: bool) -> None:
+    def advanced(self, *, proven: bool) -> None:
+        """The peer took a step of the handshake, or has proved who it is."""
         self._ledger.advanced(self._ticket, proven=proven)
 
-    def failed(self, connection: Connection, failure: Failure, detail: str) -> None:
-        self._ledger.refused(connection, self._entrance.plane, refusal_of(failure, detail))
+    def carries(self, plane: Plane, *, address: str, place: str) -> None:
+        """The connection came to another address than its socket, and its peer has proved nothing yet."""
+        self.plane, self._place = plane, place
+        self._local_address = normal_address(address)
+        self._ledger.carries(self._ticket, source_of(self.connection.peer_address, place))
+
+    def refuse(self, refusal: Refusal, *, door: Door | None = None, address: str = "") -> None:
+        """Tells the owner why it ends before its peer has proved who it is; door and address are the connection's."""
+        connection = self.connection
+        self._ledger.refused(door or connection.door, self.plane, address or connection.peer_address, refusal)
+
+    def released(self) -> None:
+        """The descriptor is closed."""
+        self._ledger.released(self._ticket)
+
+
+class _Served:
+    """Owns one connection of devices, services or monitoring."""
+
+    __slots__ = ("_accepted", "_make_handler")
+
+    def __init__(self, accepted: Accepted, make_handler: Callable[[], Handler]) -> None:
+        self._accepted = accepted
+        self._make_handler = make_handler
+
+    def make_handler(self) -> Handler:
+        return self._make_handler()
+
+    def advanced(self, _connection: Connection, *, proven: bool) -> None:
+        self._accepted.advanced(proven=proven)
+
+    def failed(self, _connection: Connection, failure: Failure, detail: str) -> None:
+        self._accepted.refuse(refusal_of(failure, detail))
 
     def released(self, _connection: Connection) -> None:
-        self._ledger.released(self._ticket)
+        self._accepted.released()
 
 
 class _Local:

@@ -96,6 +96,23 @@ class SocketBudget:
         """The peer has proved who it is: its ticket is never evicted; without effect on released tickets."""
         self._forget_progress(ticket)
 
+    def reopen(self, ticket: Ticket, source: str, now: float) -> tuple[Ticket, ...]:
+        """Makes a proven ticket one of `source` whose peer has proved nothing; gives the tickets to be closed for it.
+
+        A socket that was carried here is worth no more than one that came by itself. Without effect on released ones.
+        """
+        if ticket not in self._sources:
+            return ()
+        self._age(now)
+        self._forget_progress(ticket)
+        own = self._stalled_of.get(source)
+        evicted = (next(iter(own)),) if own and len(own) >= STALLED_PER_SOURCE_MAX else ()
+        for each in evicted:
+            self.release(each)
+        self._sources[ticket] = source
+        self._silent[ticket] = now
+        return evicted
+
     def release(self, ticket: Ticket) -> None:
         """Takes the ticket back; without effect when it was released or evicted before."""
         self._forget_progress(ticket)

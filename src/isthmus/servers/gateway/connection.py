@@ -103,6 +103,7 @@ class Failure(Enum):
     TLS = auto()
     HANDSHAKE_TIME = auto()
     PROOF_TIME = auto()
+    IDLE_TIME = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +344,17 @@ class Connection:
             self._loop.add_reader(self._descriptor, self._read)
         self._begin(handler, data + self._unread)
 
+    def stand_for(self, door: Door, *, peer_address: str, peer_port: int, local_address: str) -> None:
+        """Says who is at the far end, and where it came in: what carries the connection has told, before it is open."""
+        assert self._stage is _Stage.SECURING, "the handler knows somebody else"
+        self.door, self.local_address = door, local_address
+        self.peer_address, self.peer_port = peer_address, peer_port
+
+    def wait_at_most(self, seconds: float, failure: Failure) -> None:
+        """Gives the handshake so long from now on; then it has failed."""
+        if self._stage is _Stage.SECURING:
+            self._set_deadline(seconds, failure)
+
     def made_progress(self) -> None:
         """Says that the peer has proved who it is: it is never evicted and has no deadline from now on. Idempotent."""
         if self._proven or self._stage is _Stage.GONE:
@@ -476,7 +488,7 @@ class Connection:
 
     def _too_slow(self, failure: Failure) -> None:
         self._owner.failed(self, failure, "")
-        self._end("handshake took too long" if failure is Failure.HANDSHAKE_TIME else "not authenticated in time")
+        self._end(_TOO_SLOW[failure])
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -632,6 +644,13 @@ class _Stage(Enum):
     FLUSHING = auto()
     LINGERING = auto()
     GONE = auto()
+
+
+_TOO_SLOW = {
+    Failure.HANDSHAKE_TIME: "handshake took too long",
+    Failure.PROOF_TIME: "not authenticated in time",
+    Failure.IDLE_TIME: "not used in time",
+}
 
 
 def _advance(held: deque[bytes | memoryview], sent: int) -> None:

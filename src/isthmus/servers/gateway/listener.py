@@ -23,8 +23,8 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError, Refusal
 from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
-from isthmus.network.door import Door
-from isthmus.servers.gateway.accepted import AcceptedSockets, Entrance
+from isthmus.network.door import LINK_DOOR, Door
+from isthmus.servers.gateway.accepted import AcceptedSockets, Entrance, Reception, TlsReception
 from isthmus.servers.gateway.accepting import AcceptLoop
 from isthmus.servers.gateway.budget import SocketBudget
 from isthmus.servers.gateway.connection import Handler
@@ -36,6 +36,7 @@ LISTEN_BACKLOG = 4_096
 
 KEEPALIVE_IDLE_SECONDS = 120
 KEEPALIVE_INTERVAL_SECONDS = 30
+LINK_KEEPALIVE_IDLE_SECONDS = 30
 KEEPALIVE_PROBES = 4
 """A peer that vanished without a word is noticed within four minutes, whatever its protocol does."""
 
@@ -124,9 +125,22 @@ class Listeners:
         else:
             opened.setblocking(False)
             _set_inherited(opened)
-        bound = Bound(str(parsed), opened.getsockname()[1], plane, door, place)
-        local_address = "" if parsed.is_unspecified else bound.address
-        entrance = Entrance(plane, door, local_address, contexts, make_handler, place)
+        return self._accept(opened, parsed, door, plane, TlsReception(contexts, make_handler), place)
+
+    def open_link(self, address: str, port: int, reception: Reception) -> Bound:
+        """Listens for connectors at an address; raises as `open`."""
+        parsed = _parsed(address)
+        opened = _tcp_socket(parsed, port)
+        # Between a connector and its hub stand the middle boxes of two companies.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LINK_KEEPALIVE_IDLE_SECONDS)
+        return self._accept(opened, parsed, LINK_DOOR, Plane.LINK, reception, "")
+
+    def _accept(
+        self, opened: socket.socket, address: Address, door: Door, plane: Plane, reception: Reception, place: str
+    ) -> Bound:
+        bound = Bound(str(address), opened.getsockname()[1], plane, door, place)
+        local_address = "" if address.is_unspecified else bound.address
+        entrance = Entrance(plane, door, local_address, reception, place)
         accepting = AcceptLoop(opened, lambda taken, peer: self._accepted.take(entrance, taken, peer), self._loop)
         self._listening[place, bound.address, bound.port] = (bound, accepting)
         return bound

@@ -4,9 +4,13 @@ from enum import Enum
 
 
 class Plane(Enum):
-    """What a listening socket serves; the metrics are for the operator's monitoring and belong to no hub."""
+    """What a listening socket serves; the metrics are for the operator's monitoring and belong to no hub.
+
+    By a link connectors dial in; what a carried connection is for, its destination port says.
+    """
 
     MQTT = "mqtt"
     AMQP = "amqp"
     HTTPS = "https"
     METRICS = "metrics"
+    LINK = "link"
