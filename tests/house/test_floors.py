@@ -51,11 +51,11 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
     "cli": (
-        frozenset({"base", "config", "app", "demo", "lab"}),
-        "talks to the server by its management API; app for `up`",
+        frozenset({"base", "config", "app", "demo", "lab", "connector"}),
+        "talks to the server by its management API; app for `up`, connector for `connector run`",
     ),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
-    "connector": (frozenset({"base", "wire", "names"}), "runs in the customer's network, without the hub"),
+    "connector": (frozenset({"base", "wire", "names", "logs"}), "runs in the customer's network, without the hub"),
     "lab": (frozenset({"base"}), "speaks to servers by the command line"),
     "app": (EVERYTHING, "builds everything; imported by the command line and by tests only"),
 }
@@ -82,7 +82,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
     "rich": frozenset({"cli", "demo"}),
     "pyroute2": frozenset({"lab", "servers"}),
     "azure": frozenset({"sinks", "demo"}),
-    "uvloop": frozenset(),
+    "uvloop": frozenset({"connector"}),
     "random": frozenset({"demo"}),
     "pytest": frozenset(),
     "hypothesis": frozenset(),
@@ -90,7 +90,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
 }
 
 LATE_IMPORTS = {
-    "cli": frozenset({"isthmus.app", "isthmus.demo", "isthmus.lab"}),
+    "cli": frozenset({"isthmus.app", "isthmus.demo", "isthmus.lab", "isthmus.connector"}),
     "app": frozenset({"isthmus.backends", "isthmus.sinks"}),
 }
 """Own modules that may be imported inside a function: the server's weight for `up` only, and optional hands."""
@@ -112,6 +112,8 @@ OPENS_SERVER_SOCKET = frozenset(
      "create_datagram_endpoint"}
 )  # fmt: skip
 LISTENER = "isthmus.servers.gateway.listener"
+OTHER_PROCESSES = {"isthmus.connector.listening": "the connector's own door, in the customer's network"}
+"""Files that open server sockets in a process that is not the hub."""
 
 
 def each_module() -> list[object]:
@@ -176,7 +178,7 @@ def test_only_the_identifiers_ask_for_randomness(module: Module) -> None:
 
 @pytest.mark.parametrize("module", each_module())
 def test_only_the_listener_opens_server_sockets(module: Module) -> None:
-    if module.name == LISTENER:
+    if module.name == LISTENER or module.name in OTHER_PROCESSES:
         return
     wrong = [call.lineno for name, call in calls(module.tree) if name.rpartition(".")[2] in OPENS_SERVER_SOCKET]
     assert not wrong, f"{module.place}: lines {wrong} open a server socket; {LISTENER} is the only door"

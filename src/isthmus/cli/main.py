@@ -7,6 +7,7 @@ import click
 
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
+from isthmus.cli.connector_run import run_connector_command
 from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.errors import CommandError, NotThereYet
 from isthmus.cli.explanations import explain
@@ -40,6 +41,7 @@ ENDED_BY_CTRL_C = 130
 hub = Group("hub", help="Hubs, their devices and their keys.", coming=HUB_COMING)
 device = Group("device", help="What devices are sent.", coming=("simulate", "send-d2c-message", "upload-file"))
 iot = Group("iot", help="The commands of `az iot`.", coming=("edge", "dps", "central", "adr", "ops", "du"))
+connector = Group("connector", help="Connectors: processes in other networks that carry connections to the hub.")
 root = Group(
     "isthmus",
     help="An IoT hub for your own network. Commands, flags and output are those of `az iot hub`.",
@@ -48,9 +50,10 @@ root = Group(
 for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
-for own in (up, demo, ca, env, explain, health, metrics, network, lab, iot, c2d_message):
+for own in (up, demo, ca, env, explain, health, metrics, network, lab, connector, iot, c2d_message):
     root.add_command(own)
 device.add_command(c2d_message)
+connector.add_command(run_connector_command)
 iot.add_command(hub)
 iot.add_command(device)
 

@@ -72,7 +72,7 @@ class Layer(Protocol):
     def receive(self, data: bytes | memoryview) -> bytes:
         """Takes bytes from below and returns the bytes for above; raises `TlsError`."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Takes bytes from above; their protected form is added to `outgoing`."""
 
     def outgoing(self) -> bytes:
@@ -141,7 +141,7 @@ class TlsLayer:
             pieces.append(self._advance())
         return b"".join(pieces)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Encrypts plaintext of any length; call it only once established. Raises `TlsError`."""
         try:
             if len(data) <= RECORD_BYTES:
@@ -203,6 +203,67 @@ class TlsLayer:
         self.protocol = self._tls.selected_alpn_protocol() or ""
         self.peer_chain = _chain(self._tls)
         return True
+
+
+class StackedLayer:
+    """TLS inside TLS: what the inner layer sends travels in the outer one; its peer is the one that is known."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, outer: Layer, inner: Layer) -> None:
+        """`outer` must be established; what the inner one wants to say already waits in `outgoing`."""
+        self._outer = outer
+        self._inner = inner
+
+    @property
+    def established(self) -> bool:
+        """True once the inner layer is."""
+        return self._inner.established
+
+    @property
+    def ended(self) -> bool:
+        """True once the inner peer has said that it will send no more."""
+        return self._inner.ended
+
+    @property
+    def server_name(self) -> str:
+        """The inner peer's."""
+        return self._inner.server_name
+
+    @property
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The inner peer's."""
+        return self._inner.peer_chain
+
+    @property
+    def version(self) -> str:
+        """The inner layer's."""
+        return self._inner.version
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        """Takes the outer layer's ciphertext and returns the inner one's plaintext; raises `TlsError`.
+
+        An outer layer that ends before the inner one is an error: the inner stream is cut off.
+        """
+        plaintext = self._inner.receive(self._outer.receive(data))
+        if self._outer.ended and not self._inner.ended:
+            raise TlsError("the outer layer ended first")
+        return plaintext
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Encrypts twice; raises `TlsError`."""
+        self._inner.send(data)
+
+    def outgoing(self) -> bytes:
+        """Hands over what must travel down."""
+        inner = self._inner.outgoing()
+        if inner:
+            self._outer.send(inner)
+        return self._outer.outgoing()
+
+    def finish(self) -> None:
+        """Adds the inner goodbye; the outer layer stays open for the peer's."""
+        self._inner.finish()
 
 
 class ServerContexts:
@@ -312,6 +373,33 @@ def server_context(certificate: str, *, request_client_certificate: bool) -> ssl
         context.verify_mode = ssl.CERT_OPTIONAL
         _judge_nothing(context)
     return context
+
+
+def client_context(*, authorities: str, certificate: str = "", protocol: str = "") -> ssl.SSLContext:
+    """Makes a context that calls a server of ours: TLS 1.3 only, the server's chain and name verified.
+
+    `authorities` is PEM text; when it is empty nothing is verified, and whoever asks must judge `peer_chain` before
+    anything is sent. `certificate` is a PEM file with key and chain to present, `protocol` the name to ask for by ALPN
+    (RFC 7301). Raises OSError, `ssl.SSLError` or ValueError
+    for what cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate:
+        context.load_cert_chain(certificate)
+    if protocol:
+        context.set_alpn_protocols([protocol])
+    return context
+
+
+def default_client_context() -> ssl.SSLContext:
+    """Makes a context that calls a stranger's server, such as a forward proxy, by what this machine trusts."""
+    return ssl.create_default_context()
 
 
 def client_certificate_trouble(server_certificate: str, client_certificate: str) -> str:
