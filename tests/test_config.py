@@ -66,6 +66,10 @@ class Configured:
             [metrics]
             address = "{self.metrics_address}"
             port = 19443
+
+            [network]
+            helper = "{folder / "nobody.sock"}"
+            add_addresses = true
             """
         )
         self.hub = ConfiguredHub(folder, settings)
@@ -76,6 +80,25 @@ class Configured:
 
     def shown(self) -> Any:
         return self.hub.json("iot", "hub", "show")
+
+    def refused_endpoint(self, address: str, *network: str) -> str:
+        """Why an address that is not on this machine cannot be an endpoint's."""
+        target = self.shown()["id"]
+        configuration = ("name=ip", "group-id=iotHub", "member-name=iotHub", f"private-ip-address={address}")
+        return self.hub.isthmus(
+            *("network", "private-endpoint", "create", "-n", "none", "--connection-name", "none"),
+            *("--private-connection-resource-id", target, "--group-id", "iotHub", "--ip-config", *configuration),
+            *network,
+            code=1,
+        )
+
+    def refused_in_namespace(self) -> str:
+        """The same in a network namespace, whose name nobody asks about here."""
+        self.hub.isthmus(
+            *("network", "vnet", "create", "-n", "away", "--presence", "netns:away"),
+            *("--address-prefixes", "10.1.0.0/24", "--subnet-name", "line", "--subnet-prefixes", "10.1.0.0/24"),
+        )
+        return self.refused_endpoint("10.1.0.7", "--vnet-name", "away", "--subnet", "line")
 
     def metric(self, name: str) -> float:
         found = re.search(rf"^isthmus_{name} (\S+)$", self.hub.isthmus("metrics"), re.MULTILINE)
@@ -122,6 +145,8 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "sockets.sockets_max": lambda it: it.metric("sockets_max") == 77,
     "metrics.address": lambda it: b"isthmus_sockets_max 77.0" in it.scraped("/metrics"),
     "metrics.port": lambda it: json.loads(it.scraped("/health"))["ok"] is True,
+    "network.helper": lambda it: f"helper is not at {it.folder / 'nobody.sock'}" in it.refused_in_namespace(),
+    "network.add_addresses": lambda it: "helper is not at" in it.refused_endpoint("192.0.2.1"),
 }
 """What is different because of a key."""
 

@@ -48,6 +48,18 @@ class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
 
 
+class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the hub is present in networks.
+
+    `helper`: the Unix socket of `isthmus namespace-helper`, for a hub that is not root; a hub that is needs none, and
+    has it as a child. `add_addresses`: addresses of private endpoints that this machine does not have are added to it,
+    and removed with the endpoint; off by default, because interfaces are usually somebody else's work.
+    """
+
+    helper: str = ""
+    add_addresses: bool = False
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -70,6 +82,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogSettings = LogSettings()
     sockets: SocketSettings = SocketSettings()
     metrics: MetricsSettings = MetricsSettings()
+    network: NetworkSettings = NetworkSettings()
 
     @property
     def data_folder(self) -> Path:

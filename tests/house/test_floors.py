@@ -10,7 +10,7 @@ from house.source import PACKAGE, Import, Module, calls, imports, modules
 GROUND = frozenset({"base", "wire", "query"})
 MIDDLE = frozenset({"telemetry", "access", "names", "network", "resources", "devices", "queues", "routing", "commands"})
 HANDS_AND_DOORS = frozenset(
-    {"neighbours", "backends", "sinks", "servers", "config", "seed", "seeding", "logs", "demo", "cli"}
+    {"neighbours", "namespaces", "backends", "sinks", "servers", "config", "seed", "seeding", "logs", "demo", "cli"}
 )
 EVERYTHING = GROUND | MIDDLE | HANDS_AND_DOORS
 
@@ -51,10 +51,11 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
     "cli": (
-        frozenset({"base", "config", "app", "demo", "lab", "connector"}),
-        "talks to the server by its management API; app for `up`, connector for `connector run`",
+        frozenset({"base", "config", "app", "demo", "lab", "connector", "namespaces"}),
+        "talks to the server by its management API; app, lab, connector and namespaces are commands' own processes",
     ),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
+    "namespaces": (frozenset({"base", "logs"}), "what runs as root is small, and knows nothing of the hub"),
     "connector": (frozenset({"base", "wire", "names", "logs"}), "runs in the customer's network, without the hub"),
     "lab": (frozenset({"base"}), "speaks to servers by the command line"),
     "app": (EVERYTHING, "builds everything; imported by the command line and by tests only"),
@@ -77,10 +78,10 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
     "nats": frozenset({"backends"}),
     "aiohttp": frozenset({"servers"}),
     "dns": frozenset({"names"}),
+    "pyroute2": frozenset({"namespaces", "lab"}),
     "click": frozenset({"cli"}),
     "jmespath": frozenset({"cli"}),
     "rich": frozenset({"cli", "demo"}),
-    "pyroute2": frozenset({"lab", "servers"}),
     "azure": frozenset({"sinks", "demo"}),
     "uvloop": frozenset({"connector"}),
     "random": frozenset({"demo"}),
@@ -90,7 +91,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
 }
 
 LATE_IMPORTS = {
-    "cli": frozenset({"isthmus.app", "isthmus.demo", "isthmus.lab", "isthmus.connector"}),
+    "cli": frozenset({"isthmus.app", "isthmus.demo", "isthmus.lab", "isthmus.connector", "isthmus.namespaces"}),
     "app": frozenset({"isthmus.backends", "isthmus.sinks"}),
 }
 """Own modules that may be imported inside a function: the server's weight for `up` only, and optional hands."""
@@ -112,7 +113,11 @@ OPENS_SERVER_SOCKET = frozenset(
      "create_datagram_endpoint"}
 )  # fmt: skip
 LISTENER = "isthmus.servers.gateway.listener"
-OTHER_PROCESSES = {"isthmus.connector.listening": "the connector's own door, in the customer's network"}
+OTHER_PROCESSES = {
+    "isthmus.connector.listening": "the connector's own door, in the customer's network",
+    "isthmus.namespaces.sockets": "sockets in network namespaces, which the front door then serves",
+    "isthmus.namespaces.serving": "the Unix socket at which the root helper is asked",
+}
 """Files that open server sockets in a process that is not the hub."""
 
 

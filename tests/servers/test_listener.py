@@ -97,31 +97,31 @@ async def test_closed_listener_refuses_and_its_connections_live_on(
     await end(writer)
 
 
-async def test_released_address_has_neither_listener_nor_sockets(
-    door: FrontDoor, loopback_addresses: Callable[[], str]
+async def test_released_door_has_neither_listener_nor_sockets(
+    tmp_path: Path, loopback_addresses: Callable[[], str]
 ) -> None:
-    """A listener outlives its namespace, so both must go by name; one that nobody has proved himself to, too."""
+    """A listener outlives its namespace, so all of it must go by name; what came through a wildcard as well."""
     address, other = loopback_addresses(), loopback_addresses()
-    wildcard, leaving = door.open("0.0.0.0"), door.open(address, port=0, place="netns:one", opened=listening(address))
-    staying = door.open(other, port=0, place="netns:two", opened=listening(other))
-    _, kept = await door.connect(staying)
-    kept_pump = await door.pump()
-    _, writer = await door.connect(leaving)
-    pump = await door.pump()
-    _, through_wildcard = await door.connect(wildcard, address=address)
-    public_pump = await door.pump()
+    async with front_door(tmp_path, owners={address: PRIVATE_DOOR}) as door:
+        wildcard = door.open("0.0.0.0")
+        leaving = door.open(other, port=0, place="netns:one", opened=listening(other), door=PRIVATE_DOOR)
+        _, public = await door.connect(wildcard, address=other)
+        public_pump = await door.pump()
+        _, writer = await door.connect(leaving)
+        pump = await door.pump()
+        _, through_wildcard = await door.connect(wildcard, address=address)
+        private_pump = await door.pump()
 
-    door.listeners.release(address, "netns:one")
+        door.listeners.release(PRIVATE_DOOR, address)
+        door.listeners.release(PRIVATE_DOOR, other, "netns:one")
 
-    await asyncio.wait_for(pump.is_closed.wait(), WAIT_SECONDS)
-    assert pump.reasons == ["private endpoint deleted"]
-    assert door.listeners.bound == (wildcard, staying)
-    assert not kept_pump.reasons
-    assert not public_pump.reasons
-    door.listeners.release(address)
-    await asyncio.wait_for(public_pump.is_closed.wait(), WAIT_SECONDS)
-    for each in (kept, writer, through_wildcard):
-        each.transport.abort()
+        await asyncio.wait_for(pump.is_closed.wait(), WAIT_SECONDS)
+        await asyncio.wait_for(private_pump.is_closed.wait(), WAIT_SECONDS)
+        assert pump.reasons == private_pump.reasons == ["private endpoint deleted"]
+        assert door.listeners.bound == (wildcard,)
+        assert not public_pump.reasons
+        for each in (public, writer, through_wildcard):
+            each.transport.abort()
 
 
 async def test_one_address_in_two_places_has_two_doors(tmp_path: Path, loopback_addresses: Callable[[], str]) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from isthmus.app.domain import Domain, Prepare, management_api, remember_https_port
 from isthmus.app.gateway import Gateway
+from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
 from isthmus.base.state import StateClosed
@@ -72,6 +73,7 @@ class Server:
             owner_of=self.domain.endpoints.door_of,
             on_refused=self.gateway.gate.turned_away,
         )
+        self._places = HelpedPlaces(config)
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None
@@ -88,10 +90,18 @@ class Server:
         certificates = self._certificates()
         domain.hubs.on_change(certificates.hub_changed)
         planes, fallback = self.gateway.planes, config.https_port is None
-        self._doors = Doors(self._listeners, certificates.contexts, planes, fallback=fallback)
+        self._doors = Doors(
+            self._listeners,
+            certificates.contexts,
+            planes,
+            fallback=fallback,
+            places=self._places.client,
+            add_addresses=config.network.add_addresses,
+        )
         self._doors.open_public(config.bind)
-        self._doors.open_known(domain.endpoints.all())
-        domain.endpoints.on_change(self._doors.endpoint_changed)
+        await self._places.start()
+        await self._doors.private.open_known(domain.endpoints.all())
+        domain.endpoints.on_change(self._doors.private.endpoint_changed)
         await seeding.apply_endpoints(seed)
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
@@ -131,6 +141,7 @@ class Server:
             await self.domain.close()
         except StateClosed as error:
             logger.error("the last changes could not be stored", extra={"reason": str(error)})
+        await self._places.close()
         if self._announced:
             self._forget_ready()
             logger.info("stopped", extra={"aborted": aborted})
@@ -173,11 +184,12 @@ class Server:
         return lambda: HttpHandler(server)
 
     def _health(self) -> list[Part]:
-        missing = self._doors.missing
+        missing, unattended = self._doors.private.missing, self._doors.private.unattended
         return [
             *self._stores.health(),
             Part("listeners", bool(self._listeners.bound)),
             Part("private-endpoints", not missing, missing),
+            Part("namespaces", not unattended, unattended),
         ]
 
     def _readings(self) -> Iterator[Reading]:
@@ -212,6 +224,7 @@ class Server:
         yield "queues", lambda: keep_time(clock, (domain.commands, domain.feedback), _upkeep_failed)
         yield "removal", domain.removal.run
         yield "upkeep", self._upkeep
+        yield "private doors", self._look_after_doors
 
     async def _upkeep(self) -> None:
         while True:
@@ -219,7 +232,11 @@ class Server:
             now_ms = self._stores.clock.utc_ms()
             self._stores.log.tick(now_ms)
             self.domain.journal.close_minute(now_ms)
-            self._doors.try_again()
+
+    async def _look_after_doors(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_SECONDS)
+            await self._doors.private.look_after()
 
 
 async def _kept_up(name: str, work: Work) -> None:

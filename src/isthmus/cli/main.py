@@ -16,6 +16,7 @@ from isthmus.cli.identities import device_identity, module_identity
 from isthmus.cli.lab import lab
 from isthmus.cli.messages import c2d_message, monitor_events
 from isthmus.cli.methods import invoke_device_method, invoke_module_method
+from isthmus.cli.namespace_helper import namespace_helper
 from isthmus.cli.private_network import network
 from isthmus.cli.queries import query
 from isthmus.cli.server import ca, demo, env, health, metrics, up
@@ -50,7 +51,7 @@ root = Group(
 for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
-for own in (up, demo, ca, env, explain, health, metrics, network, lab, connector, iot, c2d_message):
+for own in (up, demo, ca, env, explain, health, metrics, namespace_helper, network, lab, connector, iot, c2d_message):
     root.add_command(own)
 device.add_command(c2d_message)
 connector.add_command(run_connector_command)

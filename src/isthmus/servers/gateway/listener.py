@@ -151,16 +151,12 @@ class Listeners:
         if found is not None:
             found[1].close()
 
-    def release(self, address: str, place: str = "") -> None:
-        """Stops listening at an address in a place on all ports, and closes what was accepted there.
-
-        What a wildcard listener accepted for this address is closed as well.
-        """
-        normal = normal_address(address)
+    def release(self, door: Door, address: str, place: str = "") -> None:
+        """Stops listening for a private door, and closes what came to its address, through whichever listener."""
         for bound in self.bound:
-            if (bound.place, normal_address(bound.address)) == (place, normal):
-                self.close(bound.address, bound.port, place)
-        self._accepted.close_at(normal, place)
+            if bound.door == door:
+                self.close(bound.address, bound.port, bound.place)
+        self._accepted.close_at(normal_address(address), place)
 
     def open_unix(self, path: Path, make_handler: Callable[[], Handler]) -> None:
         """Listens at a Unix socket that only its user may use (0600); connections know the peer's user by `peer_uid`.
