@@ -27,6 +27,7 @@ from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.arm_networks import ArmNetworks
+from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
@@ -99,7 +100,9 @@ def management_api(
 ) -> ManagementApi:
     """The local owner's calls over a domain."""
     networks = ArmNetworks(domain.networks, domain.journal)
-    arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, networks.routes)
+    arm = Arm(
+        domain.hubs, domain.endpoints, domain.journal, prepare, {**networks.routes, **ArmRouting(domain.hubs).routes}
+    )
     return ManagementApi(domain.hubs, arm, domain.journal, Audit(domain.journal), domain.commands, health, https_port)
 
 

@@ -14,6 +14,7 @@ from isthmus.cli.explanations import explain
 from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
 from isthmus.cli.identities import device_identity, module_identity
 from isthmus.cli.lab import lab
+from isthmus.cli.message_routes import message_route
 from isthmus.cli.messages import c2d_message, monitor_events
 from isthmus.cli.methods import invoke_device_method, invoke_module_method
 from isthmus.cli.namespace_helper import namespace_helper
@@ -25,11 +26,11 @@ from isthmus.cli.twins import device_twin, module_twin
 HUB_COMMANDS: tuple[click.Command, ...] = (
     *(create_hub, show_hub, list_hubs, update_hub, delete_hub, policy, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
-    *(invoke_device_method, invoke_module_method, monitor_events, consumer_group),
+    *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
 )
 HUB_COMING = (
     *("configuration", "job", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
-    *("devicestream", "identity", "message-enrichment", "message-endpoint", "message-route"),
+    *("devicestream", "identity", "message-enrichment", "message-endpoint"),
     *("route", "routing-endpoint", "list-skus", "manual-failover", "show-quota-metrics", "show-stats"),
     "show-connection-string",
 )

@@ -30,7 +30,7 @@ def route_to_arm(route: Route) -> dict[str, object]:
 
 def checked_routes(value: object, path: str) -> tuple[Route, ...]:
     """The routes of an ARM array; raises HubError ArgumentInvalid or NotImplemented."""
-    routes = tuple(_route(each, f"{path}[{place}]") for place, each in enumerate(items(value, path)))
+    routes = tuple(checked_route(each, f"{path}[{place}]") for place, each in enumerate(items(value, path)))
     if len(routes) > ROUTES_MAX:
         raise bad(path, f"at most {ROUTES_MAX} routes")
     names = [route.name.lower() for route in routes]
@@ -71,7 +71,8 @@ def compiled_condition(route: Route) -> Condition:
     return condition
 
 
-def _route(value: object, path: str) -> Route:
+def checked_route(value: object, path: str) -> Route:
+    """A route of an ARM body; raises HubError ArgumentInvalid or NotImplemented."""
     members = mapping(value, path)
     known_members(members, path, _MEMBERS)
     name = text(members.get("name"), f"{path}.name")
