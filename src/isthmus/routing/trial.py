@@ -42,7 +42,7 @@ class MadeUpMessage:
 
 
 def try_route(route: Route, message: MadeUpMessage) -> bool | None:
-    """Whether the message would take the route; None where its condition is undefined. Raises HubError as saving does."""
+    """Whether the message would take the route; None where its condition is undefined. Raises as saving does."""
     return compiled_condition(route).holds(message)
 
 
