@@ -264,6 +264,7 @@ async def test_a_journal_of_sound_links(state: State) -> None:
         (JournalFilter(since_ms=20, until_ms=40), [3, 2]),
         (JournalFilter(entry_id=2), [2]),
         (JournalFilter(principal="owner"), [4]),
+        (JournalFilter(before_id=3), [2, 1]),
         (JournalFilter(tracking_id="unknown"), []),
     ],
 )

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "network": (frozenset({"base", "access"}), "admission judges addresses and principals, not devices"),
     "resources": (
         frozenset({"base", "query", "access", "network"}),
-        "a resource carries its three guards; conditions of routes compile before they are saved",
+        "a resource carries its three guards; conditions of routes and of policies compile before they are saved",
     ),
     "devices": (frozenset({"base", "query", "access", "telemetry"}), "devices do not know routing: it is their outlet"),
     "routing": (frozenset({"base", "query", "telemetry", "devices", "resources"}), "routes judge messages and twins"),

@@ -96,7 +96,8 @@ class AmqpWorld:
         nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock)
         services = AmqpServices(self.doors.gate, self.sessions, nodes, clock)
         self.gateway = AmqpGateway(services, lambda: self.timers)
-        self.doors.hubs.on_change(Cutting(self.sessions, Connected(FakePresence(), clock)).hub_changed)
+        cutting = Cutting(self.sessions, Connected(FakePresence(), clock), readers=self.readers)
+        self.doors.hubs.on_change(cutting.hub_changed)
 
     async def register(self, device_id: str = "dev1") -> None:
         """Makes a device known to the queues."""

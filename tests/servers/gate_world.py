@@ -1,6 +1,7 @@
 """A gate with a hub, devices and a journal in memory, and peers that are nothing but what they claim."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from devices.fakes import HUB, KEY, NOW_MS, OTHER_KEY, CountedIds, StandingClock
 from isthmus.access.journal import Decision, Journal
@@ -10,6 +11,7 @@ from isthmus.base.sas_token import hmac_sha256, sign
 from isthmus.base.state import JournalFilter
 from isthmus.devices.identity import Identity, new_identity, parse_identity
 from isthmus.network.door import PUBLIC_DOOR, Door
+from isthmus.network.door_policies import DoorPolicy
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
@@ -59,6 +61,18 @@ class FakeIdentities:
 
 
 @dataclass
+class FakeTags:
+    """Tags by device; `asked` holds every look-up."""
+
+    known: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    asked: list[DeviceRef] = field(default_factory=list)
+
+    async def tags(self, ref: DeviceRef) -> Mapping[str, object]:
+        self.asked.append(ref)
+        return self.known.get(ref.device_id, {})
+
+
+@dataclass
 class FakeCounters:
     """Counts as the metrics do."""
 
@@ -83,6 +97,7 @@ class GateWorld:
         self.networks = VirtualNetworks(self.state, self.ids)
         self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda *_: "", self.networks)
         self.identities = FakeIdentities()
+        self.tags = FakeTags()
         self.journal = Journal(self.state, self.clock)
         self.counters = FakeCounters()
         self.digests = 0
@@ -94,6 +109,7 @@ class GateWorld:
             self.clock,
             self.ids,
             facts=self.networks.facts,
+            tags=self.tags,
             digest=self._digest,
         )
 
@@ -117,6 +133,9 @@ class GateWorld:
     async def private_door(self, *, manual: bool = False) -> Door:
         body = endpoint_body(self.hub.resource_id, PRIVATE_ADDRESS, manual=manual)
         return (await self.endpoints.create("plant", body)).door
+
+    async def bind(self, *policies: DoorPolicy) -> None:
+        await self.hubs.change("hub", lambda hub: replace(hub, door_policies=policies))
 
     async def close_public(self) -> None:
         await self.hubs.update("hub", {"properties": {"publicNetworkAccess": "Disabled"}})

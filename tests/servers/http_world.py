@@ -122,7 +122,10 @@ class HttpWorld(World):
         methods = Methods(self.registry, self.connected)
         self.service = ServiceApi(self.registry, self.twins, Fleet(self.state), methods, self.connected, self.commands)
         self._front = Front(
-            GateDoorway(gate, self.sessions), self.service, self.clock, find_connection=lambda _: self.peer
+            GateDoorway(gate, self.sessions, self.clock),
+            self.service,
+            self.clock,
+            find_connection=lambda _: self.peer,
         )
         self._owner_front = Front(
             OwnerDoorway(gate, self.hubs), self.service, self.clock, find_connection=lambda _: self.owner

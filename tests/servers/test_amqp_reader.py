@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from devices.fakes import HUB, NOW_MS
+from isthmus.network.door_policies import DoorPolicy
+from isthmus.resources.consumer_groups import add_group
 from isthmus.servers.gateway import amqp_reader
 from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC
 from isthmus.telemetry.ports import Partition
@@ -249,6 +251,43 @@ async def test_groups_do_not_know_each_other_and_have_no_case(told: AmqpWorld) -
     await client.reader(epoch=1, group="$Default")
     same = await client.reader(group="$DEFAULT")
     assert client.condition(same) == "amqp:link:stolen"
+
+
+BILLING = DoorPolicy("bound", ("private",), consumer_group="billing")
+
+
+async def test_a_consumer_group_is_read_by_its_doors_only(told: AmqpWorld) -> None:
+    await told.doors.hubs.change("hub", lambda hub: add_group(hub, "billing"))
+    door = await told.doors.private_door()
+    await told.doors.bind(BILLING)
+    outside, inside = await told.consumer(), await told.consumer(door=door)
+    refused = await outside.reader(group="Billing")
+    assert outside.condition(refused) == "amqp:unauthorized-access"
+    assert await told.rules() == ["policy.wrong-door"]
+    assert outside.bodies(await outside.reader()) == [b"0", b"1", b"2"]
+    assert inside.bodies(await inside.reader(group="billing")) == [b"0", b"1", b"2"]
+
+
+async def test_a_policy_ends_the_readers_it_binds_to_other_doors(told: AmqpWorld) -> None:
+    await told.doors.hubs.change("hub", lambda hub: add_group(hub, "billing"))
+    client = await told.consumer()
+    bound, free = await client.reader(group="billing"), await client.reader()
+    await told.doors.bind(BILLING)
+    await client.run()
+    assert client.condition(bound) == "amqp:unauthorized-access"
+    assert await told.rules() == ["policy.wrong-door"]
+    assert free.attached
+
+
+async def test_the_first_reader_of_a_group_on_a_connection_is_journaled(told: AmqpWorld) -> None:
+    client = await told.consumer()
+    for partition in ("0", "1", "0"):
+        await client.reader(partition, group="$DEFAULT")
+    asked = [(entry.principal, entry.asked) for entry in await told.doors.decisions() if entry.asked]
+    assert asked == [
+        ("policy:service", "messages/events/ConsumerGroups/$Default"),
+        ("policy:service", "messages/events"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What ends because something changed: the sessions that lost their right, and before the change is answered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -10,9 +10,11 @@ from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Refusal
 from isthmus.base.ids import DeviceRef, HubId
+from isthmus.base.state import Equals
 from isthmus.devices.identity import Identity, changed_identity, new_identity, parse_identity
 from isthmus.devices.ports import MethodAnswer
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
+from isthmus.network.door_policies import DoorPolicy
 from isthmus.network.private_endpoints import ConnectionStatus
 from isthmus.resources.virtual_network_arm import subnet_id
 from isthmus.servers.gateway.connected import Connected
@@ -20,6 +22,7 @@ from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Sessions
 from resources.world import World, endpoint_body, in_subnet, network_body, site_body
+from servers.gate_world import FakeTags
 
 NEW_KEY = "MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 PRIVATE_ADDRESS = "10.1.0.7"
@@ -37,6 +40,7 @@ class LiveSession:
     address: str = "203.0.113.7"
     plane: Plane = Plane.MQTT
     built_in: bool = False
+    device: str = ""
     rules: list[str] = field(default_factory=list)
     codes: list[Code] = field(default_factory=list)
     connected_ms: int = NOW_MS
@@ -85,22 +89,32 @@ class Cut:
         self.world = World()
         self.sessions = Sessions()
         self.connected = Connected(NoPresence(), self.world.clock)
-        self.cutting = Cutting(self.sessions, self.connected, self.world.networks.facts)
+        self.tags = FakeTags()
+        self.cutting = Cutting(
+            self.sessions,
+            self.connected,
+            self.world.networks.facts,
+            tags=self.tags,
+            hub_of=self.world.hubs.by_number,
+        )
         self.world.hubs.on_change(self.cutting.hub_changed)
         self.world.networks.on_change(lambda _: self.cutting.networks_changed(self.world.hubs.all()))
 
     def session(
         self, *, key: str = KEY, kind: PrincipalKind = PrincipalKind.DEVICE, hub: HubId = HUB, door: Door = PUBLIC_DOOR,
-        address: str = "203.0.113.7", built_in: bool = False
+        address: str = "203.0.113.7", built_in: bool = False, device: str = ""
     ) -> LiveSession:  # fmt: skip
         principal = Principal(kind, "service", frozenset(), "hub", "sas", fingerprint(key))
-        return LiveSession(self.sessions, principal, hub, door, address, built_in=built_in)
+        return LiveSession(self.sessions, principal, hub, door, address, built_in=built_in, device=device)
 
     async def device(self, name: str, key: str = KEY) -> LiveSession:
         device_id, _, module_id = name.partition("/")
         session = self.session(key=key)
         await self.connected.enter(DeviceRef(HUB, device_id, module_id), session)
         return session
+
+    async def bind(self, *policies: DoorPolicy) -> None:
+        await self.world.hubs.change("hub", lambda hub: replace(hub, door_policies=policies))
 
     async def update(self, properties: dict[str, object]) -> None:
         await self.world.hubs.update("hub", {"properties": properties})
@@ -195,6 +209,63 @@ async def test_a_change_that_takes_nothing_away_cuts_nobody(cut: Cut) -> None:
     await cut.world.with_hub("third")
 
     assert [session.rules for session in sessions] == [[], []]
+
+
+ON_SITE = DoorPolicy("site", ("private",), conditions=(Equals(("tags", "site"), "plant1"),))
+
+
+async def test_a_policy_cuts_its_devices_at_other_doors_with_their_modules(cut: Cut) -> None:
+    door = await plant(cut)
+    public = [cut.session(device=name) for name in ("press", "press/vision", "oven", "")]
+    private = cut.session(device="press", door=door)
+
+    await cut.bind(DoorPolicy("bound", ("private:plant",), device_ids=frozenset({"press"})))
+
+    assert [session.rules for session in public] == [["policy.wrong-door"], ["policy.wrong-door"], [], []]
+    assert private.rules == []
+    assert public[0].codes == [Code.UNAUTHORIZED_ACCESS]
+    assert cut.tags.asked == []
+
+
+async def test_a_policy_cuts_who_came_by_a_shared_access_policy(cut: Cut) -> None:
+    key = cut.world.hubs.require("hub").policies[0].primary_key
+    service = cut.session(key=key, kind=PrincipalKind.POLICY)
+    device = cut.session(key=key, kind=PrincipalKind.POLICY, device="press")
+    own = cut.session(device="press")
+
+    await cut.bind(DoorPolicy("bound", ("private",), shared_access_policy="service"))
+
+    assert [service.rules, device.rules, own.rules] == [["policy.wrong-door"], ["policy.wrong-door"], []]
+
+
+async def test_a_query_cuts_the_devices_that_have_the_tags(cut: Cut) -> None:
+    cut.tags.known = {"press": {"site": "plant1"}, "oven": {"site": "plant2"}}
+    sessions = [cut.session(device=name) for name in ("press", "press/vision", "oven")]
+
+    await cut.bind(ON_SITE)
+
+    assert [session.rules for session in sessions] == [["policy.wrong-door"], ["policy.wrong-door"], []]
+    assert {ref.name for ref in cut.tags.asked} == {"press", "oven"}
+
+
+async def test_new_tags_cut_the_device_they_bind_to_another_door(cut: Cut) -> None:
+    device, module, neighbour = (cut.session(device=name) for name in ("press", "press/vision", "press2"))
+    await cut.bind(ON_SITE)
+
+    cut.cutting.tags_changed(DeviceRef(HUB, "press"), {"site": "plant2"})
+    cut.cutting.tags_changed(DeviceRef(HUB, "press", "vision"), {"site": "plant1"})
+    assert [device.rules, module.rules] == [[], []]
+
+    cut.cutting.tags_changed(DeviceRef(HUB, "press"), {"site": "plant1"})
+    assert [device.rules, module.rules, neighbour.rules] == [["policy.wrong-door"], ["policy.wrong-door"], []]
+
+
+async def test_a_policy_that_is_switched_off_cuts_nobody(cut: Cut) -> None:
+    device = cut.session(device="press")
+
+    await cut.bind(DoorPolicy("bound", ("private",), device_ids=frozenset({"press"}), enabled=False))
+
+    assert device.rules == []
 
 
 def identity(name: str = "press") -> Identity:

@@ -15,7 +15,9 @@ from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef
 from isthmus.base.sas_token import sign
+from isthmus.base.state import Equals
 from isthmus.network.door import PUBLIC_DOOR, Door, DoorKind
+from isthmus.network.door_policies import DoorPolicy
 from isthmus.servers.gateway.gate import Admitted, secrets_of
 from isthmus.servers.gateway.plain import PlainUser
 from isthmus.servers.gateway.plane import Plane
@@ -23,6 +25,7 @@ from servers.gate_world import HOST, NOW_S, WRONG_KEY, FakePeer, GateWorld, devi
 
 DEV1 = DeviceRef(HUB, "dev1")
 MQTT = Plane.MQTT
+ON_SITE = DoorPolicy("site", ("private",), conditions=(Equals(("tags", "site"), "plant1"),))
 
 
 @pytest.fixture
@@ -250,6 +253,71 @@ async def test_a_door_that_closes_while_the_registry_is_asked_is_closed(world: G
     with pytest.raises(HubError) as caught:
         await world.gate.device(FakePeer(), MQTT, hub, DEV1, device_token())
     assert rule_of(caught.value) == "network.public-access"
+
+
+async def test_the_right_key_at_a_door_that_a_policy_closes_is_a_wrong_key(world: GateWorld) -> None:
+    await world.bind(DoorPolicy("bound", ("private",), device_ids=frozenset({"dev1"})))
+    door = await world.private_door()
+    seen = set()
+    for token in (device_token(), device_token(key=WRONG_KEY)):
+        world.identities.asked.clear()
+        peer = FakePeer()
+        with pytest.raises(HubError) as caught:
+            await world.gate.device(peer, MQTT, world.hub, DEV1, token)
+        seen.add((caught.value.code, caught.value.message, len(world.identities.asked), peer.proven))
+    assert seen == {(Code.UNAUTHORIZED_ACCESS, "Unauthorized", 1, False)}
+    assert (await world.gate.device(FakePeer(door=door), MQTT, world.hub, DEV1, device_token())).door is door
+
+
+@pytest.mark.parametrize(
+    ("ref", "name", "rule"),
+    [
+        (DEV1, "dev1", "policy.wrong-door"),
+        (DeviceRef(HUB, "dev1", "mod1"), "dev1/modules/mod1", "policy.wrong-door"),
+        (DeviceRef(HUB, "nobody"), "nobody", "auth.unknown-device"),
+    ],
+)
+async def test_tags_are_asked_for_whether_or_not_there_is_a_device(
+    world: GateWorld, ref: DeviceRef, name: str, rule: str
+) -> None:
+    world.tags.known["dev1"] = {"site": "plant1"}
+    await world.bind(ON_SITE)
+    with pytest.raises(HubError) as caught:
+        await world.gate.device(FakePeer(), MQTT, world.hub, ref, device_token(name))
+    assert rule_of(caught.value) == rule
+    assert world.tags.asked == [ref._replace(module_id="")]
+
+
+async def test_nobody_asks_for_tags_where_no_policy_does(world: GateWorld) -> None:
+    await world.gate.device(FakePeer(), MQTT, world.hub, DEV1, device_token())
+    await world.bind(DoorPolicy("bound", ("public",), device_ids=frozenset({"dev1"})))
+    await world.gate.device(FakePeer(), MQTT, world.hub, DEV1, device_token())
+    assert world.tags.asked == []
+
+
+async def test_a_policy_that_comes_while_the_registry_is_asked_holds(world: GateWorld) -> None:
+    hub = world.hub
+    ask = world.identities.get
+
+    async def binding(ref: DeviceRef) -> object:
+        await world.bind(ON_SITE)
+        return await ask(ref)
+
+    world.tags.known["dev1"] = {"site": "plant1"}
+    world.identities.get = binding  # type: ignore[method-assign, assignment]
+    with pytest.raises(HubError) as caught:
+        await world.gate.device(FakePeer(), MQTT, hub, DEV1, device_token())
+    assert rule_of(caught.value) == "policy.wrong-door"
+
+
+async def test_a_shared_access_policy_is_bound_for_services_and_for_devices(world: GateWorld) -> None:
+    await world.bind(DoorPolicy("bound", ("private",), shared_access_policy="iothubowner"))
+    with pytest.raises(HubError) as service:
+        await world.gate.policy(FakePeer(), Plane.HTTPS, world.hub, world.policy_token("iothubowner"))
+    with pytest.raises(HubError) as device:
+        await world.gate.device(FakePeer(), MQTT, world.hub, DEV1, world.policy_token("iothubowner"))
+    assert (rule_of(service.value), rule_of(device.value)) == ("policy.wrong-door", "policy.wrong-door")
+    await world.gate.policy(FakePeer(), Plane.HTTPS, world.hub, world.policy_token("service"))
 
 
 async def test_a_hub_that_is_deleted_meanwhile_lets_nobody_in(world: GateWorld) -> None:

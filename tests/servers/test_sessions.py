@@ -28,6 +28,7 @@ class Device:
     door: Door = PUBLIC_DOOR
     address: str = "10.0.0.1"
     name: str = "d1"
+    device: str = "d1"
     key_fingerprint: str = "aa"
     plane: Plane = Plane.MQTT
     built_in: bool = False
@@ -51,12 +52,13 @@ def test_sessions_are_found_by_any_part() -> None:
     sessions = Sessions()
     first = Device(sessions)
     second = Device(sessions, hub=HubId(2), door=PRIVATE_DOOR, address="10.0.0.2", name="d2", key_fingerprint="bb")
-    third = Device(sessions, name="d2")
+    third = Device(sessions, name="d2", device="d2/vision")
 
     assert sessions.all(HubId(1)) == (first, third)
     assert sessions.find(Where(door=PRIVATE_DOOR)) == (second,)
     assert sessions.find(Where(address="10.0.0.1")) == (first, third)
     assert sessions.find(Where(principal="device:d2")) == (second, third)
+    assert sessions.find(Where(device_id="d2")) == (third,)
     assert sessions.find(Where(key_fingerprint="bb")) == (second,)
     assert sessions.find(Where(hub=HubId(1), principal="device:d2")) == (third,)
     assert sessions.find(Where(hub=HubId(2), address="10.0.0.1")) == ()

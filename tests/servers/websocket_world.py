@@ -122,7 +122,8 @@ class WebSocketWorld(HttpWorld):
             websocket_upgrade.AMQP: SubProtocol(Plane.AMQP, self._echo),
         }
         websockets = WebSockets(self.gate, spoken)
-        front = Front(GateDoorway(self.gate, self.index), self.service, self.clock, websockets=websockets)
+        doorway = GateDoorway(self.gate, self.index, self.clock)
+        front = Front(doorway, self.service, self.clock, websockets=websockets)
         self.server = web.Server(front.handle, access_log=None)
         self.listeners = Listeners(
             clock=SystemClock(),

@@ -67,6 +67,7 @@ def explained(decision: Decision) -> dict[str, object]:
         "remedy": decision.remedy,
         "trackingId": decision.tracking_id,
         "detail": decision.detail,
+        "asked": decision.asked,
         "before": msgspec.json.decode(decision.before) if decision.before else None,
         "after": msgspec.json.decode(decision.after) if decision.after else None,
         "count": decision.count,

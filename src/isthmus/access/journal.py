@@ -56,6 +56,12 @@ _MINUTE_MS = 60_000
 _HOUR_MINUTES = 60
 
 
+BUILT_IN = "messages/events"
+"""Stands in `Decision.asked` for the built-in endpoint."""
+
+_GROUPS = f"{BUILT_IN}/ConsumerGroups/"
+
+
 class Verdict(StrEnum):
     """What a decision was.
 
@@ -77,7 +83,8 @@ class Decision:
 
     `hub` is the hub's name, `device` is `device` or `device/module`, `code` the code's wire name; `hop`, `rule`,
     `value` and `remedy` are those of the refusal. An entry that stands for several refusals tells their `count`, and
-    its address is a source prefix. `before` and `after` are JSON texts of a change, without secrets.
+    its address is a source prefix. `asked` is the part of the hub that a connection was admitted to: `BUILT_IN`, or the
+    consumer group it reads by (`asked_of_group`). `before` and `after` are JSON texts of a change, without secrets.
     """
 
     verdict: Verdict
@@ -95,6 +102,7 @@ class Decision:
     remedy: str = ""
     tracking_id: str = ""
     detail: str = ""
+    asked: str = ""
     before: str = ""
     after: str = ""
     count: int = 1
@@ -221,6 +229,16 @@ def row_of(decision: Decision) -> JournalRow:
         verdict=decision.verdict,
         body=msgspec.json.encode(decision),
     )
+
+
+def asked_of_group(group: str) -> str:
+    """What stands in `Decision.asked` for a consumer group."""
+    return f"{_GROUPS}{group}"
+
+
+def group_of(asked: str) -> str:
+    """The consumer group in a `Decision.asked`, empty when there is none."""
+    return asked.removeprefix(_GROUPS) if asked.startswith(_GROUPS) else ""
 
 
 def tracking_key(tracking_id: str) -> str:

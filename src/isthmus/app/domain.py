@@ -26,6 +26,7 @@ from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm
+from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
@@ -99,10 +100,13 @@ def management_api(
     domain: Domain, health: Callable[[], list[Part]], https_port: Callable[[], int], prepare: Prepare
 ) -> ManagementApi:
     """The local owner's calls over a domain."""
-    networks = ArmNetworks(domain.networks, domain.journal)
-    arm = Arm(
-        domain.hubs, domain.endpoints, domain.journal, prepare, {**networks.routes, **ArmRouting(domain.hubs).routes}
+    more = (
+        ArmNetworks(domain.networks, domain.journal).routes,
+        ArmRouting(domain.hubs).routes,
+        ArmDoorPolicies(domain.hubs, domain.networks, domain.journal).routes,
     )
+    routes = {pattern: handler for each in more for pattern, handler in each.items()}
+    arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, routes)
     return ManagementApi(domain.hubs, arm, domain.journal, Audit(domain.journal), domain.commands, health, https_port)
 
 

@@ -32,9 +32,19 @@ class Gateway:
         self.metrics = Metrics()
         self.sessions = Sessions()
         facts = domain.networks.facts
-        self.gate = Gate(domain.hubs, domain.registry, domain.journal, self.metrics, clock, stores.ids, facts=facts)
+        self.gate = Gate(
+            domain.hubs,
+            domain.registry,
+            domain.journal,
+            self.metrics,
+            clock,
+            stores.ids,
+            facts=facts,
+            tags=domain.twins,
+        )
         self.service = domain.service()
         self.accept = Accept(stores.log)
+        self.readers = Readers(stores.log, EventEncoder(), clock)
         self.mqtt = _mqtt(stores, domain, self)
         self.amqp = _amqp(stores, domain, self)
         websockets = WebSockets(
@@ -44,9 +54,17 @@ class Gateway:
                 websocket_upgrade.AMQP: SubProtocol(Plane.AMQP, self.amqp.make_pump),
             },
         )
-        front = Front(GateDoorway(self.gate, self.sessions), self.service, clock, websockets=websockets)
+        front = Front(GateDoorway(self.gate, self.sessions, clock), self.service, clock, websockets=websockets)
         self._web = web.Server(front.handle, access_log=None)
-        cutting = Cutting(self.sessions, domain.connected, facts)
+        cutting = Cutting(
+            self.sessions,
+            domain.connected,
+            facts,
+            tags=domain.twins,
+            hub_of=domain.hubs.by_number,
+            readers=self.readers,
+        )
+        domain.twins.on_tags(cutting.tags_changed)
         domain.hubs.on_change(cutting.hub_changed)
         domain.networks.on_change(lambda _: cutting.networks_changed(domain.hubs.all()))
         domain.registry.on_change(cutting.identity_changed)
@@ -81,6 +99,5 @@ def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
 
 
 def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
-    readers = Readers(stores.log, EventEncoder(), stores.clock)
-    nodes = Nodes(stores.log, domain.commands, domain.feedback, readers, stores.clock)
+    nodes = Nodes(stores.log, domain.commands, domain.feedback, gateway.readers, stores.clock)
     return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, nodes, stores.clock))

@@ -25,7 +25,7 @@ Kinds in use, and the names below them:
 | `meta`     | other names                       | counters, versions, what the last start used     |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -137,7 +137,8 @@ class JournalFilter:
     """Which decisions to read; an empty field matches all; newest first.
 
     `principal` is looked for inside the bodies, entry by entry. `since_ms` is the first moment, `until_ms` the first
-    one that is too late, `entry_id` the number of one entry.
+    one that is too late, `entry_id` the number of one entry, and `before_id` that of the first
+    one which is too late.
     """
 
     hub: str = ""
@@ -149,6 +150,7 @@ class JournalFilter:
     since_ms: int = 0
     until_ms: int = 0
     entry_id: int = 0
+    before_id: int = 0
     limit: int = 100
 
 
@@ -198,6 +200,27 @@ class Equals:
 
     path: tuple[str, ...]
     value: str | int | float | bool | None
+
+    def holds(self, document: object) -> bool:
+        """True when the decoded document has the value at the path.
+
+        What is not there equals nothing, not even null; values of different types are never equal, and a boolean is not
+        a number.
+        """
+        found = document
+        for segment in self.path:
+            if not isinstance(found, Mapping) or segment not in found:
+                return False
+            found = found[segment]
+        return _same(found, self.value)
+
+
+def _same(found: object, wanted: str | int | float | bool | None) -> bool:
+    if isinstance(wanted, bool) or wanted is None:
+        return found is wanted
+    if isinstance(wanted, str):
+        return isinstance(found, str) and found == wanted
+    return isinstance(found, int | float) and not isinstance(found, bool) and found == wanted
 
 
 class Conflict(Exception):  # noqa: N818 - the word of compare-and-set

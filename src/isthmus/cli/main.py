@@ -1,4 +1,7 @@
-"""The tree of commands. The words `iot hub` may be given or left out for the hub's own commands."""
+"""The tree of commands. The words `iot hub` may be given or left out for the hub's own commands.
+
+Only `policy` is two: `iot hub policy` are the shared access policies, as `az` has it, `policy` the door policies.
+"""
 
 import os
 import sys
@@ -9,6 +12,7 @@ from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connector_run import run_connector_command
 from isthmus.cli.consumer_groups import consumer_group
+from isthmus.cli.door_policies import door_policy
 from isthmus.cli.errors import CommandError, NotThereYet
 from isthmus.cli.explanations import explain
 from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
@@ -24,7 +28,7 @@ from isthmus.cli.server import ca, demo, env, health, metrics, up
 from isthmus.cli.twins import device_twin, module_twin
 
 HUB_COMMANDS: tuple[click.Command, ...] = (
-    *(create_hub, show_hub, list_hubs, update_hub, delete_hub, policy, connection_string, generate_sas_token),
+    *(create_hub, show_hub, list_hubs, update_hub, delete_hub, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
 )
@@ -52,8 +56,10 @@ root = Group(
 for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
+hub.add_command(policy)
 for own in (up, demo, ca, env, explain, health, metrics, namespace_helper, network, lab, connector, iot, c2d_message):
     root.add_command(own)
+root.add_command(door_policy)
 device.add_command(c2d_message)
 connector.add_command(run_connector_command)
 iot.add_command(hub)

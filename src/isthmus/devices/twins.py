@@ -1,5 +1,6 @@
 """Twins of all hubs: read, written from either side, and the news of it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -30,7 +31,18 @@ from isthmus.devices.twin import (
     reported_with_version,
 )
 
+OnTags = Callable[[DeviceRef, Mapping[str, object]], None]
+"""Is told, after the commit, of the tags that a device or module has now."""
+
+
+class _Tagged(msgspec.Struct, frozen=True):
+    """Of a stored twin, the tags alone."""
+
+    tags: JsonObject
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_tags = msgspec.json.Decoder(_Tagged).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,11 @@ class Twins:
         self._registry = registry
         self._connected = connected
         self._changes = Changes()
+        self._tag_listeners: list[OnTags] = []
+
+    def on_tags(self, listener: OnTags) -> None:
+        """Calls `listener` on the event loop after each committed change of tags, before the caller hears."""
+        self._tag_listeners.append(listener)
 
     async def settled(self) -> None:
         """Returns when no change is under way; for the time before the store is closed."""
@@ -86,6 +103,11 @@ class Twins:
         section = client_section(patch, "properties.reported")
         return await compare_and_set(lambda: self._patch_reported(ref, section, if_version))
 
+    async def tags(self, ref: DeviceRef) -> Mapping[str, object]:
+        """The committed tags; none when there is no such device."""
+        stored = await self._state.get(twin_key(ref))
+        return {} if stored is None else _decode_tags(stored.body).tags
+
     async def device_view(self, ref: DeviceRef) -> JsonObject:
         """The twin as its device reads it: `desired` and `reported`, each with `$version`."""
         twin, _ = await self._read(ref)
@@ -101,6 +123,9 @@ class Twins:
             return view
         event = twin_replaced(ref, twin, now_ms) if whole else twin_updated(ref, twin, body, stamp, now_ms)
         await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        if twin.tags != view.twin.tags:
+            for listener in self._tag_listeners:
+                listener(ref, twin.tags)
         if body.desired is not None:
             self._notify(ref, twin.properties.desired if whole else body.desired, twin.desired_version)
         return replace(view, twin=twin)

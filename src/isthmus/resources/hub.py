@@ -17,6 +17,7 @@ from isthmus.base.etags import twin_etag
 from isthmus.base.hosts import is_address, normal_host
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
+from isthmus.network.door_policies import DoorPolicy
 from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 
@@ -120,6 +121,7 @@ class Hub:
     consumer_groups: tuple[str, ...] = (DEFAULT_CONSUMER_GROUP,)
     location: str = LOCATION
     tags: dict[str, str] = field(default_factory=dict)
+    door_policies: tuple[DoorPolicy, ...] = ()
     revision: int = 0
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 from isthmus.access.chain import GENESIS, JOURNAL_ENTRIES_MAX, following, pruned_row, to_prune
 from isthmus.access.journal import Verdict, decision_of
 from isthmus.backends.comparing import next_revisions, prefix_end
-from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, holds, home_of
+from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, home_of
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     ChainEnd,
@@ -170,7 +170,7 @@ class MemoryState:
             presence = self._stored(Key(PRESENCE, hub, identity.key.name))
             bodies = {IDENTITY: identity.body, TWIN: twin.body}
             bodies[PRESENCE] = presence.body if presence else NEVER_CONNECTED.encode()
-            if all(holds(condition, msgspec.json.decode(bodies[home_of(condition.path)])) for condition in conditions):
+            if all(condition.holds(msgspec.json.decode(bodies[home_of(condition.path)])) for condition in conditions):
                 yield identity, twin, presence
 
 
@@ -208,4 +208,5 @@ def _matches(entry: JournalEntry, wanted: JournalFilter) -> bool:
         and wanted.entry_id in (0, entry.entry_id)
         and entry.utc_ms >= wanted.since_ms
         and (not wanted.until_ms or entry.utc_ms < wanted.until_ms)
+        and (not wanted.before_id or entry.entry_id < wanted.before_id)
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, holds, home_of
+from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, home_of
 from isthmus.backends.sqlite.documents import checksum, verified
 from isthmus.base.ids import HubId
 from isthmus.base.state import Damaged, Equals, Key, Stored
@@ -109,7 +109,7 @@ def _is_wide(value: str | int | float | bool | None) -> bool:
 
 def _holds(text: str, asked: str) -> bool:
     path, value = msgspec.json.decode(asked, type=tuple[tuple[str, ...], str | int | float | bool | None])
-    return holds(Equals(path, value), msgspec.json.decode(text))
+    return Equals(path, value).holds(msgspec.json.decode(text))
 
 
 def _triple(hub: HubId, name: str, *columns: int | bytes | None) -> tuple[Stored, Stored, Stored | None]:

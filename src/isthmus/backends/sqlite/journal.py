@@ -81,6 +81,9 @@ def _append(connection: sqlite3.Connection, end: ChainEnd, rows: Sequence[Journa
 def _conditions(wanted: JournalFilter) -> tuple[str, list[str | int]]:
     where = "utc_ms >= ?"
     values: list[str | int] = [wanted.since_ms]
+    if wanted.before_id:
+        where += " AND entry_id < ?"
+        values.append(wanted.before_id)
     texts = {
         "hub": wanted.hub,
         "device": wanted.device,

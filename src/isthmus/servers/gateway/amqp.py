@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from isthmus.access.journal import BUILT_IN
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.sas import resource_of
 from isthmus.base.clock import Clock
@@ -118,6 +119,7 @@ class AmqpPump:
         self._replies = Replies()
         self._handlers: dict[Link, LinkHandler] = {}
         self._hub: Hub | None = None
+        self._groups: set[str] = set()
         self._timer: Timer | None = None
         self._timer_at = NEVER
         self._working = 0
@@ -157,6 +159,11 @@ class AmqpPump:
         self._log_end()
 
     # ── the links' side (see `amqp_links.Pump`) ──────────────────────────────────────────────────────────────────
+
+    @property
+    def principal(self) -> str:
+        """The label of who proved himself last."""
+        return self._proofs.principal
 
     @property
     def congested(self) -> bool:
@@ -204,6 +211,12 @@ class AmqpPump:
     def require(self, need: Need) -> None:
         """Raises HubError unless this connection has proved what is needed."""
         self._proofs.require(need)
+
+    def reading(self, group: str) -> None:
+        """Journals a reader of a consumer group, the first one of each; no more of them than a hub has groups."""
+        if group not in self._groups and self._hub is not None:
+            self._groups.add(group)
+            self._services.gate.reading(self.connection, self._hub, self.principal, group)
 
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Says goodbye in AMQP's words and closes the connection; once, whichever of its proofs is concerned."""
@@ -315,7 +328,8 @@ class AmqpPump:
     def _keep(self, audience: str, admitted: Admitted, *, built_in: bool) -> None:
         """Enters a proof into the index, unless the connection has ended; the first of an audience is journaled."""
         if not self._is_over and self._proofs.add(audience, admitted, built_in=built_in):
-            self._services.gate.admitted(self.connection, Plane.AMQP, admitted)
+            asked = BUILT_IN if built_in else ""
+            self._services.gate.admitted(self.connection, Plane.AMQP, admitted, asked=asked)
 
     def _name_hub(self, *names: str) -> Hub:
         """The one hub that these names and everything said before mean; raises HubError."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.servers.gateway.amqp_tokens import Need
+from isthmus.servers.gateway.gate import Peer
 from isthmus.wire.amqp.errors import Condition, DecodeError
 from isthmus.wire.amqp.events import CreditGranted, Disposition, Transfer
 from isthmus.wire.amqp.limits import LINK_CREDIT
@@ -80,6 +81,14 @@ class Pump(Protocol):
     """What a link needs of its connection."""
 
     @property
+    def connection(self) -> Peer:
+        """The connection itself: its door and its peer's address."""
+
+    @property
+    def principal(self) -> str:
+        """The label of who proved himself last."""
+
+    @property
     def congested(self) -> bool:
         """True while nothing should be written; `LinkHandler.writable` follows."""
 
@@ -100,6 +109,9 @@ class Pump(Protocol):
 
     def require(self, need: Need) -> None:
         """Raises HubError unless this connection has proved what is needed."""
+
+    def reading(self, group: str) -> None:
+        """A reader of a consumer group was attached: the first one of a connection is journaled."""
 
 
 def error_of(refused: HubError, tracking_id: str) -> Error:

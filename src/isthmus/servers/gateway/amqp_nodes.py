@@ -8,6 +8,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.commands.cloud_to_device import CloudToDevice
 from isthmus.commands.feedback import Feedback
+from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_cbs import put_token
 from isthmus.servers.gateway.amqp_commands import CommandReceiver, FeedbackSender
@@ -23,7 +24,7 @@ from isthmus.servers.gateway.amqp_contract import (
 )
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
 from isthmus.servers.gateway.amqp_management import Management
-from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Place, Readers
+from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Place, Readers, check_group_door
 from isthmus.servers.gateway.amqp_replies import Replies, ReplyLink, RequestLink
 from isthmus.servers.gateway.amqp_tokens import Need
 from isthmus.telemetry.ports import Log, Partition
@@ -89,9 +90,10 @@ class Nodes:
                 raise not_found(address.text, "Use the address the documentation gives.")
 
     def _read(self, link: Link, pump: Pump, hub: Hub, address: Address) -> LinkHandler:
-        _check_entity(hub, address)
+        group = _group(hub, address)
+        check_group_door(hub, group, pump.connection.door)
         partition = Partition(hub.number, partition_number(address.partition, hub.partitions))
-        place = Place(partition, address.consumer_group.lower())
+        place = Place(partition, group.lower())
         epoch = _epoch(link)
         self.readers.judge(place, epoch)
         start = _start(link)
@@ -99,6 +101,7 @@ class Nodes:
         link.accept(properties=link.properties, offered_capabilities=tracks)
         reader = PartitionReader(link, pump, self.readers, place, start, epoch)
         self.readers.enter(reader)
+        pump.reading(group)
         return reader
 
     def _redirect(self, link: Link, hub: Hub, address: Address) -> None:
@@ -132,15 +135,17 @@ def need_of(address: Address, hub: Hub) -> Need | None:
             return None
 
 
-def _check_entity(hub: Hub, address: Address) -> None:
-    """The event hub has the hub's name, and the consumer group must exist."""
+def _group(hub: Hub, address: Address) -> str:
+    """The consumer group as it was created; it must exist, and the event hub has the hub's name."""
     if address.entity.lower() != hub.name.lower():
         raise not_found(address.entity, "Use the EntityPath of the connection string.")
-    if address.consumer_group.lower() not in {group.lower() for group in hub.consumer_groups}:
+    group = find_group(hub, address.consumer_group)
+    if group is None:
         raise not_found(
             f"{address.entity}/ConsumerGroups/{address.consumer_group}",
             f"isthmus iot hub consumer-group create --name {address.consumer_group}",
         )
+    return group
 
 
 def _epoch(link: Link) -> int | None:

@@ -8,16 +8,21 @@ events are sent settled and reading removes nothing (Event Hubs AMQP protocol gu
 A peer that drains gets what there is; then its unused credit is given back. While the connection is congested or the
 session's window is closed nothing is said about credit, because there may be more to send.
 
-`Readers` knows who reads what, for the rule of epochs: the newest reader of an equal or higher epoch owns a partition
-and consumer group, and the others are detached with `amqp:link:stolen`. A stolen link leaves the table when its own
-pump hears of the detach, which is before `enter` returns.
+`Readers` knows who reads what, for door policies that change, and for the rule of epochs: the newest reader of an equal
+or higher epoch owns a partition and consumer group, and the others are detached with `amqp:link:stolen`. A stolen link
+leaves the table when its own pump hears of the detach, which is before `enter` returns.
 """
 
 import asyncio
 from typing import Final, NamedTuple
 
+from isthmus.access.refusals import denied
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.ids import HubId
+from isthmus.network.door import Door
+from isthmus.network.door_policies import Caller, wrong_door
+from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_contract import (
     READERS_PER_PARTITION_MAX,
     Claim,
@@ -27,6 +32,7 @@ from isthmus.servers.gateway.amqp_contract import (
 )
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
+from isthmus.servers.gateway.gate import Peer
 from isthmus.telemetry.ports import Log, Partition, Record
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.events import CreditGranted
@@ -89,6 +95,24 @@ class PartitionReader(LinkHandler):
         )
         self._pump.flush()
 
+    def judge_again(self, hub: Hub) -> None:
+        """Ends this reader when the hub's door policies do not let it read by its door any more."""
+        try:
+            check_group_door(hub, self.place.group, self.peer.door)
+        except HubError as error:
+            self._link.detach(self._pump.refused(error))
+            self._pump.flush()
+
+    @property
+    def peer(self) -> Peer:
+        """The connection it reads on."""
+        return self._pump.connection
+
+    @property
+    def principal(self) -> str:
+        """The label of who reads."""
+        return self._pump.principal
+
     def _wake(self) -> None:
         if self._turn is None:
             self._turn = self._pump.soon(self._send)
@@ -146,12 +170,30 @@ class Readers:
         for other in stolen:
             other.steal(reader.epoch)
 
+    def of_hub(self, hub: HubId) -> list[PartitionReader]:
+        """All readers of a hub."""
+        return [
+            reader for place, present in self._present.items() if place.partition.stream == hub for reader in present
+        ]
+
+    def judge_again(self, hub: Hub) -> None:
+        """Ends the readers that the hub's present door policies bind to other doors."""
+        for reader in self.of_hub(hub.number):
+            reader.judge_again(hub)
+
     def leave(self, reader: PartitionReader) -> None:
         """Forgets a reader; called once."""
         present = self._present[reader.place]
         present.remove(reader)
         if not present:
             del self._present[reader.place]
+
+
+def check_group_door(hub: Hub, group: str, door: Door) -> None:
+    """Raises HubError IotHubUnauthorizedAccess when a door policy does not let a consumer group read by a door."""
+    refusal = wrong_door(hub.door_policies, Caller(consumer_group=group), door)
+    if refusal is not None:
+        raise denied(refusal)
 
 
 def start_cursor(log: Log, partition: Partition, start: StartPosition) -> int:

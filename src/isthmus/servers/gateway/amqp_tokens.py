@@ -10,7 +10,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import HubId
 from isthmus.network.door import Door
-from isthmus.servers.gateway.gate import Admitted
+from isthmus.servers.gateway.gate import Admitted, device_name
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import SessionIndex
 
@@ -54,6 +54,7 @@ class Proof:
         self.hub: HubId = admitted.hub.number
         self.door: Door = admitted.door
         self.address = admitted.address
+        self.device = device_name(admitted.identity) if admitted.identity is not None else ""
         self.principal: Principal = admitted.principal
         self.built_in = built_in
         self.ends_at = ends_at

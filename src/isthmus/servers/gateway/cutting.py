@@ -1,48 +1,101 @@
-"""Which live sessions end because something changed: rules, doors, keys, identities.
+"""Which live sessions end because something changed: rules, doors, door policies, keys, identities, tags.
 
-Admission is asked again, by the same pure function that let the session in; nothing here decides anything of its own. A
-change of a hub is answered after the last of its cuts.
+Admission and door policies are asked again, by the same pure functions that let the session in; nothing here decides
+anything of its own. A change of a hub is answered after the last of its cuts. Tags are read before they are judged by,
+for all connected devices of the hub; a device that enters meanwhile was judged by the gate, and one whose tags change
+meanwhile is judged when that is committed.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 
 from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.base.errors import Code, Hop, Refusal
-from isthmus.base.ids import DeviceRef
+from isthmus.base.ids import DeviceRef, HubId
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Deny, admit
+from isthmus.network.door_policies import NO_TAGS, ask_for_tags, wrong_door
 from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.hub import Hub
+from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.connected import Connected
-from isthmus.servers.gateway.gate import secrets_of
+from isthmus.servers.gateway.gate import Tags, Untagged, caller_of, secrets_of
 from isthmus.servers.gateway.sessions import Session, Sessions, Where
+
+TAGS_BATCH = 64
+"""Twins read between two turns of the loop, some 15 µs each."""
 
 
 class Cutting:
     """Listens to hubs and identities and cuts the sessions that lost their right."""
 
     def __init__(
-        self, sessions: Sessions, connected: Connected, facts: Callable[[], NetworkFacts] = NetworkFacts
+        self,
+        sessions: Sessions,
+        connected: Connected,
+        facts: Callable[[], NetworkFacts] = NetworkFacts,
+        *,
+        tags: Tags | None = None,
+        hub_of: Callable[[HubId], Hub | None] = lambda number: None,
+        readers: Readers | None = None,
     ) -> None:
-        """`facts` gives the virtual networks that are declared now; without it there are none."""
+        """`facts` gives the virtual networks that are declared now; without it there are none, as without the rest."""
         self._sessions = sessions
         self._connected = connected
         self._facts = facts
+        self._tags = tags or Untagged()
+        self._hub_of = hub_of
+        self._readers = readers
 
     async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
         """Cuts what the hub's present rules, connections and policies do not admit; returns after the last one."""
         if old is None:
             return
-        await self._sessions.cut(
-            lambda session: session_lost(session, new, self._facts()),
-            Code.UNAUTHORIZED_ACCESS,
-            where=Where(hub=old.number),
-        )
+        await self._judge_admission(old.number, new)
+        if new is not None and new.door_policies:
+            await self._judge_policies(new)
 
     async def networks_changed(self, hubs: Iterable[Hub]) -> None:
         """Cuts, of all hubs, who does not reach his private door any more; returns after the last one."""
         for hub in hubs:
-            await self.hub_changed(hub, hub)
+            await self._judge_admission(hub.number, hub)
+
+    def tags_changed(self, ref: DeviceRef, tags: Mapping[str, object]) -> None:
+        """Cuts a device, with its modules, that a policy binds to other doors now that it has these tags."""
+        hub = self._hub_of(ref.hub)
+        if hub is None or ref.module_id or not ask_for_tags(hub.door_policies):
+            return
+        for session in self._sessions.find(Where(hub=ref.hub, device_id=ref.device_id)):
+            refusal = policy_lost(session, hub, tags)
+            if refusal is not None:
+                session.cut(refusal, Code.UNAUTHORIZED_ACCESS)
+
+    async def _judge_admission(self, number: HubId, hub: Hub | None) -> None:
+        await self._sessions.cut(
+            lambda session: session_lost(session, hub, self._facts()),
+            Code.UNAUTHORIZED_ACCESS,
+            where=Where(hub=number),
+        )
+
+    async def _judge_policies(self, hub: Hub) -> None:
+        if self._readers is not None:
+            self._readers.judge_again(hub)
+        tags = await self._tags_of_all(hub) if ask_for_tags(hub.door_policies) else {}
+
+        def judge(session: Session) -> Refusal | None:
+            return policy_lost(session, hub, tags.get(session.device.partition("/")[0], NO_TAGS))
+
+        await self._sessions.cut(judge, Code.UNAUTHORIZED_ACCESS, where=Where(hub=hub.number))
+
+    async def _tags_of_all(self, hub: Hub) -> dict[str, Mapping[str, object]]:
+        """The tags of all connected devices, the loop given back between batches."""
+        found: dict[str, Mapping[str, object]] = {}
+        wanted = {session.device.partition("/")[0] for session in self._sessions.all(hub.number) if session.device}
+        for number, device_id in enumerate(wanted):
+            found[device_id] = await self._tags.tags(DeviceRef(hub.number, device_id))
+            if number % TAGS_BATCH == TAGS_BATCH - 1:
+                await asyncio.sleep(0)
+        return found
 
     def identity_changed(self, ref: DeviceRef, old: Identity | None, new: Identity | None) -> None:
         """Cuts a device that was disabled, deleted or made anew, with its modules, and sessions whose key is gone."""
@@ -67,6 +120,12 @@ def session_lost(session: Session, hub: Hub | None, facts: NetworkFacts) -> Refu
     if principal.kind is PrincipalKind.POLICY and principal.key_fingerprint not in hub.key_fingerprints():
         return _key_gone(principal.name)
     return None
+
+
+def policy_lost(session: Session, hub: Hub, tags: Mapping[str, object]) -> Refusal | None:
+    """Why the hub's door policies do not let a session go on, its device's tags being these; None when they do."""
+    caller = caller_of(session.principal, session.device.partition("/")[0], tags)
+    return wrong_door(hub.door_policies, caller, session.door)
 
 
 def identity_lost(ref: DeviceRef, old: Identity, new: Identity | None) -> Refusal | None:

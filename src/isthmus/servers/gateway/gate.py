@@ -1,19 +1,21 @@
-"""The order of the front door, the same on every plane: name, admission, authentication, rights; and the journal of it.
+"""The order of the front door, the same on every plane: name, admission, authentication, policies; and the journal.
 
 Theory of operation. A pump first calls `resolve` with every name the peer gave; all of them must mean one hub. Then it
 calls `device`, `policy`, `token` or `plain` with what the peer showed. There the registry is asked, the credentials are
 checked, and admission is judged against the hub as it is *after* the last wait, so that a door closed meanwhile is
 closed. A denial by admission is answered only after the credentials were checked and exactly as a wrong key is: a
 stranger learns neither that a device exists nor that another door would let it in. The same holds for a private door of
-another hub. When one of these calls has returned, nothing was awaited since the verdict: a pump that enters its session
-into the index before it awaits again cannot be missed by a cut.
+another hub. Last come the hub's door policies; they may ask for the device's tags, which are read before anything is
+judged, whether or not there is such a device, and what they refuse looks like a wrong key, too. When one of these calls
+has returned, nothing was awaited since the verdict: a pump that enters its session into the index before it awaits
+again cannot be missed by a cut.
 
 All four raise HubError; the pump answers in its protocol's words, after it has called `refused`, which journals, counts
 and logs, and gives the tracking id for the answer.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -28,8 +30,8 @@ from isthmus.access.authenticate import (
     authenticate_device,
     authenticate_policy,
 )
-from isthmus.access.journal import Decision, Journal, Verdict
-from isthmus.access.principal import Principal
+from isthmus.access.journal import Decision, Journal, Verdict, asked_of_group
+from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.base import sas_token
 from isthmus.base.clock import Clock
@@ -40,6 +42,7 @@ from isthmus.base.sas_token import decode_key
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Allow, Deny, admit
 from isthmus.network.door import Door, DoorKind
+from isthmus.network.door_policies import NO_TAGS, Caller, ask_for_tags, wrong_door
 from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
@@ -81,6 +84,20 @@ class Identities(Protocol):
 
     async def get(self, ref: DeviceRef) -> Identity | None:
         """The identity, or None."""
+
+
+class Tags(Protocol):
+    """The tags of devices, as far as the gate asks them."""
+
+    async def tags(self, ref: DeviceRef) -> Mapping[str, object]:
+        """The committed tags of a device; none when there is no such device."""
+
+
+class Untagged:
+    """Nobody has tags."""
+
+    async def tags(self, ref: DeviceRef) -> Mapping[str, object]:
+        return NO_TAGS
 
 
 class Counters(Protocol):
@@ -126,9 +143,10 @@ class Gate:
         ids: Ids,
         *,
         facts: Callable[[], NetworkFacts] = NetworkFacts,
+        tags: Tags | None = None,
         digest: sas.Hmac = sas_token.hmac_sha256,
     ) -> None:
-        """`facts` gives the virtual networks that are declared now; without it there are none."""
+        """`facts` gives the virtual networks that are declared now; without it there are none, as without `tags`."""
         self._hubs = hubs
         self._identities = identities
         self._journal = journal
@@ -136,6 +154,7 @@ class Gate:
         self._clock = clock
         self._ids = ids
         self._facts = facts
+        self._tags = tags or Untagged()
         self._digest = digest
 
     def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
@@ -173,7 +192,7 @@ class Gate:
         `password` is the token, None when there was none. Raises HubError IotHubUnauthorizedAccess.
         """
         identity, secrets = await self._look_up(ref)
-        current = self._current(hub)
+        current, tags = await self._tagged(hub, ref)
         subject = Subject(ref.device_id, ref.module_id)
         leaf = connection.peer_chain[0] if connection.peer_chain else None
         evidence = Evidence(password, leaf)
@@ -182,6 +201,8 @@ class Gate:
             connection,
             current,
             lambda: authenticate_device(guard, subject, secrets, evidence, now_ms=self._clock.utc_ms()),
+            device_id=ref.device_id,
+            tags=tags,
         )
         return self._let_in(connection, current, principal, rule, identity=identity, scope=subject.path)
 
@@ -259,8 +280,8 @@ class Gate:
         door, address = connection.door.label, connection.peer_address
         self._journal.write(replace(done, plane=plane.value, door=door, address=address))
 
-    def admitted(self, connection: Peer, plane: Plane, admitted: Admitted) -> None:
-        """Journals and counts an admitted connection."""
+    def admitted(self, connection: Peer, plane: Plane, admitted: Admitted, *, asked: str = "") -> None:
+        """Journals and counts an admitted connection; `asked` is the part of the hub it was admitted to, if not all."""
         self._counters.admitted(plane.value)
         self._journal.write(
             Decision(
@@ -273,6 +294,22 @@ class Gate:
                 principal=admitted.principal.label,
                 rule=admitted.rule,
                 detail=connection.carrier,
+                asked=asked,
+            )
+        )
+
+    def reading(self, connection: Peer, hub: Hub, principal: str, group: str) -> None:
+        """Journals that an admitted connection reads by a consumer group; `principal` is the label of who does."""
+        self._journal.write(
+            Decision(
+                Verdict.ALLOWED,
+                hub=hub.name,
+                plane=Plane.AMQP.value,
+                door=connection.door.label,
+                address=connection.peer_address,
+                principal=principal,
+                detail=connection.carrier,
+                asked=asked_of_group(group),
             )
         )
 
@@ -299,6 +336,13 @@ class Gate:
             # A slash is in no id, but joins the two in the registry's keys: `a/b` must not be taken for module b of a.
             return None, None
         return identity, replace(secrets_of(identity), enabled=device.enabled)
+
+    async def _tagged(self, hub: Hub, ref: DeviceRef) -> tuple[Hub, Mapping[str, object]]:
+        """The hub as it is now, and the device's tags when a policy asks for them, whether or not there is a device."""
+        tags: Mapping[str, object] | None = None
+        while tags is None and ask_for_tags(self._current(hub).door_policies):
+            tags = await self._tags.tags(DeviceRef(ref.hub, ref.device_id))
+        return self._current(hub), NO_TAGS if tags is None else tags
 
     def _current(self, hub: Hub) -> Hub:
         current = self._hubs.by_number(hub.number)
@@ -334,13 +378,24 @@ class Gate:
         return self._let_in(connection, current, principal, rule, identity=None, scope=scope[0])
 
     def _decide(
-        self, connection: Peer, hub: Hub, prove: Callable[[], Principal], *, built_in: bool = False
+        self,
+        connection: Peer,
+        hub: Hub,
+        prove: Callable[[], Principal],
+        *,
+        built_in: bool = False,
+        device_id: str = "",
+        tags: Mapping[str, object] = NO_TAGS,
     ) -> tuple[Principal, str]:
         door, address = connection.door, connection.peer_address
         admission = admit(hub, door=door, address=address, built_in=built_in, facts=self._facts())
         match admission:
             case Allow(rule=rule):
-                return prove(), rule
+                principal = prove()
+                refusal = wrong_door(hub.door_policies, caller_of(principal, device_id, tags), door)
+                if refusal is not None:
+                    raise denied(refusal)
+                return principal, rule
             case Deny(refusal=refusal):
                 with suppress(HubError):
                     prove()
@@ -388,6 +443,12 @@ def secrets_of(identity: Identity) -> DeviceSecrets:
         primary_thumbprint=identity.primary_thumbprint or "",
         secondary_thumbprint=identity.secondary_thumbprint or "",
     )
+
+
+def caller_of(principal: Principal, device_id: str, tags: Mapping[str, object]) -> Caller:
+    """Who a principal is to door policies; a device that came by a policy's key is both."""
+    policy = principal.name if principal.kind is PrincipalKind.POLICY else ""
+    return Caller(device_id, tags, policy)
 
 
 def device_name(identity: Identity) -> str:

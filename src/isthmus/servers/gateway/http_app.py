@@ -38,7 +38,7 @@ from isthmus.base.state import StateClosed
 from isthmus.network.door import DoorKind
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
-from isthmus.servers.gateway.gate import Admitted, Gate, Peer
+from isthmus.servers.gateway.gate import Admitted, Gate, Peer, device_name
 from isthmus.servers.gateway.http_errors import Envelope, refusal_reply
 from isthmus.servers.gateway.http_message import Call, Change, Reply
 from isthmus.servers.gateway.http_routes import Action, Match, check_api_version, find
@@ -55,6 +55,9 @@ BODY_SECONDS_MAX = 30.0
 
 JOURNALED_MAX = 1024
 """Visitors remembered as journaled, the longest unseen forgotten first; one who returns after that is told again."""
+
+JOURNALED_SECONDS = 3_600.0
+"""After this a visitor is journaled anew: a dry run looks back some days, and a connection may be older."""
 
 SERVER = "Isthmus"
 """The Server header; it tells no version."""
@@ -114,10 +117,11 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who came in, to which hub."""
+    """Who came in, to which hub; `device` is the device or `device/module` that the request is of, if it is one's."""
 
     hub: Hub
     principal: Principal
+    device: str = ""
 
 
 class HttpSession:
@@ -130,6 +134,7 @@ class HttpSession:
         self.door = peer.door
         self.address = peer.peer_address
         self.principal = visitor.principal
+        self.device = visitor.device
         self.plane = Plane.HTTPS
         self.lost: HubError | None = None
         self._task = task
@@ -179,10 +184,11 @@ class Doorway(Protocol):
 class GateDoorway:
     """The gateway's doorway: a hub's host name, and a token of a policy or a device in the Authorization header."""
 
-    def __init__(self, gate: Gate, sessions: SessionIndex) -> None:
+    def __init__(self, gate: Gate, sessions: SessionIndex, clock: Clock) -> None:
         self._gate = gate
         self._sessions = sessions
-        self._journaled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._clock = clock
+        self._journaled: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def path_below_hub(self, path: str) -> str:
         return path
@@ -199,7 +205,8 @@ class GateDoorway:
             uri = hub.host_name + raw_path(request)
             admitted = await self._gate.policy(connection, Plane.HTTPS, hub, token, uri)
         self._journal_once(connection, admitted)
-        return Visitor(admitted.hub, admitted.principal)
+        device_of = "" if admitted.identity is None else device_name(admitted.identity)
+        return Visitor(admitted.hub, admitted.principal, device_of)
 
     def entered(self, session: HttpSession) -> None:
         self._sessions.add(session)
@@ -222,13 +229,16 @@ class GateDoorway:
         )
 
     def _journal_once(self, connection: Peer, admitted: Admitted) -> None:
-        """A connection carries many requests; each principal on it is journaled once."""
+        """A connection carries many requests; each principal on it is journaled once in `JOURNALED_SECONDS`."""
         key = (connection.connection_id, admitted.principal.label)
-        if key in self._journaled:
+        now = self._clock.monotonic()
+        since = self._journaled.get(key)
+        if since is not None and now - since < JOURNALED_SECONDS:
             self._journaled.move_to_end(key)
             return
         self._gate.admitted(connection, Plane.HTTPS, admitted)
-        self._journaled[key] = None
+        self._journaled[key] = now
+        self._journaled.move_to_end(key)
         if len(self._journaled) > JOURNALED_MAX:
             self._journaled.popitem(last=False)
 

@@ -109,6 +109,7 @@ class MqttDevice:
         "_will",
         "address",
         "connected_ms",
+        "device",
         "door",
         "hub",
         "principal",
@@ -133,6 +134,7 @@ class MqttDevice:
         self.hub = ref.hub
         self.door: Door = admitted.door
         self.address = admitted.address
+        self.device = ref.name
         self.principal: Principal = admitted.principal
         self.connected_ms = services.clock.utc_ms()
         self.session_present = False

@@ -38,6 +38,10 @@ class Session(Protocol):
     def principal(self) -> Principal: ...
 
     @property
+    def device(self) -> str:
+        """The device or `device/module` that it is the session of, whoever's key let it in; empty for services."""
+
+    @property
     def plane(self) -> Plane: ...
 
     @property
@@ -50,12 +54,16 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which sessions; None is any. `principal` is the label, such as `device:d1` or `policy:service`."""
+    """Which sessions; None is any. `principal` is the label, such as `device:d1` or `policy:service`.
+
+    `device_id` finds the sessions of a device and of its modules.
+    """
 
     hub: HubId | None = None
     door: Door | None = None
     address: str | None = None
     principal: str | None = None
+    device_id: str | None = None
     key_fingerprint: str | None = None
 
 
@@ -144,6 +152,7 @@ def _entries(session: Session) -> tuple[tuple[str, object], ...]:
         ("door", session.door),
         ("address", session.address),
         ("principal", session.principal.label),
+        ("device_id", session.device.partition("/")[0]),
         ("key_fingerprint", session.principal.key_fingerprint),
     )
 
