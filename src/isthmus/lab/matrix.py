@@ -24,8 +24,8 @@ from isthmus.lab.ways import carrying
 TOKEN_SECONDS = 600
 """Of the probes' tokens; a run of the matrix is over long before."""
 
-PROBES_AT_ONCE_MAX = 4
-"""Processes; each has threads of its own."""
+PROBES_AT_ONCE_MAX = 8
+"""Processes; each has threads of its own, which wait most of the time."""
 
 PROBE_SECONDS_MAX = 120.0
 POLICY = "service"

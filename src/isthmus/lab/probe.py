@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-CONNECT_SECONDS_MAX = 3.0
-"""Inside one machine; a way that is not there is told at once by the router, a lost packet never."""
+CONNECT_SECONDS_MAX = 2.0
+"""The kernel answers for a listener at once, however busy the machine is. A router tells of a missing way at once, too,
+but only five times in a burst to one host, and then once a second: silence is what the rest hears."""
 
 ANSWER_SECONDS_MAX = 10.0
 """For the hub's answer, while a dozen probes share the machine."""
 
-TRIES_AT_ONCE_MAX = 8
+TRIES_AT_ONCE_MAX = 16
 """Threads of one probe; the rest of the tries wait."""
 
 FRAME_BYTES_MAX = 65_536

@@ -23,7 +23,8 @@ def status_of(record: Record, plan: Plan) -> dict[str, Any]:
         {"name": name, "there": namespace_inode(name) == told.get("inode", 0) != 0}
         for name, told in record.all("namespace").items()
     ]
-    whole = all(each["running"] for each in processes) and all(each["there"] for each in namespaces)
+    connected = all(each["there"] for each in namespaces)
+    whole = connected and all(each["running"] for each in processes)
     return {
         "name": plan.name,
         "folder": str(record.folder),
@@ -34,7 +35,7 @@ def status_of(record: Record, plan: Plan) -> dict[str, Any]:
         "built": record.path(BUILT).exists(),
         "processes": processes,
         "namespaces": namespaces,
-        "ways": _ways(record, plan) if whole else [],
+        "ways": _ways(record, plan) if connected else [],
     }
 
 
