@@ -70,9 +70,15 @@ class Configured:
             [network]
             helper = "{folder / "nobody.sock"}"
             add_addresses = true
+
+            [management]
+            address = "{self.metrics_address}"
+            port = 19444
+            allow = ["127.0.0.0/9"]
             """
         )
         self.hub = ConfiguredHub(folder, settings)
+        self._token = ""
 
     @property
     def places(self) -> set[tuple[str, int]]:
@@ -116,17 +122,29 @@ class Configured:
         finally:
             connection.close()
 
+    def managed(self, source: str) -> int:
+        """The status of a management call from an address."""
+        if not self._token:
+            self._token = self.hub.json("token", "create", "-n", "config")["token"]
+        context = ssl.create_default_context(cafile=str(self.hub.ca))
+        connection = _Elsewhere(self.metrics_address, 19_444, context, source)
+        try:
+            connection.request("GET", "/hubs", headers={"Authorization": f"Bearer {self._token}"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
 
 class _Elsewhere(http.client.HTTPSConnection):
     """Asks an address for the hub by its name, as a scraper with `server_name` does."""
 
-    def __init__(self, address: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(self, address: str, port: int, context: ssl.SSLContext, source: str = "") -> None:
         super().__init__("plant.isthmus.test", port, timeout=TIMEOUT_SECONDS, context=context)
-        self._create_connection = lambda _, *rest: _connect(address, port)
+        self._create_connection = lambda _, *rest: _connect(address, port, source)
 
 
-def _connect(address: str, port: int) -> socket.socket:
-    return socket.create_connection((address, port), TIMEOUT_SECONDS)
+def _connect(address: str, port: int, source: str) -> socket.socket:
+    return socket.create_connection((address, port), TIMEOUT_SECONDS, (source, 0) if source else None)
 
 
 EFFECTS: dict[str, Callable[[Configured], bool]] = {
@@ -147,6 +165,9 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "metrics.port": lambda it: json.loads(it.scraped("/health"))["ok"] is True,
     "network.helper": lambda it: f"helper is not at {it.folder / 'nobody.sock'}" in it.refused_in_namespace(),
     "network.add_addresses": lambda it: "helper is not at" in it.refused_endpoint("192.0.2.1"),
+    "management.address": lambda it: (it.metrics_address, 19_444) in it.places,
+    "management.port": lambda it: it.hub.ready["ports"]["management"] == 19_444,
+    "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }
 """What is different because of a key."""
 

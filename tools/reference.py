@@ -75,8 +75,9 @@ def errors_page() -> str:
     rows = "\n".join(f"| {code.number} | `{code.wire_name}` | {code.http_status} |" for code in Code)
     return (
         f"# Errors on the wire\n\n{GENERATED}\n"
-        "Codes and names are those of the IoT Hub error reference. A peer hears no more than this, with a tracking id\n"
-        "where its protocol has room; why something was refused is the owner's to ask: `isthmus explain`.\n\n"
+        "Codes and names are those of the IoT Hub error reference; the last ones, from `MissingApiVersionParameter`,\n"
+        "are Azure Resource Manager's, which has names only. A peer hears no more than this, with a tracking id where\n"
+        "its protocol has room; why something was refused is the owner's to ask: `isthmus explain`.\n\n"
         f"| number | name | HTTP status |\n|---|---|---|\n{rows}\n"
     )
 

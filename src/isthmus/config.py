@@ -60,6 +60,19 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     add_addresses: bool = False
 
 
+class ManagementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Management over TCP, for operators with a token.
+
+    `port`: where it is served, over TLS with the hub's certificate; 0 (the default) serves no TCP at all, because the
+    local Unix socket is enough for most. `address`: empty for those of `bind`. `allow`: ranges in CIDR notation that
+    its callers may come from, besides having a token; empty for any.
+    """
+
+    address: str = ""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    allow: tuple[str, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -83,10 +96,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sockets: SocketSettings = SocketSettings()
     metrics: MetricsSettings = MetricsSettings()
     network: NetworkSettings = NetworkSettings()
+    management: ManagementSettings = ManagementSettings()
 
     @property
     def data_folder(self) -> Path:
         return Path(self.data)
+
+    @property
+    def management_addresses(self) -> tuple[str, ...]:
+        """Where management is served when it has a port."""
+        return (self.management.address,) if self.management.address else self.bind
 
 
 def load_config(path: str | None, flags: dict[str, object]) -> Config:
@@ -100,7 +119,7 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
             raise ConfigurationError(f"The configuration file {path} cannot be read: {reason}.") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"The configuration file {path} is not valid TOML: {error}.") from error
-    values |= {key: value for key, value in flags.items() if value is not None}
+    values |= {key: value for key, value in _in_tables(values, flags).items() if value is not None}
     try:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
@@ -110,17 +129,33 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     return config
 
 
+def _in_tables(values: dict[str, object], flags: dict[str, object]) -> dict[str, object]:
+    """The flags by the names they have in the file: those of a table lie over what the file says of it."""
+    placed = dict(flags)
+    port, table = placed.pop("management_port", None), values.get("management", {})
+    if port is not None and isinstance(table, dict):
+        placed["management"] = {**table, "port": port}
+    return placed
+
+
 def _check_addresses(config: Config) -> None:
     if not config.bind:
         raise ConfigurationError("At least one address to bind is needed; use --bind ADDR.")
     for name, address in (
         *(("--bind", address) for address in config.bind),
         ("metrics.address", config.metrics.address),
+        *(("management.address", address) for address in config.management_addresses),
     ):
         try:
             ipaddress.ip_address(address)
         except ValueError as error:
             raise ConfigurationError(f"{name} takes IP addresses, and {address!r} is none.") from error
+    for allowed in config.management.allow:
+        try:
+            ipaddress.ip_network(allowed)
+        except ValueError as error:
+            message = f"management.allow takes address ranges in CIDR notation, and {allowed!r} is none."
+            raise ConfigurationError(message) from error
 
 
 def _check_ports(config: Config) -> None:
@@ -129,6 +164,7 @@ def _check_ports(config: Config) -> None:
         "amqp_port": config.amqp_port,
         "https_port": config.https_port,
         "metrics.port": config.metrics.port,
+        "management.port": config.management.port,
     }
     takers: dict[int, str] = {}
     for name, port in named.items():

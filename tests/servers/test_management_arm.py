@@ -94,7 +94,7 @@ async def test_a_hub_goes_and_the_last_one_stays(world: ManagementWorld) -> None
     await world.ask("PUT", f"{HUBS}/second", {})
 
     assert (await world.ask("DELETE", HUB)).status == 204
-    assert (await world.ask("GET", HUB)).code == "GenericNotFound"
+    assert (await world.ask("GET", HUB)).code == "ResourceNotFound"
     last = await world.ask("DELETE", f"{HUBS}/second")
     assert (last.status, last.code) == (400, "InvalidOperation")
 
@@ -112,7 +112,7 @@ async def test_keys_are_shown_to_the_owner_and_that_is_noted(world: ManagementWo
         "keys of all policies read",
         "keys of policy service read",
     ]
-    assert (await world.ask("POST", f"{HUB}/IotHubKeys/nobody/listkeys")).code == "GenericNotFound"
+    assert (await world.ask("POST", f"{HUB}/IotHubKeys/nobody/listkeys")).code == "ResourceNotFound"
 
 
 async def test_changes_are_noted_with_who_made_them_and_without_keys(world: ManagementWorld) -> None:
@@ -132,7 +132,7 @@ async def test_consumer_groups(world: ManagementWorld) -> None:
     assert [group["name"] for group in (await world.ask("GET", GROUPS)).json["value"]] == ["$Default", "shift-1"]
     assert (await world.ask("GET", f"{GROUPS}/{quote('$Default')}")).json["name"] == "$Default"
     assert (await world.ask("DELETE", f"{GROUPS}/shift-1")).status == 204
-    assert (await world.ask("GET", f"{GROUPS}/shift-1")).code == "GenericNotFound"
+    assert (await world.ask("GET", f"{GROUPS}/shift-1")).code == "ResourceNotFound"
     assert (await world.ask("DELETE", f"{GROUPS}/{quote('$Default')}")).code == "InvalidOperation"
 
 
@@ -175,7 +175,7 @@ async def test_decisions_that_cannot_be(world: ManagementWorld) -> None:
     again = await world.ask("PUT", path, state("Approved"))
     assert (again.status, again.code) == (409, "OperationNotAllowedInCurrentState")
     assert (await world.ask("PUT", f"{HUB}/privateEndpointConnections/none", state("Approved"))).code == (
-        "GenericNotFound"
+        "ResourceNotFound"
     )
 
 
@@ -196,13 +196,13 @@ async def test_link_resources(world: ManagementWorld) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "code"),
     [
-        ("GET", "/subscriptions", "GenericNotFound"),
-        ("GET", "/subscriptions/0/resourceGroups/isthmus", "GenericNotFound"),
+        ("GET", "/subscriptions", "ResourceNotFound"),
+        ("GET", "/subscriptions/0/resourceGroups/isthmus", "ResourceNotFound"),
         ("GET", "/subscriptions/0/providers", "NotImplemented"),
         ("GET", "/subscriptions/0/providers/Microsoft.Storage/storageAccounts", "NotImplemented"),
         ("POST", HUB, "NotImplemented"),
         ("GET", f"{HUB}/certificates", "NotImplemented"),
-        ("GET", f"{HUBS}/none", "GenericNotFound"),
+        ("GET", f"{HUBS}/none", "ResourceNotFound"),
     ],
 )
 async def test_what_is_not_there_says_so(world: ManagementWorld, method: str, target: str, code: str) -> None:

@@ -37,7 +37,7 @@ async def test_a_network_is_made_read_and_deleted(world: ManagementWorld) -> Non
     assert [network["name"] for network in listed] == ["office", "plant"]
     assert (await world.ask("PUT", PLANT, shown)).json == shown
     assert (await world.ask("DELETE", PLANT)).status == 204
-    assert (await world.ask("GET", PLANT)).code == "GenericNotFound"
+    assert (await world.ask("GET", PLANT)).code == "ResourceNotFound"
 
 
 async def test_a_network_that_was_changed_meanwhile_is_not_overwritten(world: ManagementWorld) -> None:

@@ -20,6 +20,7 @@ from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
 from isthmus.resources.removal import Removal
+from isthmus.resources.tokens import Tokens
 from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
@@ -30,6 +31,7 @@ from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
+from isthmus.servers.management.token_calls import TokenCalls
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
 """Where the service API was served last, for connection strings when the server is stopped."""
@@ -46,6 +48,7 @@ class Domain:
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)
         self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
+        self.tokens = Tokens(state, clock, ids)
         self.journal = Journal(state, clock)
         self.presence = Presence(state, clock)
         self.connected = Connected(self.presence, clock)
@@ -67,6 +70,7 @@ class Domain:
             await self._make_first(config)
         await self.networks.load()
         await self.endpoints.load()
+        await self.tokens.load()
         await self.removal.finish()
         numbers = tuple(hub.number for hub in self.hubs.all())
         await self.presence.open(numbers)
@@ -107,7 +111,9 @@ def management_api(
     )
     routes = {pattern: handler for each in more for pattern, handler in each.items()}
     arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, routes)
-    return ManagementApi(domain.hubs, arm, domain.journal, Audit(domain.journal), domain.commands, health, https_port)
+    tokens = TokenCalls(domain.tokens, domain.journal)
+    audit = Audit(domain.journal)
+    return ManagementApi(domain.hubs, arm, domain.journal, audit, domain.commands, health, https_port, tokens)
 
 
 async def remember_https_port(state: State, port: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from isthmus.app.domain import Domain, Prepare, management_api, remember_https_port
+from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.gateway import Gateway
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
@@ -30,8 +30,9 @@ from isthmus.servers.gateway.http_app import Front, OwnerDoorway
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.listener import Listeners
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.management.api import Part
+from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.metrics import Reading
+from isthmus.servers.management.remote import RemoteManagement
 from isthmus.servers.management.server import ManagementServer, Monitoring
 
 TLS_FOLDER = Path(CA_CERTIFICATE).parent
@@ -105,7 +106,11 @@ class Server:
         await seeding.apply_endpoints(seed)
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
-        self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(certificates.prepare))
+        api = management_api(domain, self._health, lambda: self._doors.ports[Plane.HTTPS], certificates.prepare)
+        self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(api))
+        if config.management.port:
+            remote = self._remote_management(api)
+            self._doors.open_management(config.management_addresses, config.management.port, remote)
         await remember_https_port(self._stores.state, self._doors.ports[Plane.HTTPS])
         for name, work in self._background():
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
@@ -115,7 +120,7 @@ class Server:
         ready = {
             "hostname": self.domain.hubs.all()[0].host_name,
             "bind": list(self._config.bind),
-            "ports": {plane.value: port for plane, port in self._doors.ports.items()},
+            "ports": self._ports(),
             "ca": str((self._config.data_folder / CA_CERTIFICATE).absolute()),
             "data": str(self._config.data_folder.absolute()),
             "pid": os.getpid(),
@@ -166,12 +171,25 @@ class Server:
         folder = config.data_folder / TLS_FOLDER
         return Certificates(folder, names, config.bind, socket.gethostname(), self._stores.clock)
 
-    def _management(self, prepare: Prepare) -> Callable[[], HttpHandler]:
+    def _ports(self) -> dict[str, int]:
+        """The ports of all planes by their names, management's only where it is served."""
+        ports = {plane.value: port for plane, port in self._doors.ports.items()}
+        management = self._config.management.port
+        return {**ports, Plane.MANAGEMENT.value: management} if management else ports
+
+    def _management(self, api: ManagementApi) -> Callable[[], HttpHandler]:
         """Makes the handlers of the local owner's socket."""
         domain, gateway, log = self.domain, self.gateway, self._stores.log
-        api = management_api(domain, self._health, lambda: self._doors.ports[Plane.HTTPS], prepare)
         front = Front(OwnerDoorway(gateway.gate, domain.hubs), gateway.service, self._stores.clock)
         return self._served(ManagementServer(api, front, log, gateway.metrics).handle)
+
+    def _remote_management(self, api: ManagementApi) -> Callable[[], HttpHandler]:
+        """Makes the handlers of operators with a token."""
+        domain, allow = self.domain, self._config.management.allow
+        remote = RemoteManagement(api, domain.tokens, self.gateway.gate, domain.journal, self._stores.ids, allow)
+        server = web.Server(remote.handle, access_log=None, handler_cancellation=True)
+        self._webs.append(server)
+        return lambda: remote.handler(server)
 
     def _monitoring(self) -> Callable[[], HttpHandler]:
         """Makes the handlers of metrics and health over TCP."""

@@ -2,7 +2,8 @@
 
 A `HubError` is raised where a rule says no. Its `code` and `message` go to the peer in the peer's protocol's words; its
 `refusal`, when there is one, goes to the journal only, where `explain` finds it. Each wire maps codes in one table of
-its own. Names and numbers are those of the IoT Hub error code reference.
+its own. Names and numbers are those of the IoT Hub error code reference; codes of Azure Resource Manager, which has
+names only, carry their status and three zeros.
 """
 
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class Code(Enum):
     SERVICE_UNAVAILABLE = ("ServiceUnavailable", 503001)
     SERVER_BUSY = ("ServerBusy", 503005)
     GATEWAY_TIMEOUT = ("GatewayTimeout", 504101)
+    MISSING_API_VERSION = ("MissingApiVersionParameter", 400000)
+    INVALID_API_VERSION = ("InvalidApiVersionParameter", 400000)
+    INVALID_TOKEN = ("InvalidAuthenticationToken", 401000)
+    AUTHORIZATION_FAILED = ("AuthorizationFailed", 403000)
+    LINKED_AUTHORIZATION_FAILED = ("LinkedAuthorizationFailed", 403000)
+    RESOURCE_NOT_FOUND = ("ResourceNotFound", 404000)
 
     def __init__(self, wire_name: str, number: int) -> None:
         self.wire_name = wire_name

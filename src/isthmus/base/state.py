@@ -13,6 +13,7 @@ Kinds in use, and the names below them:
 |------------|-----------------------------------|--------------------------------------------------|
 | `hub`      | hub name (hub 0)                  | the hub resource                                 |
 | `endpoint` | private endpoint name (hub 0)     | the private endpoint, consumer's side            |
+| `token`    | token name (hub 0)                | a token for management from elsewhere            |
 | `network`  | `facts` (hub 0)                   | all virtual networks and sites that are declared |
 | `connector`| connector name (hub 0)            | the connector, its tokens as hashes              |
 | `identity` | `device` or `device/module`       | the identity, keys included                      |

@@ -25,6 +25,7 @@ from isthmus.cli.namespace_helper import namespace_helper
 from isthmus.cli.private_network import network
 from isthmus.cli.queries import query
 from isthmus.cli.server import ca, demo, env, health, metrics, up
+from isthmus.cli.tokens import token
 from isthmus.cli.twins import device_twin, module_twin
 
 HUB_COMMANDS: tuple[click.Command, ...] = (
@@ -57,7 +58,9 @@ for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
 hub.add_command(policy)
-for own in (up, demo, ca, env, explain, health, metrics, namespace_helper, network, lab, connector, iot, c2d_message):
+for own in (up, demo, ca, env, explain, health, metrics, namespace_helper):
+    root.add_command(own)
+for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
 root.add_command(door_policy)
 device.add_command(c2d_message)

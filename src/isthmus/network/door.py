@@ -7,13 +7,15 @@ from enum import Enum
 class DoorKind(Enum):
     """A public door is shared by all resources; a private one belongs to one resource; the local one is the CLI's.
 
-    By the link door connectors come in; what they carry comes in by the private door that it was meant for.
+    By the link door connectors come in; what they carry comes in by the private door that it was meant for. The
+    management door is for operators with a token and leads to no resource's data.
     """
 
     PUBLIC = "public"
     PRIVATE = "private"
     LOCAL = "local"
     LINK = "link"
+    MANAGEMENT = "management"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Door:
 
     @property
     def label(self) -> str:
-        """`public`, `private:{connection}`, `link`, `link:{connector}` or `local`; in sessions, journal and records."""
+        """`public`, `private:{connection}`, `link`, `link:{connector}`, `local` or `management`, as journaled."""
         named = self.kind is DoorKind.PRIVATE or self.connection
         return f"{self.kind.value}:{self.connection}" if named else self.kind.value
 
@@ -40,3 +42,4 @@ class Door:
 PUBLIC_DOOR = Door(DoorKind.PUBLIC)
 LOCAL_DOOR = Door(DoorKind.LOCAL)
 LINK_DOOR = Door(DoorKind.LINK)
+MANAGEMENT_DOOR = Door(DoorKind.MANAGEMENT)

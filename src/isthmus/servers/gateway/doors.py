@@ -1,15 +1,15 @@
-"""Which sockets listen where: the public door's addresses, those of the private endpoints, and the metrics.
+"""Which sockets listen where: the public door's addresses, those of the private endpoints, metrics and management.
 
 Every door serves all planes of the hubs by the same ports; `private_doors` has what is particular about private ones.
 """
 
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from isthmus.base.hosts import normal_address
-from isthmus.network.door import PUBLIC_DOOR, Door
+from isthmus.network.door import MANAGEMENT_DOOR, PUBLIC_DOOR, Door
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.servers.gateway.connection import Handler
 from isthmus.servers.gateway.listener import Listeners, PortNotPermitted
@@ -77,6 +77,18 @@ class Doors:
             contexts=self._contexts,
             make_handler=make_handler,
         )
+
+    def open_management(self, addresses: Iterable[str], port: int, make_handler: Callable[[], Handler]) -> None:
+        """Listens for operators with a token; raises `ConfigurationError` in one sentence."""
+        for address in addresses:
+            self._listeners.open(
+                address,
+                port,
+                door=MANAGEMENT_DOOR,
+                plane=Plane.MANAGEMENT,
+                contexts=self._contexts,
+                make_handler=make_handler,
+            )
 
     def objection(self, place: str, address: str) -> str:
         """Why an address in a place cannot be a private endpoint's; empty when it can."""

@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class Plane(Enum):
-    """What a listening socket serves; the metrics are for the operator's monitoring and belong to no hub.
+    """What a listening socket serves; metrics and management are for operators and belong to no hub.
 
     By a link connectors dial in; what a carried connection is for, its destination port says.
     """
@@ -14,3 +14,4 @@ class Plane(Enum):
     HTTPS = "https"
     METRICS = "metrics"
     LINK = "link"
+    MANAGEMENT = "management"

@@ -17,7 +17,9 @@ from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ac
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.audit import Audit
+from isthmus.servers.management.permissions import ARM_ROOTS
 from isthmus.servers.management.request import Call, Reply, refused
+from isthmus.servers.management.token_calls import TokenCalls
 
 logger = logging.getLogger(__name__)
 
@@ -57,25 +59,37 @@ class ManagementApi:
     commands: CloudToDevice
     health: Callable[[], list[Part]]
     https_port: Callable[[], int]
+    tokens: TokenCalls
 
     async def answer(self, call: Call) -> Reply:
         """The reply to a call, a refusal included."""
         try:
-            return await self._answer(call)
+            return await self.act(call)
         except HubError as error:
             return refused(error)
+
+    async def act(self, call: Call) -> Reply:
+        """The reply to a call; raises HubError for a refusal and for whatever failed."""
+        try:
+            return await self._answer(call)
+        except HubError as error:
+            if error.code is Code.NOT_FOUND and call.path[0].lower() in ARM_ROOTS:
+                raise HubError(Code.RESOURCE_NOT_FOUND, error.message, error.refusal) from error
+            raise
         except StateClosed as error:
-            return refused(HubError(Code.SERVICE_UNAVAILABLE, f"Nothing can be stored now: {error}"))
-        except Exception:
+            raise HubError(Code.SERVICE_UNAVAILABLE, f"Nothing can be stored now: {error}") from error
+        except Exception as error:
             logger.exception("management call failed", extra={"method": call.method, "path": "/".join(call.path)})
-            return refused(HubError(Code.SERVER_ERROR, "The server failed; its log tells how"))
+            raise HubError(Code.SERVER_ERROR, "The server failed; its log tells how") from error
 
     async def _answer(self, call: Call) -> Reply:
         if _administers(call):
             self.journal.require_room()
         match call.method, call.path:
-            case _, (first, *_) if first.lower() == "subscriptions":
+            case _, (first, *_) if first.lower() in ARM_ROOTS:
                 return await self.arm.answer(call)
+            case _, ("tokens", *names):
+                return await self.tokens.answer(call, tuple(names))
             case "GET", ("hubs",):
                 return Reply(value=[self._named(hub.name, hub.host_name) for hub in self.hubs.all()])
             case "GET", ("explain",):

@@ -20,6 +20,7 @@ from isthmus.resources.consumer_groups import add_group, group_to_arm, remove_gr
 from isthmus.resources.hub import Hub, check_host_name, check_hub_name, host_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.request import Call, Reply
 
 CREATED = 201
@@ -270,4 +271,12 @@ def _mapping(value: object) -> dict[str, object]:
 
 def change_of(call: Call, hub: str, detail: str) -> Decision:
     """The journal's record of a change; `hub` is empty when it concerns none."""
-    return Decision(Verdict.CHANGED, hub=hub, plane="management", door="local", principal=call.who, detail=detail)
+    return Decision(
+        Verdict.CHANGED,
+        hub=hub,
+        plane=Plane.MANAGEMENT.value,
+        door=call.door,
+        address=call.address,
+        principal=call.who,
+        detail=detail,
+    )

@@ -7,11 +7,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from isthmus.base.errors import Code, HubError
+from isthmus.network.door import LOCAL_DOOR
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: `path` holds decoded segments, `who` the caller as the journal names him."""
+    """One call: `path` holds decoded segments, `who` the caller as the journal names him.
+
+    `door` is the label of the door he came by, `address` his own, empty on the local owner's socket.
+    """
 
     method: str
     path: tuple[str, ...]
@@ -19,6 +23,8 @@ class Call:
     body: bytes = b""
     if_match: str | None = None
     who: str = ""
+    door: str = LOCAL_DOOR.label
+    address: str = ""
 
     def json(self) -> dict[str, object]:
         """The body as a JSON object; raises HubError ArgumentInvalid."""
@@ -43,9 +49,18 @@ class Reply:
 
 def call_of(method: str, target: str, *, body: bytes = b"", if_match: str | None = None, who: str = "") -> Call:
     """The call of an HTTP request line and its body; each segment is percent-decoded exactly once."""
-    parts = urlsplit(target)
+    path, query = split_target(target)
+    return Call(method, path, query, body, if_match, who)
+
+
+def split_target(target: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Decoded segments and parameters of a request target; raises HubError GenericBadRequest for what is none."""
+    try:
+        parts = urlsplit(target)
+    except ValueError as error:
+        raise HubError(Code.GENERIC_BAD_REQUEST, "The request target cannot be read") from error
     path = tuple(unquote(segment) for segment in parts.path.strip("/").split("/"))
-    return Call(method, path, dict(parse_qsl(parts.query)), body, if_match, who)
+    return path, dict(parse_qsl(parts.query))
 
 
 def refused(error: HubError) -> Reply:

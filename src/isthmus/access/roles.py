@@ -1,0 +1,83 @@
+"""Roles of management: which actions each allows, and over what.
+
+An action is `{provider}/{type}[/{type}…]/{verb}`: `read`, `write` (make or change), `delete`, or a word of its own
+before `action`. Compared without case; a `*` stands for any characters, slashes included; what `not_actions` names is
+taken away from the same role ("Azure role definitions"). A scope is the path of a resource or of a group of them; it
+covers itself and everything below it, segment by segment ("Scope for Azure RBAC"). Owner, Contributor and Reader mean
+what they mean on Azure; the network approver decides about private endpoint connections and changes nothing else.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from types import MappingProxyType
+
+Segments = tuple[str, ...]
+"""A path's segments in small letters; empty for everything there is."""
+
+APPROVE = "Microsoft.Devices/IotHubs/privateEndpointConnectionsApproval/action"
+"""Who holds it at a hub may make private endpoints to it that are approved at once."""
+
+
+class Role(StrEnum):
+    """What a token may do within its scope."""
+
+    OWNER = "Owner"
+    CONTRIBUTOR = "Contributor"
+    READER = "Reader"
+    NETWORK_APPROVER = "Network approver"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleDefinition:
+    """Actions that a role allows, and those of them that it does not."""
+
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+
+
+ROLES: Mapping[Role, RoleDefinition] = MappingProxyType(
+    {
+        Role.OWNER: RoleDefinition(("*",)),
+        Role.CONTRIBUTOR: RoleDefinition(("*",), ("Isthmus/tokens/*", "Isthmus/audit/action")),
+        Role.READER: RoleDefinition(("*/read",)),
+        Role.NETWORK_APPROVER: RoleDefinition(
+            (
+                "Isthmus/hubs/read",
+                "Microsoft.Devices/IotHubs/read",
+                "Microsoft.Devices/IotHubs/privateLinkResources/read",
+                "Microsoft.Devices/IotHubs/privateEndpointConnections/*",
+                APPROVE,
+                "Microsoft.Network/privateEndpoints/read",
+            )
+        ),
+    }
+)
+
+
+def allows(role: Role, action: str) -> bool:
+    """True when the role allows the action."""
+    definition = ROLES[role]
+    return _any(definition.actions, action) and not _any(definition.not_actions, action)
+
+
+def segments_of(path: str) -> Segments:
+    """The segments of a path, in small letters."""
+    return tuple(segment for segment in path.lower().split("/") if segment)
+
+
+def covers(scope: Segments, resource: Segments) -> bool:
+    """True when the resource is the scope or lies below it."""
+    return resource[: len(scope)] == scope
+
+
+def _any(patterns: tuple[str, ...], action: str) -> bool:
+    return any(_compiled(pattern).fullmatch(action) for pattern in patterns)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Bounded by the patterns of `ROLES`."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.IGNORECASE)
