@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.wire import tls
-from isthmus.wire.tls import RECORD_BYTES, ServerContexts, TlsError, TlsLayer, server_context
+from isthmus.wire.tls import RECORD_BYTES, ServerContexts, StackedLayer, TlsError, TlsLayer, server_context
 from support.certificates import Issued, issue, write_pem
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -232,6 +233,53 @@ def test_damaged_record_breaks_the_layer(server: Server) -> None:
         below.receive(bytes(record))
 
 
+def test_whoever_said_goodbye_still_hears(server: Server) -> None:
+    below, above = shake_hands(server.context, client_context())
+    above.finish()
+    below.receive(above.outgoing())
+    assert below.ended
+    below.send(b"x" * 50_000)
+    below.finish()
+
+    assert above.receive(below.outgoing()) == b"x" * 50_000
+    assert above.ended
+
+
+def test_a_stacked_layer_is_the_inner_one_in_the_outer(server: Server) -> None:
+    outer_below, outer_above = shake_hands(server.context, client_context())
+    inner_below = StackedLayer(outer_below, TlsLayer(server.context))
+    inner_above = StackedLayer(outer_above, TlsLayer(client_context(), server_side=False))
+    for _ in range(FLIGHTS_MAX):
+        inner_below.receive(inner_above.outgoing())
+        inner_above.receive(inner_below.outgoing())
+    assert inner_above.established
+    assert inner_above.peer_chain == (server.issued.der,)
+    inner_above.send(b"deep")
+    inner_above.finish()
+
+    assert inner_below.receive(inner_above.outgoing()) == b"deep"
+    assert inner_below.ended
+
+
+def test_a_stacked_layer_without_its_outer_one_is_cut_off(server: Server) -> None:
+    outer_below, outer_above = shake_hands(server.context, client_context())
+    inner_below = StackedLayer(outer_below, TlsLayer(server.context))
+    outer_above.finish()
+
+    with pytest.raises(TlsError, match="outer layer ended"):
+        inner_below.receive(outer_above.outgoing())
+
+
+def test_a_caller_verifies_chain_and_name(server: Server, tmp_path: Path) -> None:
+    own = tls.client_context(authorities=pem_of(issue("somebody else", authority=True)))
+    above = TlsLayer(own, server_side=False, server_name="hub")
+    below = TlsLayer(server.context)
+    below.receive(above.outgoing())
+
+    with pytest.raises(TlsError, match="certificate verify failed"):
+        above.receive(below.outgoing())
+
+
 def test_layers_stack(server: Server) -> None:
     outer_below, outer_above = shake_hands(server.context, client_context())
     inner_below, inner_above = TlsLayer(server.context), TlsLayer(client_context(), server_side=False)
@@ -241,6 +289,10 @@ def test_layers_stack(server: Server) -> None:
     inner_above.send(b"deep")
 
     assert inner_below.receive(through(outer_above, outer_below, inner_above.outgoing())) == b"deep"
+
+
+def pem_of(issued: Issued) -> str:
+    return issued.certificate.public_bytes(Encoding.PEM).decode()
 
 
 def through(sender: TlsLayer, receiver: TlsLayer, data: bytes) -> bytes:

@@ -96,11 +96,11 @@ class LineStream:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
+            self._held.clear()
             self._end((error.strerror or "socket error").lower())
-            return
         if len(self._held) > HELD_BYTES_MAX:
             self._end("the hub does not read")
-        elif self._held:
+        if self._held:
             self._loop.add_writer(self._descriptor, self._transmit)
         else:
             self._loop.remove_writer(self._descriptor)
@@ -108,5 +108,4 @@ class LineStream:
     def _end(self, reason: str) -> None:
         self.ended = self.ended or reason
         self._loop.remove_reader(self._descriptor)
-        self._loop.remove_writer(self._descriptor)
         self._woken.set()

@@ -165,7 +165,10 @@ class TlsLayer:
         return data
 
     def finish(self) -> None:
-        """Adds close_notify to `outgoing` (RFC 8446 §6.1); without effect before the handshake is done."""
+        """Adds close_notify to `outgoing` (RFC 8446 §6.1); without effect before the handshake is done.
+
+        The peer may go on: `receive` works as before.
+        """
         try:
             self._tls.unwrap()
         except ssl.SSLError:
@@ -191,6 +194,9 @@ class TlsLayer:
         except ssl.SSLWantReadError:
             # The last record is not complete, or was not application data.
             pass
+        except ssl.SSLZeroReturnError:
+            # How OpenSSL reports the peer's close_notify once ours was sent.
+            self.ended = True
         return records[0] if len(records) == 1 else b"".join(records)
 
     def _shake_hands(self) -> bool:
