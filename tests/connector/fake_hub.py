@@ -254,6 +254,12 @@ class FakeHub:
             self.connectors = other.connectors
         self._contexts = (self._context(strict=True), self._context(strict=False))
 
+    def show(self, other: "FakeHub") -> None:
+        """Shows another hub's CA beside a certificate that this one's has signed, and to this hub's name."""
+        pem = server_pem(self._server, TLS_NAME, x509.DNSName(TLS_NAME))
+        (self._folder / "server.pem").write_text(pem.removesuffix(self.ca_pem) + other.ca_pem)
+        self._contexts = (self._context(strict=True, renew=False), self._context(strict=False, renew=False))
+
     async def forget_ended(self) -> None:
         """Closes its ends of connections that are over, and waits until all of them are."""
         await eventually(lambda: all(stream.ended or stream.spare for stream in self._streams))
@@ -303,34 +309,37 @@ class FakeHub:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, accepted: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        hello = await _peek_hello(accepted)
-        enrolling = ENROL_SERVER_NAME.encode() in hello
-        layer = TlsLayer(self._contexts[1 if enrolling else 0])
-        early = b""
         try:
-            while not layer.established:
-                data = await loop.sock_recv(accepted, 65_536)
-                if not data:
-                    accepted.close()
-                    return
-                early = layer.receive(data)
-                if flight := layer.outgoing():
-                    await loop.sock_sendall(accepted, flight)
-        except (TlsError, OSError):
-            with contextlib.suppress(OSError):
-                await loop.sock_sendall(accepted, layer.outgoing())
+            hello, layer, early = await self._shake_hands(accepted)
+        except (TlsError, OSError, asyncio.CancelledError):
             accepted.close()
             return
         stream = HubStream(Line(accepted, layer, self.hub, 0.0, early))
         self._streams.append(stream)
-        if enrolling:
+        if ENROL_SERVER_NAME.encode() in hello:
             await self._enrol(stream)
         elif CONTROL_PROTOCOL.encode() in hello:
             # It stays, as spare lines do.
             await self._control(stream)
         else:
             await self._take(stream)
+
+    async def _shake_hands(self, accepted: socket.socket) -> tuple[bytes, TlsLayer, bytes]:
+        """The ClientHello, the layer once it is established, and what came behind the handshake."""
+        loop = asyncio.get_running_loop()
+        hello = await _peek_hello(accepted)
+        layer = TlsLayer(self._contexts[1 if ENROL_SERVER_NAME.encode() in hello else 0])
+        early = b""
+        while not layer.established:
+            data = await loop.sock_recv(accepted, 65_536)
+            if not data:
+                raise ConnectionResetError
+            try:
+                early = layer.receive(data)
+            finally:
+                if flight := layer.outgoing():
+                    await loop.sock_sendall(accepted, flight)
+        return hello, layer, early
 
     async def _enrol(self, stream: HubStream) -> None:
         enrolment = HubEnrolment()
@@ -375,31 +384,29 @@ class FakeHub:
                 self.data.put_nowait(HubEnd(stream, header, reader.rest))
                 return
 
-    def _context(self, *, strict: bool) -> ssl.SSLContext:
+    def _context(self, *, strict: bool, renew: bool = True) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.num_tickets = 0
-        context.load_cert_chain(self._server_pem())
+        path = self._folder / "server.pem"
+        if renew:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(server_pem(self._server, TLS_NAME, x509.DNSName(TLS_NAME)))
+        context.load_cert_chain(path)
         context.set_alpn_protocols([CONTROL_PROTOCOL])
         if strict:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(cadata=self.connectors.pem)
         return context
 
-    def _server_pem(self) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / "server.pem"
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._server.sign(
-            TLS_NAME,
-            key.public_key(),
-            x509.DNSName(TLS_NAME),
-            ExtendedKeyUsageOID.SERVER_AUTH,
-            datetime.timedelta(hours=2),
-        )
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        path.write_text(private + certificate + self.ca_pem)
-        return path
+
+def server_pem(signer: Signer, name: str, alternative: x509.GeneralName) -> str:
+    """A server's new key, its certificate and the authority's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    life = datetime.timedelta(hours=2)
+    certificate = signer.sign(name, key.public_key(), alternative, ExtendedKeyUsageOID.SERVER_AUTH, life)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return private + certificate + signer.pem
 
 
 @contextlib.asynccontextmanager
