@@ -15,11 +15,8 @@ from lab.plans import FACTORY, factory
 from support.lab import RunningLab, why_no_lab
 from support.server import ISTHMUS
 
-TAKE_OVER_SECONDS = 5.0
-"""For the watch to find a way dead, with a busy machine's delays."""
-
-BACK_SECONDS = 30.0
-"""For WireGuard to shake hands again after an outage, and for a dead process to be started again."""
+STAGE_SECONDS = 30.0
+"""For a lab to come as far as it is to be killed at."""
 
 needs_lab = pytest.mark.skipif(bool(why_no_lab()), reason=why_no_lab() or "-")
 
@@ -41,7 +38,7 @@ def test_status_tells_what_runs(lab: RunningLab) -> None:
 
 def test_the_line_takes_over_when_the_vpn_dies_and_gives_back(lab: RunningLab) -> None:
     lab.run("cut", "plant/vpn")
-    until(lambda: carrier(lab) == ("line", [False, False]), TAKE_OVER_SECONDS)
+    lab.await_way("line")
     assert {row["way"] for row in lab.json("matrix") if row["network"] == "plant"} == {"line"}
     lab.run("cut", "plant/line")
     differing = [row for row in lab.json("matrix", code=1) if not row["ok"]]
@@ -50,15 +47,15 @@ def test_the_line_takes_over_when_the_vpn_dies_and_gives_back(lab: RunningLab) -
     }
     lab.run("mend", "plant/line")
     lab.run("mend", "plant/vpn")
-    until(lambda: carrier(lab) == ("vpn", [True, True]), BACK_SECONDS)
+    lab.await_way("vpn")
     lab.run("matrix")
 
 
 def test_a_vpn_process_that_is_killed_is_started_again(lab: RunningLab) -> None:
     killed = next(each for each in lab.json("status")["processes"] if each["name"] == "wireguard-plant.vpn")
     os.kill(killed["pid"], signal.SIGKILL)
-    until(lambda: carrier(lab)[0] == "line", TAKE_OVER_SECONDS)
-    until(lambda: carrier(lab) == ("vpn", [True, True]), BACK_SECONDS)
+    lab.await_way("line")
+    lab.await_way("vpn")
     assert lab.json("status")["ok"] is True
 
 
@@ -93,7 +90,7 @@ STAGES: dict[str, Callable[[RunningLab], bool]] = {
 def test_a_lab_whose_up_was_killed_is_taken_away(unbuilt: RunningLab, stage: str) -> None:
     up = subprocess.Popen(unbuilt.command("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: STAGES[stage](unbuilt), BACK_SECONDS)
+        until(lambda: STAGES[stage](unbuilt), STAGE_SECONDS)
     finally:
         up.kill()
         up.wait()
@@ -132,11 +129,6 @@ def test_whoever_is_not_root_is_told() -> None:
 def made(lab: RunningLab, kind: str) -> list[str]:
     path = lab.folder / "made.jsonl"
     return [line for line in path.read_text().splitlines() if f'"kind": "{kind}"' in line] if path.exists() else []
-
-
-def carrier(lab: RunningLab) -> tuple[str, list[bool]]:
-    (way,) = lab.json("status", code=None)["ways"]
-    return way["carries"], way["vpn"]
 
 
 def until(condition: Callable[[], Any], seconds: float) -> None:

@@ -4,14 +4,20 @@ import json
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from isthmus.base.clock import SystemClock
 from isthmus.lab.processes import MARK_VARIABLE
+from isthmus.lab.waiting import wait_until
 from support.server import ISTHMUS
 
 COMMAND_SECONDS_MAX: Final = 120.0
+WAY_SECONDS_MAX: Final = 30.0
+"""For WireGuard to shake hands again after an outage, and for a dead process to be started again."""
+
 LABS: Final = Path("/run/isthmus-lab")
 TOOLS: Final = ("ip", "setpriv", "wg", "wireguard-go")
 
@@ -76,6 +82,22 @@ class RunningLab:
     def within(self, node: str, command: Sequence[str]) -> list[str]:
         """What runs a command on a host."""
         return ["ip", "netns", "exec", f"{self.name}-{node}", *command]
+
+    def make_device(self, host: str, hub: str = "factory") -> str:
+        """Registers a device for a host, new each time, and returns its id."""
+        device_id = f"{host}-{uuid.uuid4().hex[:6]}"
+        self.isthmus("device-identity", "create", "-n", hub, "-d", device_id)
+        return device_id
+
+    def await_way(self, way: str) -> None:
+        """Returns when both ends of the plant's VPN agree that this way carries."""
+        wanted = (way, [way == "vpn"] * 2)
+        asked = SystemClock()
+        assert wait_until(asked, WAY_SECONDS_MAX, lambda: self._way() == wanted), f"not by {way}: {self._way()}"
+
+    def _way(self) -> tuple[str, list[bool]]:
+        (way,) = self.json("status", code=None)["ways"]
+        return way["carries"], way["vpn"]
 
     def down(self) -> None:
         """Takes it away, however far it came."""
