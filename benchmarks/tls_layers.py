@@ -61,7 +61,7 @@ async def serve_connection(context: ssl.SSLContext) -> int:
         clock=SystemClock(),
         ids=RandomIds(),
         budget=SocketBudget(10_000),
-        owner_of=lambda _address: None,
+        owner_of=lambda _place, _address: None,
         on_refused=lambda _door, _plane, _address, refusal: print("refused", refusal),
     )
     contexts = ServerContexts(context)

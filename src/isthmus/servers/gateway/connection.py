@@ -144,9 +144,9 @@ class PlainLayer:
         """The same bytes."""
         return bytes(data)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Adds the same bytes to `outgoing`."""
-        self._outgoing.append(data)
+        self._outgoing.append(bytes(data))
 
     def outgoing(self) -> bytes:
         """Hands over the bytes that were sent."""
