@@ -28,6 +28,7 @@ from isthmus.connector.folder import Folder, Identity
 from isthmus.connector.identity import IdentityError, certificate_request, new_key, renewal_due_ms
 from isthmus.connector.line import Line
 from isthmus.connector.listening import ListeningPlaces, Places
+from isthmus.connector.naming import NameService
 from isthmus.connector.spares import SpareLines
 from isthmus.connector.stopping import CannotGoOn
 from isthmus.connector.stream import LineStream
@@ -94,6 +95,7 @@ class Connector:
         self.listening = ListeningPlaces(
             self._spares, places=surroundings.places, most=surroundings.most, changed=self._report
         )
+        self._names = NameService(places=surroundings.places, ids=ids, changed=self._report)
         self._link: ConnectorLink | None = None
         self._stream: LineStream | None = None
         self._next_key = ""
@@ -121,6 +123,7 @@ class Connector:
     async def drain(self, seconds: float) -> None:
         """Stops accepting, lets what is carried end for `seconds`, then cuts it off."""
         self.listening.stop_accepting()
+        self._names.close()
         cut = await self.listening.drain(seconds)
         await self._spares.close()
         for task in self._work:
@@ -192,6 +195,7 @@ class Connector:
         """Applies the setup and reports what became of it."""
         self._backoff.reset()
         self.listening.apply(setup.endpoints, self._identity.certified.link_id)
+        self._names.apply(setup.names)
         self._spares.keep(setup.spares)
         self._report()
         logger.info("set up", extra={"generation": setup.generation, "endpoints": len(setup.endpoints)})
@@ -232,8 +236,9 @@ class Connector:
     def _report(self) -> None:
         if self._link is None or self._stream is None or self._link.setup is None:
             return
-        status = Status(generation=self._link.setup.generation, endpoints=self.listening.statuses)
-        self._link.report(status)
+        generation = self._link.setup.generation
+        endpoints, names = self.listening.statuses, self._names.statuses
+        self._link.report(Status(generation=generation, endpoints=endpoints, names=names))
         self._stream.wake()
 
     def _start(self, work: Coroutine[object, object, None]) -> None:

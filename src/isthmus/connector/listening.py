@@ -323,18 +323,40 @@ class _Arrival:
             self._spares.forget(self)
 
 
+def name_sockets(address: str, port: int) -> tuple[socket.socket, socket.socket] | str:
+    """A datagram and a listening socket for a name service, or why there are none."""
+    datagrams: socket.socket | None = None
+    try:
+        datagrams = _bound(address, port, socket.SOCK_DGRAM)
+        return datagrams, _listening_socket(address, port)
+    except (OSError, ValueError) as error:
+        if datagrams is not None:
+            datagrams.close()
+        return _words(error, address, port)
+
+
 def _listening_socket(address: str, port: int) -> socket.socket:
+    opened = _bound(address, port, socket.SOCK_STREAM)
+    try:
+        # Accepted sockets inherit these (Linux copies the listener's options).
+        keep_alive(opened)
+        opened.listen(LISTEN_BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     parsed = ipaddress.ip_address(address)
-    opened = socket.socket(socket.AF_INET if parsed.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    opened = socket.socket(socket.AF_INET if parsed.version == 4 else socket.AF_INET6, kind)
     try:
         opened.setblocking(False)
-        # Accepted sockets inherit these (Linux copies the listener's options).
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keep_alive(opened)
+        if kind is socket.SOCK_STREAM:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if parsed.version == 6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind((str(parsed), port))
-        opened.listen(LISTEN_BACKLOG)
     except BaseException:
         opened.close()
         raise
