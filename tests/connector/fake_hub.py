@@ -197,6 +197,7 @@ class FakeHub:
         self.controls: asyncio.Queue[ControlEnd] = asyncio.Queue()
         self.enrolments: list[Enrol] = []
         self.connections = 0
+        self.controls_open = 0
         self._folder = folder
         self._server = Signer.make("hub CA")
         self.connectors = Signer.make("connector CA")
@@ -357,11 +358,13 @@ class FakeHub:
 
     async def _control(self, stream: HubStream) -> None:
         end = ControlEnd(HubLink(NAME, 0.0), stream)
+        self.controls_open += 1
         while not stream.ended:
             await stream.wait(WAIT_SECONDS)
             with contextlib.suppress(LinkProtocolError):
                 self._hear(end, stream.take())
             stream.write(end.link.data_to_send())
+        self.controls_open -= 1
 
     def _hear(self, end: ControlEnd, data: bytes) -> None:
         for message in end.link.receive(data, 0.0) if data else ():
