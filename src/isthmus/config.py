@@ -73,13 +73,31 @@ class ManagementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     allow: tuple[str, ...] = ()
 
 
+class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The link door, where connectors dial in.
+
+    `bind`: its addresses; none (the default) stands for those of the public door. `allow`: CIDR blocks that connectors
+    may dial from; none stands for everywhere. `addresses`: what an enrolment token tells a connector to dial, each
+    `host:port`, where it is not the host name and the addresses that are bound. `certificate_hours`: how long a
+    connector's certificate is valid; it is renewed after two thirds of that. `spares`: connections that a connector
+    keeps ready, so that a device does not wait for a handshake of two.
+    """
+
+    bind: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    certificate_hours: Annotated[float, msgspec.Meta(gt=0, le=8_760)] = 24.0
+    spares: Annotated[int, msgspec.Meta(ge=0, le=128)] = 4
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
     `data`: folder of everything durable, made with mode 0700 when missing. `hostname`: `{hub}.{domain}` of the first
-    hub, a bare address, or `localhost`. `bind`: addresses of the public door. `partitions` counts at the first start
-    only. `ready_file` is written once every listener accepts. `ephemeral` keeps all state in memory and the log in a
-    temporary folder; `seed` names a file of devices, twins and rules to begin with.
+    hub, a bare address, or `localhost`. `bind`: addresses of the public door. `link_port` is listened at from the first
+    enrolment of a connector on; 0 switches it off. `partitions` counts at the first start only. `ready_file` is written
+    once every listener accepts. `ephemeral` keeps all state in memory and the log in a temporary folder; `seed` names a
+    file of devices, twins and rules to begin with.
     """
 
     data: str = "./isthmus-data"
@@ -88,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     https_port: Port | None = None
     mqtt_port: Port = 8883
     amqp_port: Port = 5671
+    link_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9443
     partitions: Annotated[int, msgspec.Meta(ge=1, le=32)] = 4
     ready_file: str = ""
     ephemeral: bool = False
@@ -97,6 +116,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricsSettings = MetricsSettings()
     network: NetworkSettings = NetworkSettings()
     management: ManagementSettings = ManagementSettings()
+    link: LinkSettings = LinkSettings()
 
     @property
     def data_folder(self) -> Path:
@@ -126,6 +146,7 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
         raise ConfigurationError(f"The configuration is not valid: {error}.") from error
     _check_addresses(config)
     _check_ports(config)
+    _check_ranges(config)
     return config
 
 
@@ -145,6 +166,7 @@ def _check_addresses(config: Config) -> None:
         *(("--bind", address) for address in config.bind),
         ("metrics.address", config.metrics.address),
         *(("management.address", address) for address in config.management_addresses),
+        *(("[link] bind", address) for address in config.link.bind),
     ):
         try:
             ipaddress.ip_address(address)
@@ -158,6 +180,14 @@ def _check_addresses(config: Config) -> None:
             raise ConfigurationError(message) from error
 
 
+def _check_ranges(config: Config) -> None:
+    for block in config.link.allow:
+        try:
+            ipaddress.ip_network(block)
+        except ValueError as error:
+            raise ConfigurationError(f"link.allow takes CIDR blocks, and {block!r} is none.") from error
+
+
 def _check_ports(config: Config) -> None:
     named = {
         "mqtt_port": config.mqtt_port,
@@ -165,6 +195,7 @@ def _check_ports(config: Config) -> None:
         "https_port": config.https_port,
         "metrics.port": config.metrics.port,
         "management.port": config.management.port,
+        "link_port": config.link_port,
     }
     takers: dict[int, str] = {}
     for name, port in named.items():

@@ -16,6 +16,7 @@ from isthmus.devices.fleet import Fleet
 from isthmus.devices.presence import Presence
 from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
+from isthmus.resources.connectors import Connectors
 from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
@@ -31,6 +32,7 @@ from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
+from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
 from isthmus.servers.management.token_calls import TokenCalls
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
@@ -44,11 +46,13 @@ class Domain:
     """The middle floor over a state, connected."""
 
     def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: AddressCheck) -> None:
+        self.clock = clock
         self.hubs = Hubs(state, clock, ids)
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)
         self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
         self.tokens = Tokens(state, clock, ids)
+        self.connectors = Connectors(state, clock, ids, self.networks.facts)
         self.journal = Journal(state, clock)
         self.presence = Presence(state, clock)
         self.connected = Connected(self.presence, clock)
@@ -71,6 +75,7 @@ class Domain:
         await self.networks.load()
         await self.endpoints.load()
         await self.tokens.load()
+        await self.connectors.load()
         await self.removal.finish()
         numbers = tuple(hub.number for hub in self.hubs.all())
         await self.presence.open(numbers)
@@ -101,9 +106,13 @@ class Domain:
 
 
 def management_api(
-    domain: Domain, health: Callable[[], list[Part]], https_port: Callable[[], int], prepare: Prepare
+    domain: Domain,
+    health: Callable[[], list[Part]],
+    https_port: Callable[[], int],
+    prepare: Prepare,
+    link: LinkFace | None = None,
 ) -> ManagementApi:
-    """The local owner's calls over a domain."""
+    """The local owner's calls over a domain; without a `link` no connector can be enrolled."""
     more = (
         ArmNetworks(domain.networks, domain.journal).routes,
         ArmRouting(domain.hubs).routes,
@@ -113,7 +122,10 @@ def management_api(
     arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, routes)
     tokens = TokenCalls(domain.tokens, domain.journal)
     audit = Audit(domain.journal)
-    return ManagementApi(domain.hubs, arm, domain.journal, audit, domain.commands, health, https_port, tokens)
+    connectors = ConnectorCalls(domain.connectors, domain.journal, domain.clock, link)
+    return ManagementApi(
+        domain.hubs, arm, domain.journal, audit, connectors, domain.commands, health, https_port, tokens
+    )
 
 
 async def remember_https_port(state: State, port: int) -> None:

@@ -47,6 +47,7 @@ async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] |
     await domain.networks.load()
     await domain.endpoints.load()
     await domain.tokens.load()
+    await domain.connectors.load()
     match call.path:
         case ("hubs", name, "devices", device_id) if call.method == "GET":
             return await _offline_identity(domain, call, name, DeviceRef(NO_HUB, device_id))
@@ -54,7 +55,7 @@ async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] |
             return await _offline_identity(domain, call, name, DeviceRef(NO_HUB, device_id, module_id))
         case ("audit", *_) if call.method != "GET":
             return None
-        case ("hubs",) | ("explain",) | ("audit", *_) | ("tokens", *_) | ("subscriptions", *_):
+        case ("hubs",) | ("explain",) | ("connectors", *_) | ("audit", *_) | ("tokens", *_) | ("subscriptions", *_):
             port = await https_port_used(state)
             reply = await management_api(domain, list, lambda: port, _not_offline).answer(call)
             return reply.status, reply.body

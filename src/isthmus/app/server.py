@@ -14,6 +14,7 @@ from aiohttp import web
 
 from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.gateway import Gateway
+from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
@@ -28,6 +29,7 @@ from isthmus.servers.gateway.certificates import Certificates
 from isthmus.servers.gateway.doors import Doors
 from isthmus.servers.gateway.http_app import Front, OwnerDoorway
 from isthmus.servers.gateway.http_transport import HttpHandler
+from isthmus.servers.gateway.link_door import LinkDoor
 from isthmus.servers.gateway.listener import Listeners
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.api import ManagementApi, Part
@@ -80,6 +82,7 @@ class Server:
         self._ready_file = Path(config.ready_file) if config.ready_file else None
         self._announced = False
         self._doors: Doors
+        self._link: LinkDoor | None = None
 
     async def open(self, seed: Seed) -> None:
         """Reads, seeds, makes certificates, and only then listens; raises `ConfigurationError`."""
@@ -100,13 +103,30 @@ class Server:
             add_addresses=config.network.add_addresses,
         )
         self._doors.open_public(config.bind)
+        link = self._link = link_door(
+            config,
+            self._stores,
+            domain,
+            self.gateway,
+            certificates=certificates,
+            doors=self._doors,
+            listeners=self._listeners,
+        )
+        link.open_if_needed()
         await self._places.start()
         await self._doors.private.open_known(domain.endpoints.all())
         domain.endpoints.on_change(self._doors.private.endpoint_changed)
+        domain.endpoints.on_change(link.endpoint_changed)
         await seeding.apply_endpoints(seed)
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
-        api = management_api(domain, self._health, lambda: self._doors.ports[Plane.HTTPS], certificates.prepare)
+        api = management_api(
+            domain,
+            self._health,
+            lambda: self._doors.ports[Plane.HTTPS],
+            certificates.prepare,
+            link_face(config, domain, link, certificates),
+        )
         self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(api))
         if config.management.port:
             remote = self._remote_management(api)
@@ -134,6 +154,8 @@ class Server:
 
     async def drain(self) -> None:
         """Stops accepting, lets the commit in flight finish, closes sessions, and then everything else."""
+        if self._link is not None:
+            self._link.drain()
         self._listeners.stop_accepting()
         await self._stores.log.close()
         aborted = await self._listeners.drain(DRAIN_SECONDS)
@@ -154,7 +176,8 @@ class Server:
     async def _end_work(self) -> None:
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await asyncio.gather(self.gateway.close(), *(each.shutdown(0) for each in self._webs))
+                links = [self._link.close()] if self._link is not None else []
+                await asyncio.gather(self.gateway.close(), *links, *(each.shutdown(0) for each in self._webs))
         except TimeoutError:
             logger.warning("work of closed sessions did not end", extra={"seconds": LAST_WORDS_SECONDS})
 
@@ -233,6 +256,15 @@ class Server:
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
+        yield from self._link_readings()
+
+    def _link_readings(self) -> Iterator[Reading]:
+        if self._link is not None:
+            links = self._link.links
+            yield Reading("link_connectors", "Connectors that are connected", links.connected)
+            yield Reading("link_connections", "Connections that connectors carry", links.carried)
+            yield Reading("link_spares", "Connections that connectors keep ready", links.spares)
+            yield Reading("link_enrolments", "Connectors enrolled by a token", self._link.enrolments, total=True)
 
     def _background(self) -> Iterator[tuple[str, Work]]:
         """What runs as long as the server, by name."""

@@ -10,7 +10,7 @@ import click
 
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
-from isthmus.cli.connector_run import run_connector_command
+from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.errors import CommandError, NotThereYet
@@ -48,7 +48,6 @@ ENDED_BY_CTRL_C = 130
 hub = Group("hub", help="Hubs, their devices and their keys.", coming=HUB_COMING)
 device = Group("device", help="What devices are sent.", coming=("simulate", "send-d2c-message", "upload-file"))
 iot = Group("iot", help="The commands of `az iot`.", coming=("edge", "dps", "central", "adr", "ops", "du"))
-connector = Group("connector", help="Connectors: processes in other networks that carry connections to the hub.")
 root = Group(
     "isthmus",
     help="An IoT hub for your own network. Commands, flags and output are those of `az iot hub`.",
@@ -64,7 +63,6 @@ for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
 root.add_command(door_policy)
 device.add_command(c2d_message)
-connector.add_command(run_connector_command)
 iot.add_command(hub)
 iot.add_command(device)
 

@@ -36,6 +36,7 @@ CERTIFI_STEP = """\
 @click.option("--mqtt-port", type=int, help="Default: 8883.")
 @click.option("--amqp-port", type=int, help="Default: 5671.")
 @click.option("--management-port", type=int, help="Management over TLS, by tokens. Default: 0, off.")
+@click.option("--link-port", type=int, help="Where connectors dial in, from the first enrolment on. Default: 9443.")
 @click.option("--partitions", type=int, help="Of the built-in endpoint; counts at the first start. Default: 4.")
 @click.option("--ready-file", metavar="FILE", help="Written once every listener accepts.")
 @click.option("--ephemeral/--durable", default=None, help="A hub that forgets, for tests and continuous integration.")

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isthmus.access.certificates import Authority, self_signed
+from isthmus.access.key_pair import write_where_different
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.resources.hub import Hub
-from isthmus.wire.tls import ServerContexts, client_certificate_trouble, server_context
+from isthmus.wire.link.messages import CONTROL_PROTOCOL, ENROL_SERVER_NAME
+from isthmus.wire.tls import LinkContexts, ServerContexts, client_certificate_trouble, link_context, server_context
+
+LINK_CHAIN = "link-server.pem"
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,28 @@ class Certificates:
                 "clients cannot reach these addresses but by host name, for the CA may not vouch for them",
                 extra={"addresses": list(self._authority.uncovered), "ca": str(self._authority.ca_path)},
             )
+
+    @property
+    def ca_path(self) -> Path:
+        """The authority's certificate (PEM)."""
+        return self._authority.ca_path
+
+    def link_contexts(self, host_name: str, trusted: Path) -> LinkContexts:
+        """The link door's contexts: a hub's certificate with the authority's own behind it, which no client asks for.
+
+        A connector that enrols knows the authority by its fingerprint only. `trusted` is the PEM file of the authority
+        of connectors. Raises `ConfigurationError`.
+        """
+        own = self._authority.server_certificate(host_name).path
+        chain = own.with_name(LINK_CHAIN)
+        try:
+            write_where_different(chain, own.read_bytes() + self.ca_path.read_bytes(), 0o600)
+            strict = link_context(str(chain), trusted=str(trusted), protocols=[CONTROL_PROTOCOL])
+            return LinkContexts(strict, ENROL_SERVER_NAME, link_context(str(chain), trusted=None, protocols=[]))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{chain} cannot be used ({error.strerror}): remove it and start again."
+            ) from error
 
     async def prepare(self, host_name: str) -> None:
         """Makes the certificate of a hub that is about to be made.

@@ -108,7 +108,7 @@ class LinkLayer:
             return self._receive_header(plain) if plain else b""
         return self._receive_inner(self._inner, plain) if plain else b""
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Takes bytes of the protocol; raises `TlsError`."""
         self._top.send(data)
         self._sink()

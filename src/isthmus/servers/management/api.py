@@ -17,6 +17,7 @@ from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ac
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.audit import Audit
+from isthmus.servers.management.connectors import ConnectorCalls
 from isthmus.servers.management.permissions import ARM_ROOTS
 from isthmus.servers.management.request import Call, Reply, refused
 from isthmus.servers.management.token_calls import TokenCalls
@@ -56,6 +57,7 @@ class ManagementApi:
     arm: Arm
     journal: Journal
     audit: Audit
+    connectors: ConnectorCalls
     commands: CloudToDevice
     health: Callable[[], list[Part]]
     https_port: Callable[[], int]
@@ -97,6 +99,8 @@ class ManagementApi:
                 return Reply(value=[explained(decision) for decision in decisions])
             case _, ("audit", *_):
                 return await self.audit.answer(call)
+            case _, ("connectors", *_):
+                return await self.connectors.answer(call)
             case "GET", ("health",):
                 return health_reply(self.health())
             case "POST", ("hubs", name, "messages", "devicebound"):
