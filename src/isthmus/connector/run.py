@@ -60,6 +60,9 @@ def run_connector(options: Options, environment: Mapping[str, str]) -> int:
     Raises `ConfigurationError`, and `CannotGoOn` when nothing that the connector may do by itself will help.
     """
     configure_logging()
+    if options.ready_file:
+        # One that an earlier process left behind would be believed.
+        Path(options.ready_file).unlink(missing_ok=True)
     proxies = proxies_of(options.proxy, environment)
     places = parse_places(options.listen)
     with held(options.data) as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
