@@ -27,8 +27,8 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "names": (frozenset({"base"}), "names are told by whoever is given the zones and the sockets"),
     "network": (frozenset({"base", "access"}), "admission judges addresses and principals, not devices"),
     "resources": (
-        frozenset({"base", "query", "access", "network"}),
-        "a resource carries its three guards; conditions of routes and of policies compile before they are saved",
+        frozenset({"base", "query", "access", "network", "names"}),
+        "a resource carries its three guards, networks their names; conditions compile before they are saved",
     ),
     "devices": (frozenset({"base", "query", "access", "telemetry"}), "devices do not know routing: it is their outlet"),
     "routing": (frozenset({"base", "query", "telemetry", "devices", "resources"}), "routes judge messages and twins"),

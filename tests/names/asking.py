@@ -35,11 +35,11 @@ def asked(names: Names, name: str, kind: str = "A", *, forwards: bool = False) -
 
 
 def told(message: dns.message.Message) -> list[str]:
-    """The answer section as lines without the time to live."""
+    """The answer section as lines without the time to live; the records of a set, which have no order, sorted."""
     return [
         f"{each.name} {dns.rdatatype.to_text(each.rdtype)} {record.to_text()}"
         for each in message.answer
-        for record in each
+        for record in sorted(each)
     ]
 
 

@@ -11,8 +11,11 @@ from isthmus.base.state import State
 from isthmus.network.private_endpoints import GROUP_ID
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
+from isthmus.resources.network_names import NetworkNames
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.resources.private_zone import zone_id
+from isthmus.resources.private_zones import PrivateZones
 from isthmus.resources.virtual_network_arm import network_id
 from isthmus.resources.virtual_networks import VirtualNetworks
 
@@ -34,6 +37,8 @@ class World:
         self.hubs = Hubs(self.state, self.clock, self.ids)
         self.networks = VirtualNetworks(self.state, self.ids)
         self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda *_: self.objection, self.networks)
+        self.zones = PrivateZones(self.state, self.ids, self.hubs, self.endpoints, self.networks)
+        self.names = NetworkNames(self.hubs, self.endpoints, self.networks, self.zones)
         self.hubs.on_change(self._hub_changed)
         self.endpoints.on_change(self._endpoint_changed)
 
@@ -41,6 +46,7 @@ class World:
         await self.hubs.load()
         await self.networks.load()
         await self.endpoints.load()
+        await self.zones.load()
         self.bound = [endpoint.address for endpoint in self.endpoints.all()]
         return self
 
@@ -100,6 +106,17 @@ def site_body(network: str, *prefixes: str) -> dict[str, Any]:
 def line_body(prefix: str) -> dict[str, Any]:
     """The ARM body of a subnet."""
     return {"properties": {"addressPrefix": prefix}}
+
+
+def link_body(network: str, **members: object) -> dict[str, Any]:
+    """The ARM body of a link of a private DNS zone to a network."""
+    return {"properties": {"virtualNetwork": {"id": network_id(network)}, "registrationEnabled": False} | members}
+
+
+def group_body(**zones: str) -> dict[str, Any]:
+    """The ARM body of a zone group, with zones by their names in it."""
+    configs = [{"name": name, "properties": {"privateDnsZoneId": zone_id(zone)}} for name, zone in zones.items()]
+    return {"properties": {"privateDnsZoneConfigs": configs}}
 
 
 MEMBERS = st.sampled_from(

@@ -19,7 +19,9 @@ from isthmus.devices.twins import Twins
 from isthmus.resources.connectors import Connectors
 from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
+from isthmus.resources.network_names import NetworkNames
 from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
+from isthmus.resources.private_zones import PrivateZones
 from isthmus.resources.removal import Removal
 from isthmus.resources.tokens import Tokens
 from isthmus.resources.virtual_networks import VirtualNetworks
@@ -30,6 +32,7 @@ from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_networks import ArmNetworks
+from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
@@ -53,6 +56,8 @@ class Domain:
         self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
         self.tokens = Tokens(state, clock, ids)
         self.connectors = Connectors(state, clock, ids, self.networks.facts)
+        self.zones = PrivateZones(state, ids, self.hubs, self.endpoints, self.networks)
+        self.names = NetworkNames(self.hubs, self.endpoints, self.networks, self.zones)
         self.journal = Journal(state, clock)
         self.presence = Presence(state, clock)
         self.connected = Connected(self.presence, clock)
@@ -76,6 +81,7 @@ class Domain:
         await self.endpoints.load()
         await self.tokens.load()
         await self.connectors.load()
+        await self.zones.load()
         await self.removal.finish()
         numbers = tuple(hub.number for hub in self.hubs.all())
         await self.presence.open(numbers)
@@ -115,6 +121,7 @@ def management_api(
     """The local owner's calls over a domain; without a `link` no connector can be enrolled."""
     more = (
         ArmNetworks(domain.networks, domain.journal).routes,
+        ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes,
         ArmRouting(domain.hubs).routes,
         ArmDoorPolicies(domain.hubs, domain.networks, domain.journal).routes,
     )

@@ -48,6 +48,7 @@ async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] |
     await domain.endpoints.load()
     await domain.tokens.load()
     await domain.connectors.load()
+    await domain.zones.load()
     match call.path:
         case ("hubs", name, "devices", device_id) if call.method == "GET":
             return await _offline_identity(domain, call, name, DeviceRef(NO_HUB, device_id))

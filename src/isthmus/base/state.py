@@ -16,6 +16,8 @@ Kinds in use, and the names below them:
 | `token`    | token name (hub 0)                | a token for management from elsewhere            |
 | `network`  | `facts` (hub 0)                   | all virtual networks and sites that are declared |
 | `connector`| connector name (hub 0)            | the connector, its tokens as hashes              |
+| `dns-zone` | zone name (hub 0)                 | a private DNS zone with its links and records    |
+| `dns-group`| private endpoint name (hub 0)     | the private endpoint's DNS zone group            |
 | `identity` | `device` or `device/module`       | the identity, keys included                      |
 | `twin`     | `device` or `device/module`       | tags, desired, reported, metadata, counters      |
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |

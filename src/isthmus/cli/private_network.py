@@ -8,6 +8,7 @@ import click
 from isthmus.cli.command import Group, Words
 from isthmus.cli.edits import read_pairs
 from isthmus.cli.errors import CommandError
+from isthmus.cli.private_names import private_dns, zone_group
 from isthmus.cli.target import DEVICES_API, DEVICES_PROVIDER, NETWORK_API, NETWORK_PROVIDER, Target
 from isthmus.cli.virtual_networks import HUB_ONLY, local_gateway, vnet
 
@@ -21,20 +22,22 @@ network = Group(
     "network",
     help="Private endpoints and the virtual networks they are in.",
     coming=(
-        *("private-dns", "private-link-resource", "private-link-service", "nsg", "nic", "public-ip"),
+        *("private-link-resource", "private-link-service", "nsg", "nic", "public-ip"),
         *("route-table", "vnet-gateway", "vpn-connection", "express-route", "dns", "watcher"),
     ),
 )
 private_endpoint = Group(
     "private-endpoint",
     help="Private endpoints: addresses inside a network that lead to one resource.",
-    coming=("update", "dns-zone-group", "ip-config", "asg", "list-types"),
+    coming=("update", "ip-config", "asg", "list-types"),
 )
 private_endpoint_connection = Group("private-endpoint-connection", help="The hub's side of private endpoints.")
 network.add_command(private_endpoint)
 network.add_command(private_endpoint_connection)
 network.add_command(vnet)
 network.add_command(local_gateway)
+network.add_command(private_dns)
+private_endpoint.add_command(zone_group)
 
 _name = click.option("--name", "-n", "endpoint", required=True, help="The private endpoint.")
 

@@ -14,6 +14,7 @@ from isthmus.cli.transport import ANSWER_SECONDS_MAX, Answer, LocalServer, Remot
 SERVICE_API = "2021-04-12"
 DEVICES_API = "2023-06-30"
 NETWORK_API = "2024-05-01"
+PRIVATE_DNS_API = "2024-06-01"
 DEVICES_PROVIDER = "Microsoft.Devices"
 NETWORK_PROVIDER = "Microsoft.Network"
 

@@ -55,6 +55,15 @@ _presence = click.option(
 )
 
 
+_servers = click.option(
+    "servers",
+    "--dns-servers",
+    cls=Words,
+    metavar="ADDRESS...",
+    help="Addresses that answer DNS queries, besides those of private endpoints.",
+)
+
+
 def _peering_flags(function: Any) -> Any:
     """What one side of a peering allows."""
     for flag, name, help_text in (
@@ -79,6 +88,7 @@ _PEERING_MEMBERS = (
 @click.option("--subnet-name", default="", help="A first subnet.")
 @click.option("subnets", "--subnet-prefixes", "--subnet-prefix", cls=Words, metavar="CIDR", help="Its address range.")
 @_presence
+@_servers
 @_location
 @_tags
 def create_network(target: Target, name: str, subnet_name: str, presence: str, location: str, **given: Any) -> Any:
@@ -94,6 +104,8 @@ def create_network(target: Target, name: str, subnet_name: str, presence: str, l
         members["subnets"] = [{"name": subnet_name, "properties": {"addressPrefixes": subnet_prefixes}}]
     if presence:
         members["presence"] = presence
+    if given["servers"]:
+        members["dhcpOptions"] = {"dnsServers": _servers_of(given)}
     body = {"location": location or "local", "tags": _read_tags(given["tags"]), "properties": members}
     return {"newVNet": flat(_call(target, "PUT", _network_path(target, name), body))}
 
@@ -115,6 +127,7 @@ def show_network(target: Target, name: str) -> Any:
 @_network_name
 @_prefixes("--address-prefixes")
 @_presence
+@_servers
 @edit_options
 def update_network(target: Target, name: str, presence: str, **given: Any) -> Any:
     """Changes a virtual network; answers when every session obeys."""
@@ -125,6 +138,8 @@ def update_network(target: Target, name: str, presence: str, **given: Any) -> An
         network["addressSpace"] = {"addressPrefixes": _words(given["prefixes"])}
     if presence:
         network["presence"] = presence
+    if given["servers"]:
+        network["dhcpOptions"] = {"dnsServers": _servers_of(given)}
     _edits(given).apply(network)
     members = network | {"subnets": [_nested(each) for each in network.get("subnets") or []]}
     body = {"location": network["location"], "tags": network.get("tags"), "properties": members}
@@ -299,6 +314,11 @@ def _edits(given: Mapping[str, Any]) -> Edits:
 
 def _words(groups: Iterable[Iterable[str]]) -> list[str]:
     return [word for group in groups for word in group]
+
+
+def _servers_of(given: Mapping[str, Any]) -> list[str]:
+    """The servers that are named; an empty word names none, as in `az`."""
+    return [word for word in _words(given["servers"]) if word]
 
 
 def _read_tags(groups: Iterable[Iterable[str]]) -> dict[str, str]:

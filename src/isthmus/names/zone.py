@@ -6,7 +6,7 @@ it is `open`, as one is that only adds names to a domain which other servers kno
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -131,6 +131,21 @@ def private_name(host: str) -> str:
     return f"{label}.privatelink.{domain}" if domain else ""
 
 
+def host_zones(addresses: Mapping[str, Sequence[str]]) -> tuple[Zone, ...]:
+    """The zones that lead hosts to private addresses: each by an alias to its private name, which has the addresses.
+
+    The zone of the domain is open, for there may be other names in it; that of the private names is not. A host without
+    a domain has its addresses itself.
+    """
+    zones: dict[str, Zone] = {}
+    for host, found in sorted(addresses.items()):
+        private, domain = private_name(host), host.partition(".")[2]
+        if private:
+            _add(zones, domain, (RecordSet(host, RecordType.CNAME, (private,)),), is_open=True)
+        _add(zones, f"privatelink.{domain}" if domain else host, _addresses(private or host, found), is_open=not domain)
+    return tuple(zones.values())
+
+
 def merged(zones: Iterable[Zone]) -> View:
     """One view of many zones: of two with one name, and of two record sets for one question, the first one counts.
 
@@ -169,6 +184,19 @@ def decode_view(value: object) -> View:
     return view
 
 
+def _addresses(name: str, addresses: Sequence[str]) -> tuple[RecordSet, ...]:
+    by_type = {
+        RecordType.A: tuple(each for each in addresses if ":" not in each),
+        RecordType.AAAA: tuple(each for each in addresses if ":" in each),
+    }
+    return tuple(RecordSet(name, kind, found) for kind, found in by_type.items() if found)
+
+
+def _add(zones: dict[str, Zone], name: str, records: tuple[RecordSet, ...], *, is_open: bool) -> None:
+    known = zones.get(name)
+    zones[name] = Zone(name, (*(known.records if known is not None else ()), *records), open=is_open)
+
+
 def _by_name(zone: Zone) -> Mapping[str, Mapping[RecordType, RecordSet]]:
     known: dict[str, dict[RecordType, RecordSet]] = {zone.name: {}}
     for record in zone.records:
@@ -202,6 +230,5 @@ def _quoted(text: str) -> str:
 
 
 def _escaped(byte: int) -> str:
-    if byte in b'"\\':
-        return f"\\{chr(byte)}"
-    return chr(byte) if 0x20 <= byte <= 0x7E else f"\\{byte:03d}"
+    # By its number, because what reads a zone's text within another text (a Corefile) has escapes of its own.
+    return chr(byte) if 0x20 <= byte <= 0x7E and byte not in b'"\\' else f"\\{byte:03d}"

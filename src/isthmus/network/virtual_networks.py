@@ -29,6 +29,9 @@ SUBNETS_MAX = 256
 PREFIXES_MAX = 16
 """Address ranges of a network, or of a site: admission may look at each of them."""
 
+DNS_SERVERS_MAX = 20
+"""DNS servers that are named for a network ("Azure networking limits")."""
+
 GATEWAYS_MAX = 64
 """Sites behind gateways, over all networks."""
 
@@ -115,13 +118,17 @@ class Peering:
 
 @dataclass(frozen=True, slots=True)
 class VirtualNetwork:
-    """A network with its ranges; `version` rises with each change and makes the etag."""
+    """A network with its ranges; `version` rises with each change and makes the etag.
+
+    `dns_servers` are addresses (normal form) that somebody named, besides those where names are served anyway.
+    """
 
     name: str
     prefixes: tuple[str, ...]
     subnets: tuple[Subnet, ...] = ()
     peerings: tuple[Peering, ...] = ()
     presence: Presence = BIND
+    dns_servers: tuple[str, ...] = ()
     location: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     guid: str = ""

@@ -74,9 +74,13 @@ class PrivateEndpoints:
         """All endpoints in the order of their names."""
         return tuple(sorted(self._by_name.values(), key=lambda endpoint: endpoint.name.lower()))
 
+    def find(self, name: str) -> PrivateEndpoint | None:
+        """The endpoint of that name, compared without case, or None."""
+        return self._by_name.get(name.lower())
+
     def require(self, name: str) -> PrivateEndpoint:
-        """The endpoint of that name, compared without case; raises HubError GenericNotFound."""
-        endpoint = self._by_name.get(name.lower())
+        """As `find`; raises HubError GenericNotFound."""
+        endpoint = self.find(name)
         if endpoint is None:
             raise HubError(Code.NOT_FOUND, f"There is no private endpoint {name}")
         return endpoint

@@ -5,7 +5,7 @@ something that is not there yet is refused. Shapes: Microsoft.Network/virtualNet
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from isthmus.base.errors import Code, HubError
@@ -13,6 +13,7 @@ from isthmus.base.etags import twin_etag
 from isthmus.base.hosts import is_address, normal_address
 from isthmus.network.virtual_networks import (
     BIND,
+    DNS_SERVERS_MAX,
     LocalGateway,
     NetworkFacts,
     Peering,
@@ -49,8 +50,10 @@ def parse_subnet_id(resource_id: str) -> tuple[str, str]:
     return (found["network"], found["subnet"]) if found is not None else ("", "")
 
 
-def network_to_arm(network: VirtualNetwork, facts: NetworkFacts, occupants: Occupants) -> dict[str, object]:
-    """The network with its subnets and peerings; `presence` is a member of ours."""
+def network_to_arm(
+    network: VirtualNetwork, facts: NetworkFacts, occupants: Occupants, servers: Collection[str] = ()
+) -> dict[str, object]:
+    """The network with its subnets and peerings; `servers` answer DNS queries in it. `presence` is a member of ours."""
     return {
         "id": network_id(network.name),
         "name": network.name,
@@ -60,7 +63,7 @@ def network_to_arm(network: VirtualNetwork, facts: NetworkFacts, occupants: Occu
         "etag": _etag(network.version),
         "properties": {
             "addressSpace": {"addressPrefixes": list(network.prefixes)},
-            "dhcpOptions": {"dnsServers": []},
+            "dhcpOptions": {"dnsServers": list(servers)},
             "enableDdosProtection": False,
             "presence": network.presence.text,
             "provisioningState": "Succeeded",
@@ -131,20 +134,23 @@ def gateway_to_arm(gateway: LocalGateway) -> dict[str, object]:
     }
 
 
-def parse_network(name: str, body: Json, present: VirtualNetwork | None) -> VirtualNetwork:
+def parse_network(
+    name: str, body: Json, present: VirtualNetwork | None, served: Collection[str] = ()
+) -> VirtualNetwork:
     """The network that a whole body asks for; what it is peered with, and its guid, are those of the present one.
 
-    Raises HubError ArgumentInvalid, NotImplemented.
+    `served` are addresses where names are served in it anyway: a body that was read and is sent back names them, and
+    they do not become named ones by that. Raises HubError ArgumentInvalid, NotImplemented.
     """
     properties = mapping(body.get("properties"), "properties")
     _check_peerings(properties, present)
-    _check_servers(properties)
     return VirtualNetwork(
         name=name if present is None else present.name,
         prefixes=_prefixes(properties.get("addressSpace"), "properties.addressSpace"),
         subnets=tuple(_subnet(each) for each in items(properties.get("subnets"), "properties.subnets")),
         peerings=present.peerings if present is not None else (),
         presence=_presence(properties.get("presence"), present),
+        dns_servers=_servers(properties, {*served} - {*(present.dns_servers if present is not None else ())}),
         location=text(body.get("location") or LOCATION, "location"),
         tags=_tags(body),
         guid=present.guid if present is not None else "",
@@ -226,10 +232,13 @@ def _check_peerings(properties: Json, present: VirtualNetwork | None) -> None:
         raise HubError(Code.ARGUMENT_INVALID, message)
 
 
-def _check_servers(properties: Json) -> None:
-    options = mapping(properties.get("dhcpOptions") or {}, "properties.dhcpOptions")
-    if items(options.get("dnsServers"), "properties.dhcpOptions.dnsServers"):
-        raise HubError(Code.NOT_IMPLEMENTED, "properties.dhcpOptions.dnsServers cannot be set: it is not there yet")
+def _servers(properties: Json, served: Collection[str]) -> tuple[str, ...]:
+    options, path = mapping(properties.get("dhcpOptions") or {}, "properties.dhcpOptions"), "dhcpOptions.dnsServers"
+    given = [text(each, path) for each in items(options.get("dnsServers"), path)]
+    if len(given) > DNS_SERVERS_MAX or not all(is_address(each) and "%" not in each for each in given):
+        raise bad(f"properties.{path}", f"at most {DNS_SERVERS_MAX} IPv4 or IPv6 addresses")
+    normal = dict.fromkeys(map(normal_address, given))
+    return tuple(each for each in normal if each not in served)
 
 
 def _network_of(value: object, path: str) -> str:

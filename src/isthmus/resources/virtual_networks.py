@@ -48,6 +48,9 @@ from isthmus.resources.virtual_network_arm import (
 FACTS = Key("network", NO_HUB, "facts")
 """The document of all declared networks."""
 
+Servers = Callable[[str], tuple[str, ...]]
+"""Addresses where names are served in a network, by its name."""
+
 FactsListener = Callable[[NetworkFacts], Awaitable[None]]
 """Is told of the facts that are in force now."""
 
@@ -62,6 +65,7 @@ class VirtualNetworks:
         self._listeners: list[FactsListener] = []
         self._facts = NO_FACTS
         self._revision = 0
+        self._servers: Servers = lambda network: ()
         self._occupants: Occupants = lambda network, subnet: ()
 
     async def load(self) -> None:
@@ -83,6 +87,16 @@ class VirtualNetworks:
     def occupants(self, network: str, subnet: str) -> tuple[str, ...]:
         """Resource ids of the private endpoints in a subnet."""
         return self._occupants(network, subnet)
+
+    def serve_names_at(self, servers: Servers) -> None:
+        """Has `servers` asked where names are served in a network, besides the servers that somebody named."""
+        self._servers = servers
+
+    def served(self, network: str) -> tuple[str, ...]:
+        """Addresses where names are served in a network, those that somebody named first."""
+        declared = self._facts.network(network)
+        named = declared.dns_servers if declared is not None else ()
+        return tuple(dict.fromkeys((*named, *self._servers(network))))
 
     @property
     def unchanged(self) -> Check:
@@ -116,7 +130,7 @@ class VirtualNetworks:
         def rule(facts: NetworkFacts) -> NetworkFacts:
             present = facts.network(name)
             _check_etag(name, present, if_match)
-            network = checked_network(parse_network(name, body, present))
+            network = checked_network(parse_network(name, body, present, self.served(name)))
             if present is None:
                 _check_room(len(facts.networks), NETWORKS_MAX, "virtual networks")
                 network = replace(network, guid=guid)

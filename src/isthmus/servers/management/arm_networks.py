@@ -127,7 +127,7 @@ class ArmNetworks:
 
     def _network(self, name: str) -> Json:
         facts = self._networks.facts()
-        return network_to_arm(facts.require(name), facts, self._networks.occupants)
+        return network_to_arm(facts.require(name), facts, self._networks.occupants, self._networks.served(name))
 
     def _subnet(self, network_name: str, name: str) -> Json:
         network = self._networks.facts().require(network_name)
