@@ -36,7 +36,7 @@ async def test_a_zone_is_made_read_changed_and_deleted(world: ManagementWorld) -
     assert (await world.ask("PUT", f"{ZONES}/second.test", {})).status == 201
     assert [each["name"] for each in (await world.ask("GET", ZONES)).json["value"]] == [NAME, "second.test"]
     assert (await world.ask("DELETE", ZONE)).status == 204
-    assert (await world.ask("GET", ZONE)).code == "GenericNotFound"
+    assert (await world.ask("GET", ZONE)).code == "ResourceNotFound"
 
 
 async def test_a_record_set_is_made_read_changed_and_deleted(world: ManagementWorld) -> None:
@@ -58,7 +58,7 @@ async def test_a_record_set_is_made_read_changed_and_deleted(world: ManagementWo
         "A",
     ]
     assert (await world.ask("DELETE", PRESS)).status == 204
-    assert (await world.ask("GET", PRESS)).code == "GenericNotFound"
+    assert (await world.ask("GET", PRESS)).code == "ResourceNotFound"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_what_a_network_sees_is_exported(world: ManagementWorld, form: str
 
 async def test_an_export_is_of_a_known_network_and_format(world: ManagementWorld) -> None:
     assert (await world.ask("GET", f"{NETWORKS}/plant/privateNames/pdf")).code == "ArgumentInvalid"
-    assert (await world.ask("GET", f"{NETWORKS}/nowhere/privateNames/zone")).code == "GenericNotFound"
+    assert (await world.ask("GET", f"{NETWORKS}/nowhere/privateNames/zone")).code == "ResourceNotFound"
 
 
 async def test_changes_are_noted_with_who_made_them(world: ManagementWorld) -> None:
