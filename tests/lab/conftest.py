@@ -8,9 +8,9 @@ from lab.plans import FACTORY
 from support.lab import RunningLab, why_no_lab
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab() -> Iterator[RunningLab]:
-    """The factory, up; taken away afterwards, and nothing of it may be left."""
+    """The factory, up once for all tests, which leave it as it was; afterwards nothing of it may be there."""
     if reason := why_no_lab():
         pytest.skip(reason)
     running = RunningLab(FACTORY, "lab")

@@ -56,14 +56,14 @@ def test_the_intruder_is_refused_with_every_sdk(lab: RunningLab) -> None:
     assert "ok" not in outcomes.values()
 
 
-def play(lab: RunningLab, host: str, device_id: str = "") -> dict[str, str]:
-    """Runs the client on a host, as a device of the hub that the host belongs to."""
-    device_id = device_id or lab.make_device(host)
+def play(lab: RunningLab, host: str, device_id: str = "", hub: str = "factory") -> dict[str, str]:
+    """Runs the client on a host, as a device of a hub."""
+    device_id = device_id or lab.make_device(host, hub)
     task = Task(
         ca=str(lab.ca),
-        device=lab.isthmus("connection-string", "-n", "factory", "--device-id", device_id).strip(),
-        service=lab.isthmus("connection-string", "-n", "factory", "--policy", "iothubowner").strip(),
-        events=lab.isthmus("connection-string", "-n", "factory", "--events").strip(),
+        device=lab.isthmus("connection-string", "-n", hub, "--device-id", device_id).strip(),
+        service=lab.isthmus("connection-string", "-n", hub, "--policy", "iothubowner").strip(),
+        events=lab.isthmus("connection-string", "-n", hub, "--events").strip(),
         device_id=device_id,
         mark=f"{host} {device_id}",
     )

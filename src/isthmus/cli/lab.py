@@ -61,11 +61,12 @@ def status(lab: "Lab") -> tuple[Any, int]:
 
 
 @lab.command("matrix", cls=LabCommand)
-def matrix(lab: "Lab") -> tuple[Any, int]:
+@click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only from this host; repeatable.")
+def matrix(lab: "Lab", hosts: tuple[str, ...]) -> tuple[Any, int]:
     """Tries every address from every host on every plane; exits with 1 when one is not as expected."""
     from isthmus.lab.matrix import holds, render
 
-    cells = lab.matrix()
+    cells = lab.matrix(hosts)
     return Readable(render(cells), [cell.facts() for cell in cells]), 0 if holds(cells) else 1
 
 

@@ -1,7 +1,7 @@
 """What `isthmus lab` does: up, status, matrix, cut, mend, down. Blocking; needs root."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,13 @@ class Lab:
         """What runs; raises LabError when there is no such lab."""
         return status_of(self._the_record(), self._built_plan())
 
-    def matrix(self) -> list[Cell]:
-        """Every path, tried; raises LabError when there is no such lab."""
-        return Prober(self._the_record(), self._built_plan(), self._clock).cells()
+    def matrix(self, hosts: Sequence[str] = ()) -> list[Cell]:
+        """Every path, or those of some hosts, tried; raises LabError when there is no such lab or host."""
+        record, plan = self._the_record(), self._built_plan()
+        unknown = [host for host in hosts if host not in plan.hosts]
+        if unknown:
+            raise LabError(f"There is no host {unknown[0]} in the lab {plan.name}.")
+        return Prober(record, plan, self._clock).cells(hosts or tuple(plan.hosts))
 
     def cut(self, link: str) -> None:
         """Breaks a link; raises LabError when there is none."""

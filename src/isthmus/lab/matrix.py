@@ -17,7 +17,7 @@ from isthmus.lab.layout import namespace_of
 from isthmus.lab.plan import Plan
 from isthmus.lab.probe import PLANES
 from isthmus.lab.processes import MARK_VARIABLE, PYTHON, within
-from isthmus.lab.reach import Attempt, attempts
+from isthmus.lab.reach import Attempt, attempts_of
 from isthmus.lab.record import Record
 from isthmus.lab.ways import carrying
 
@@ -75,9 +75,9 @@ class Prober:
         self._device_keys = probe_keys(record)
         self._policy_keys = {hub: self._policy_key(hub) for hub in (plan.hub.first, *plan.hub.others)}
 
-    def cells(self) -> list[Cell]:
-        """All of them, host by host; raises LabError when a probe cannot be run at all."""
-        by_host = [list(tries) for _, tries in groupby(attempts(self._plan), key=lambda attempt: attempt.host)]
+    def cells(self, hosts: Sequence[str]) -> list[Cell]:
+        """Those of some hosts, host by host; raises LabError when a probe cannot be run at all."""
+        by_host = [attempts_of(self._plan, host) for host in hosts]
         with ThreadPoolExecutor(PROBES_AT_ONCE_MAX) as threads:
             return [cell for cells in threads.map(self._probe, by_host) for cell in cells]
 

@@ -36,8 +36,23 @@ class Attempt:
 
 
 def attempts(plan: Plan) -> list[Attempt]:
-    """What each host tries: the hub's usual name, its public address, and each private address there is."""
-    return [attempt for host in plan.hosts for attempt in _attempts_of(plan, host)]
+    """What every host tries."""
+    return [attempt for host in plan.hosts for attempt in attempts_of(plan, host)]
+
+
+def attempts_of(plan: Plan, host: str) -> list[Attempt]:
+    """What a host tries: its hub's usual name, the public address, and each private address there is."""
+    place = plan.hosts[host].network
+    hub = plan.hub_of(place)
+    usual = usual_address(plan, place, hub)
+    targets = {plan.hub.address: "public"}
+    for name in (*reached_endpoints(plan, place), *plan.endpoints):
+        targets.setdefault(plan.networks[name].endpoint, name)
+    ordered = sorted(targets.items(), key=lambda target: target[0] != usual)
+    return [
+        Attempt(host, place, hub, address, target, address == usual, _expected(plan, place, hub, address))
+        for address, target in ordered
+    ]
 
 
 def usual_address(plan: Plan, place: str, hub: str) -> str:
@@ -51,20 +66,6 @@ def reached_endpoints(plan: Plan, place: str) -> tuple[str, ...]:
     network = plan.sites[place].gateway if place in plan.sites else place
     near = (network,) if place in plan.sites or place == INTERNET else (network, *plan.peers(network))
     return tuple(name for name in near if name in plan.endpoints)
-
-
-def _attempts_of(plan: Plan, host: str) -> list[Attempt]:
-    place = plan.hosts[host].network
-    hub = plan.hub_of(place)
-    usual = usual_address(plan, place, hub)
-    targets = {plan.hub.address: "public"}
-    for name in (*reached_endpoints(plan, place), *plan.endpoints):
-        targets.setdefault(plan.networks[name].endpoint, name)
-    ordered = sorted(targets.items(), key=lambda target: target[0] != usual)
-    return [
-        Attempt(host, place, hub, address, target, address == usual, _expected(plan, place, hub, address))
-        for address, target in ordered
-    ]
 
 
 def _expected(plan: Plan, place: str, hub: str, address: str) -> Verdict:
