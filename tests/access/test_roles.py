@@ -11,7 +11,7 @@ from isthmus.access.roles import APPROVE, Role, allows, covers, segments_of
         (Role.OWNER, "isthmus/tokens/write", True),
         (Role.CONTRIBUTOR, "microsoft.devices/iothubs/listkeys/action", True),
         (Role.CONTRIBUTOR, "isthmus/tokens/write", False),
-        (Role.CONTRIBUTOR, "ISTHMUS/Tokens/read", False),
+        (Role.CONTRIBUTOR, "ISTHMUS/Tokens/delete", False),
         (Role.READER, "Microsoft.Devices/IotHubs/read", True),
         (Role.READER, "microsoft.devices/iothubs/listkeys/action", False),
         (Role.READER, "microsoft.devices/iothubs/write", False),

@@ -11,7 +11,16 @@ from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules
 from isthmus.resources.arm import hub_to_arm
 from isthmus.resources.arm_patch import apply_body, apply_patch
-from isthmus.resources.hub import CloudToDeviceSettings, FeedbackSettings, Hub, Route, RouteSource
+from isthmus.resources.hub import (
+    FALLBACK_ROUTE,
+    CloudToDeviceSettings,
+    FeedbackSettings,
+    Hub,
+    Route,
+    RouteSource,
+    Sku,
+    SkuName,
+)
 from resources.test_hub import FULL, HUB
 from resources.world import json_values
 
@@ -122,8 +131,67 @@ def test_what_a_whole_body_leaves_out_goes_back_to_its_default(member: str) -> N
     assert {
         "networkRuleSets": changed.rules is None,
         "cloudToDevice": changed.cloud_to_device == CloudToDeviceSettings(),
-        "routing": changed.routes == () and not changed.fallback_route.enabled,
+        "routing": changed.routes == () and changed.fallback_route == FALLBACK_ROUTE,
     }[member]
+
+
+def test_a_whole_body_without_a_fallback_route_switches_it_off() -> None:
+    body: dict[str, Any] = hub_to_arm(FULL)
+    del body["properties"]["routing"]["fallbackRoute"]
+    assert not apply_body(FULL, body).fallback_route.enabled
+
+
+def without(value: object, *left_out: str) -> Any:
+    """The JSON value as a client sends it back that drops nulls and what it holds to be read-only."""
+    if isinstance(value, dict):
+        return {
+            name: without(each, *left_out) for name, each in value.items() if name not in left_out and each is not None
+        }
+    return [without(each, *left_out) for each in value] if isinstance(value, list) else value
+
+
+def test_a_body_without_what_is_read_only_or_secret_changes_nothing() -> None:
+    read_only = ("id", "name", "type", "hostName", "state", "provisioningState", "locations", "tier", "groupIds")
+    body = without(hub_to_arm(FULL), *read_only)
+    body["properties"]["routing"] = without(hub_to_arm(FULL))["properties"]["routing"]
+
+    assert apply_body(FULL, body) == FULL
+
+
+def test_policies_are_kept_whatever_a_body_shows_of_them() -> None:
+    shown = [{"keyName": each.name, "primaryKey": each.primary_key} for each in FULL.policies]
+    several: tuple[object, ...] = (None, shown, [{}] * len(shown))
+    for policies in several:
+        assert apply_body(FULL, properties(authorizationPolicies=policies)).policies == FULL.policies
+    shown[0]["primaryKey"] = "AAAA"
+    with pytest.raises(HubError, match="authorizationPolicies cannot be changed"):
+        apply_body(FULL, properties(authorizationPolicies=shown))
+
+
+def test_a_connection_is_not_decided_by_the_hub_s_body() -> None:
+    state = {"privateLinkServiceConnectionState": {"status": "Approved", "description": "no"}}
+    with pytest.raises(HubError, match="private-endpoint-connection approve"):
+        apply_body(FULL, properties(privateEndpointConnections=[{"properties": state}]))
+
+
+def test_what_the_server_alone_knows_is_passed_over_in_a_whole_body() -> None:
+    body: dict[str, Any] = without(hub_to_arm(FULL))
+    body["systemData"] = {"createdBy": "somebody"}
+    body["properties"] |= {"state": "Activating", "provisioningState": "Creating", "locations": []}
+    assert apply_body(FULL, body) == FULL
+    with pytest.raises(HubError, match=r"properties\.state is read-only"):
+        apply_patch(FULL, properties(state="Activating"))
+
+
+@pytest.mark.parametrize("member", ["comments", "minTlsVersion", "disableLocalAuth", "storageEndpoints", "features"])
+def test_null_for_what_cannot_be_set_asks_for_what_is_so(member: str) -> None:
+    assert apply_patch(FULL, properties(**{member: None})) == FULL
+
+
+def test_sets_size_and_units() -> None:
+    changed = apply_patch(HUB, {"sku": {"name": "b2", "capacity": 7}})
+    assert (changed.sku, changed.sku.tier) == (Sku(SkuName.B2, 7), "Basic")
+    assert apply_body(changed, {}).sku == changed.sku
 
 
 def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() -> None:
@@ -145,7 +213,14 @@ def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() ->
         (properties(privateEndpointConnections=[1]), Code.ARGUMENT_INVALID, "private-endpoint-connection approve"),
         (properties(eventHubEndpoints={"events": {"partitionCount": 8}}), Code.ARGUMENT_INVALID, "partitionCount"),
         ({"etag": "AAAAAAAAAAE="}, Code.PRECONDITION_FAILED, "etag"),
-        ({"sku": {"capacity": 2}}, Code.NOT_IMPLEMENTED, "sku.capacity"),
+        ({"sku": {"capacity": 0}}, Code.ARGUMENT_INVALID, "sku.capacity"),
+        ({"sku": {"name": "X1"}}, Code.ARGUMENT_INVALID, "sku.name"),
+        ({"sku": {"tier": "Basic"}}, Code.ARGUMENT_INVALID, "sku.tier is read-only"),
+        (
+            properties(authorizationPolicies=[{"keyName": "x", "rights": "ServiceConnect"}]),
+            Code.NOT_IMPLEMENTED,
+            "authoriz",
+        ),
         ({"identity": {"type": "SystemAssigned"}}, Code.NOT_IMPLEMENTED, "identity.type"),
         (properties(disableLocalAuth=True), Code.NOT_IMPLEMENTED, "disableLocalAuth"),
         (properties(routing={"endpoints": {"eventHubs": [{}]}}), Code.NOT_IMPLEMENTED, "eventHubs"),

@@ -41,7 +41,9 @@ class RoleDefinition:
 ROLES: Mapping[Role, RoleDefinition] = MappingProxyType(
     {
         Role.OWNER: RoleDefinition(("*",)),
-        Role.CONTRIBUTOR: RoleDefinition(("*",), ("Isthmus/tokens/*", "Isthmus/audit/action")),
+        Role.CONTRIBUTOR: RoleDefinition(
+            ("*",), ("Isthmus/tokens/write", "Isthmus/tokens/delete", "Isthmus/audit/action")
+        ),
         Role.READER: RoleDefinition(("*/read",)),
         Role.NETWORK_APPROVER: RoleDefinition(
             (

@@ -31,6 +31,7 @@ from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
+from isthmus.servers.management.arm_hub_views import ArmHubViews
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
@@ -123,6 +124,7 @@ def management_api(
         ArmNetworks(domain.networks, domain.journal).routes,
         ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes,
         ArmRouting(domain.hubs).routes,
+        ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes,
         ArmDoorPolicies(domain.hubs, domain.networks, domain.journal).routes,
     )
     routes = {pattern: handler for each in more for pattern, handler in each.items()}
@@ -133,6 +135,11 @@ def management_api(
     return ManagementApi(
         domain.hubs, arm, domain.journal, audit, connectors, domain.commands, health, https_port, tokens
     )
+
+
+def _log_trouble(parts: list[Part]) -> str:
+    """Why the log is not well; empty when it is."""
+    return next((part.reason or "the log is not well" for part in parts if part.name == "log" and not part.ok), "")
 
 
 async def remember_https_port(state: State, port: int) -> None:

@@ -26,7 +26,7 @@ def hub_to_arm(hub: Hub) -> dict[str, object]:
         "resourcegroup": RESOURCE_GROUP,
         "subscriptionid": SUBSCRIPTION,
         "identity": {"type": "None"},
-        "sku": {"name": "S1", "tier": "Standard", "capacity": 1},
+        "sku": {"name": hub.sku.name.value, "tier": hub.sku.tier, "capacity": hub.sku.units},
         "properties": _properties(hub),
     }
 
@@ -72,6 +72,11 @@ def policy_to_arm(policy: SharedAccessPolicy) -> dict[str, object]:
     return {"keyName": policy.name, "primaryKey": None, "secondaryKey": None, "rights": rights}
 
 
+_FILE_NOTIFICATIONS = {"lockDurationAsIso8601": "PT1M", "maxDeliveryCount": 10, "ttlAsIso8601": "PT1H"}
+_NO_STORAGE = {"connectionString": "", "containerName": "", "sasTtlAsIso8601": "PT1H"}
+"""What a hub has that was given no storage, as bodies of clients say it."""
+
+
 def _properties(hub: Hub) -> dict[str, object]:
     return {
         "allowedFqdnList": [],
@@ -81,13 +86,14 @@ def _properties(hub: Hub) -> dict[str, object]:
         "disableDeviceSAS": False,
         "disableLocalAuth": False,
         "disableModuleSAS": False,
+        "enableDataResidency": False,
         "enableFileUploadNotifications": False,
         "eventHubEndpoints": {"events": _events(hub)},
         "features": "None",
         "hostName": hub.host_name,
         "ipFilterRules": [],
         "locations": [{"location": hub.location, "role": "primary"}],
-        "messagingEndpoints": {},
+        "messagingEndpoints": {"fileNotifications": _FILE_NOTIFICATIONS},
         "minTlsVersion": "1.2",
         "networkRuleSets": _rules(hub.rules) if hub.rules is not None else None,
         "privateEndpointConnections": [connection_to_arm(hub, connection) for connection in hub.connections],
@@ -107,7 +113,7 @@ def _properties(hub: Hub) -> dict[str, object]:
             "routes": [route_to_arm(route) for route in hub.routes],
         },
         "state": "Active",
-        "storageEndpoints": {},
+        "storageEndpoints": {"$default": _NO_STORAGE},
     }
 
 

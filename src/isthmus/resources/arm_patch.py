@@ -2,17 +2,18 @@
 
 A change is a merge: the patch is laid over the present form (null puts a member back to its default, and switches the
 fallback route off; tags are replaced), and what differs afterwards must be a member that can be set. So a whole form
-that was printed, edited and sent back works as well as a fragment, and a member that is unknown, read-only or not
-offered is refused by its name.
+that was printed, edited and sent back works as well as a fragment, also where a client has left out what is read-only
+or a key that it was not shown. A member that is unknown or not offered is refused by its name, and so is a read-only
+one, save what the server alone knows in a whole body, which is passed over.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_ip_rule, checked_rules
-from isthmus.resources.arm import hub_to_arm
-from isthmus.resources.hub import CloudToDeviceSettings, FeedbackSettings, Hub
+from isthmus.resources.arm import connection_to_arm, hub_to_arm, policy_to_arm
+from isthmus.resources.hub import FALLBACK_ROUTE, UNITS_MAX, CloudToDeviceSettings, FeedbackSettings, Hub, SkuName
 from isthmus.resources.members import (
     Json,
     bad,
@@ -25,7 +26,7 @@ from isthmus.resources.members import (
     mapping,
     text,
 )
-from isthmus.resources.routes import checked_fallback, checked_routes
+from isthmus.resources.routes import checked_fallback, checked_routes, route_to_arm
 
 DELIVERY_COUNT_MAX = 100
 """Deliveries of a cloud-to-device or feedback message (Microsoft.Devices/IotHubs)."""
@@ -50,6 +51,10 @@ def apply_patch(hub: Hub, patch: Json) -> Hub:
     Raises HubError ArgumentInvalid for an unknown or read-only member or a bad value, NotImplemented for a member that
     is not offered, PreconditionFailed when the body carries another etag.
     """
+    return _applied(hub, patch, frozenset())
+
+
+def _applied(hub: Hub, patch: Json, passed_over: frozenset[Path]) -> Hub:
     present = hub_to_arm(hub)
     wanted = dict(mapping(merged(present, patch), "the body"))
     if "tags" in patch:
@@ -57,6 +62,9 @@ def apply_patch(hub: Hub, patch: Json) -> Hub:
     changed = hub
     for path, value in differences(present, wanted):
         setter = _SETTERS.get(path)
+        if path in passed_over or (setter is None and value is None and _is_known(path, present)):
+            # What cannot be set has its default always, and null asks for that.
+            continue
         if setter is None:
             raise _refused(path, present)
         changed = setter(changed, value, ".".join(path))
@@ -66,13 +74,18 @@ def apply_patch(hub: Hub, patch: Json) -> Hub:
 def apply_body(hub: Hub, body: Json) -> Hub:
     """As `apply_patch`, for a whole body (PUT): what it leaves out goes back to its default.
 
-    Only `publicNetworkAccess` stays as it is when left out: a client that does not know it must not open the door.
+    A body without `routing` asks for that of a new hub; one that has it without a fallback route switches that off
+    (Microsoft.Devices/IotHubs, `RoutingProperties`). Only `publicNetworkAccess` stays as it is when left out: a client
+    that does not know it must not open the door.
     """
+    members = mapping(body.get("properties") or {}, "properties")
+    if members.get("routing") is None:
+        body = {**body, "properties": {**members, "routing": {"fallbackRoute": route_to_arm(FALLBACK_ROUTE)}}}
     whole: object = body
     for path in _SETTERS:
         if path != ("properties", "publicNetworkAccess"):
             whole = _with_default(whole, path)
-    return apply_patch(hub, mapping(whole, "the body"))
+    return _applied(hub, mapping(whole, "the body"), _SERVERS_OWN)
 
 
 def merged(present: object, patch: object) -> object:
@@ -134,6 +147,47 @@ def _set_classic_rules(hub: Hub, value: object, path: str) -> Hub:
         return hub
     message = f"{path}, the classic rules, cannot be set: they are retired. Use properties.networkRuleSets instead"
     raise HubError(Code.NOT_IMPLEMENTED, message)
+
+
+def _set_size(hub: Hub, value: object, path: str) -> Hub:
+    name = hub.sku.name if value is None else SkuName(choice(value, path, tuple(SkuName)))
+    return replace(hub, sku=replace(hub.sku, name=name))
+
+
+def _set_units(hub: Hub, value: object, path: str) -> Hub:
+    units = hub.sku.units if value is None else integer(value, path, least=1, most=UNITS_MAX)
+    return replace(hub, sku=replace(hub.sku, units=units))
+
+
+def _keep_policies(hub: Hub, value: object, path: str) -> Hub:
+    """Lets pass the policies that there are, with their keys, without, or with null for them."""
+    shown = [(policy_to_arm(each), each.keys) for each in hub.policies]
+    present = [{**policy, "primaryKey": keys[0], "secondaryKey": keys[1]} for policy, keys in shown]
+    if value is not None and not _echoes(present, value):
+        raise HubError(Code.NOT_IMPLEMENTED, f"{path} cannot be changed: this hub does not offer it")
+    return hub
+
+
+def _keep_connections(hub: Hub, value: object, path: str) -> Hub:
+    """Lets pass the connections that there are, also without what is read-only in them."""
+    present = [connection_to_arm(hub, each) for each in hub.connections]
+    if value is not None and not _echoes(present, value):
+        raise HubError(Code.ARGUMENT_INVALID, f"{path} is read-only: {_DECIDE_CONNECTIONS}")
+    return hub
+
+
+def _echoes(present: Sequence[object], value: object) -> bool:
+    """True when an array says of each thing in turn nothing but what is so."""
+    if not isinstance(value, list) or len(value) != len(present):
+        return False
+    return all(merged(have, _told(want)) == have for have, want in zip(present, value, strict=True))
+
+
+def _told(value: object) -> object:
+    """The value without members that are null."""
+    if isinstance(value, Mapping):
+        return {name: _told(each) for name, each in value.items() if each is not None}
+    return value
 
 
 def _ip_rule(value: object, path: str) -> IpRule:
@@ -225,7 +279,29 @@ _SETTERS: Mapping[Path, Setter] = {
     ("properties", "routing", "routes"): _set_routes,
     ("properties", "routing", "fallbackRoute"): _set_fallback,
     ("properties", "cloudToDevice"): _set_cloud_to_device,
+    ("properties", "authorizationPolicies"): _keep_policies,
+    ("properties", "privateEndpointConnections"): _keep_connections,
+    ("sku", "name"): _set_size,
+    ("sku", "capacity"): _set_units,
 }
+
+_DECIDE_CONNECTIONS = "use network private-endpoint-connection approve, reject or delete"
+
+_SERVERS_OWN: frozenset[Path] = frozenset(
+    {
+        ("resourcegroup",),
+        ("subscriptionid",),
+        ("systemData",),
+        ("sku", "tier"),
+        ("properties", "locations"),
+        ("properties", "provisioningState"),
+        ("properties", "state"),
+        ("properties", "eventHubEndpoints", "events", "endpoint"),
+        ("properties", "eventHubEndpoints", "events", "path"),
+        ("properties", "eventHubEndpoints", "events", "partitionIds"),
+    }
+)
+"""Read-only members that a client sends back as it once read them, and that nobody could mean to change."""
 
 _READ_ONLY: Mapping[Path, str] = {
     ("id",): "",
@@ -243,5 +319,4 @@ _READ_ONLY: Mapping[Path, str] = {
     ("properties", "eventHubEndpoints", "events", "path"): "",
     ("properties", "eventHubEndpoints", "events", "partitionIds"): "",
     ("properties", "eventHubEndpoints", "events", "partitionCount"): ": it counts when the hub is made",
-    ("properties", "privateEndpointConnections"): ": use network private-endpoint-connection approve, reject or delete",
 }

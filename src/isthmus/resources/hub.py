@@ -78,6 +78,37 @@ FALLBACK_ROUTE = Route("$fallback", RouteSource.DEVICE_MESSAGES)
 """Takes device messages that no enabled route took."""
 
 
+class SkuName(StrEnum):
+    """Sizes of a hub."""
+
+    F1 = "F1"
+    S1 = "S1"
+    S2 = "S2"
+    S3 = "S3"
+    B1 = "B1"
+    B2 = "B2"
+    B3 = "B3"
+
+
+UNITS_MAX = 200
+"""Units of a size (Microsoft.Devices/IotHubs, `sku.capacity`)."""
+
+_TIERS = {"F": "Free", "S": "Standard", "B": "Basic"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sku:
+    """Size and units of a hub, kept as its owner says: nothing here depends on them."""
+
+    name: SkuName = SkuName.S1
+    units: int = 1
+
+    @property
+    def tier(self) -> str:
+        """The family of the size."""
+        return _TIERS[self.name[0]]
+
+
 @dataclass(frozen=True, slots=True)
 class FeedbackSettings:
     """What holds for feedback messages."""
@@ -122,6 +153,7 @@ class Hub:
     location: str = LOCATION
     tags: dict[str, str] = field(default_factory=dict)
     door_policies: tuple[DoorPolicy, ...] = ()
+    sku: Sku = Sku()
     revision: int = 0
 
     @property

@@ -21,11 +21,15 @@ from isthmus.resources.hub import Hub, check_host_name, check_hub_name, host_nam
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.management.permissions import asked_by
 from isthmus.servers.management.request import Call, Reply
 
 CREATED = 201
 NO_CONTENT = 204
 PARTITIONS_DEFAULT = 4
+
+NAMED_OTHERWISE = frozenset({"id", "name", "type", "etag", "location"})
+"""Members of a new hub's body that the path says, or that are given when it is made."""
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[Reply]]
 """Answers a call, given the names in its path."""
@@ -77,10 +81,18 @@ class Arm:
             ("GET", f"{endpoint}/*"): self._show_endpoint,
             ("PUT", f"{endpoint}/*"): self._put_endpoint,
             ("DELETE", f"{endpoint}/*"): self._delete_endpoint,
+            ("GET", "microsoft.devices/operations"): self._list_operations,
         }
 
+    @property
+    def actions(self) -> frozenset[str]:
+        """The actions of all calls that are answered here, in small letters."""
+        return frozenset(
+            asked_by(method, ("providers", *pattern.split("/"))).action for method, pattern in self._routes
+        )
+
     async def answer(self, call: Call) -> Reply:
-        """Answers a call below `/subscriptions`; raises HubError."""
+        """Answers a call below `/subscriptions` or `/providers`; raises HubError."""
         lowered = [segment.lower() for segment in call.path]
         if "providers" not in lowered:
             raise HubError(Code.NOT_FOUND, "The path names no provider")
@@ -88,8 +100,13 @@ class Arm:
         rest, below = call.path[start:], lowered[start:]
         handler = self._routes.get((call.method, _pattern(below)))
         if handler is None:
-            raise HubError(Code.NOT_IMPLEMENTED, f"{call.method} of {'/'.join(below[:2])} is not offered here yet")
+            kind = "/".join((*below[:1], *below[1::2]))
+            raise HubError(Code.NOT_IMPLEMENTED, f"{call.method} of {kind} is not offered here yet")
         return await handler(call, rest[2::2])
+
+    async def _list_operations(self, call: Call, names: tuple[str, ...]) -> Reply:
+        named = [_operation(action) for action in sorted(self.actions) if action.startswith("microsoft.devices/")]
+        return Reply(value={"value": named})
 
     async def _list_hubs(self, call: Call, names: tuple[str, ...]) -> Reply:
         return Reply(value={"value": [hub_to_arm(hub) for hub in self._hubs.all()]})
@@ -115,13 +132,14 @@ class Arm:
         host_name = normal_host(str(given)) if given else host_name_of(name, self._hubs.all()[0].host_name)
         check_hub_name(name)
         check_host_name(host_name)
+        wanted = {member: value for member, value in body.items() if member not in NAMED_OTHERWISE}
         await self._prepare(host_name)
         return await self._hubs.create(
             name,
             host_name=host_name,
             partitions=_partitions(properties),
             location=str(body.get("location") or ""),
-            rule=lambda draft: apply_body(draft, {"properties": properties, "tags": body.get("tags")}),
+            rule=lambda draft: apply_body(draft, {**wanted, "properties": properties}),
         )
 
     async def _patch_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
@@ -195,7 +213,8 @@ class Arm:
         before = group_to_arm(self._hubs.require(names[0]), names[2])
         hub = await self._hubs.change(names[0], lambda present: remove_group(present, names[2]))
         self._note(call, hub.name, f"consumer group {names[2]} deleted", before, None)
-        return Reply(NO_CONTENT)
+        # The stock client takes no other status here.
+        return Reply()
 
     async def _list_endpoints(self, call: Call, names: tuple[str, ...]) -> Reply:
         return Reply(value={"value": [self._endpoints.to_arm(each) for each in self._endpoints.all()]})
@@ -204,8 +223,11 @@ class Arm:
         return Reply(value=self._endpoints.to_arm(self._endpoints.require(names[0])))
 
     async def _put_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
+        known = any(each.name.lower() == names[0].lower() for each in self._endpoints.all())
         endpoint = await self._endpoints.create(names[0], call.json())
         made = self._endpoints.to_arm(endpoint)
+        if known:
+            return Reply(value=made)
         hub = endpoint.target_id.rpartition("/")[2]
         self._note(call, hub, f"private endpoint {endpoint.name} created", None, made)
         return Reply(CREATED, made)
@@ -234,6 +256,12 @@ class Arm:
 def _pattern(below: Sequence[str]) -> str:
     """A path below the providers with stars for the names: `{provider}/{type}/*/{child type}/*`."""
     return "/".join(["/".join(below[:2]), *("*" if index % 2 == 0 else kind for index, kind in enumerate(below[2:]))])
+
+
+def _operation(action: str) -> dict[str, object]:
+    provider, resource, operation = action.split("/", 1)[0], action.split("/", 1)[1].rpartition("/")[0], action
+    shown = {"provider": "Microsoft.Devices", "resource": resource, "operation": operation.rpartition("/")[2]}
+    return {"name": action.replace(provider, "Microsoft.Devices", 1), "display": shown}
 
 
 def _policy_to_arm(hub: Hub, name: str) -> dict[str, object]:

@@ -140,7 +140,7 @@ class RemoteManagement:
         try:
             response = self._response(await self._carried_out(live, token, request), "")
         except HubError as error:
-            response = self._refusal(live, error, token.label)
+            response = self._refusal(live, error, token.label, hub=_hub_named_in(request))
         except asyncio.CancelledError:
             if not under_way.lost:
                 raise
@@ -199,10 +199,10 @@ class RemoteManagement:
         )
 
     def _refusal(
-        self, live: _Live, error: HubError, principal: str, headers: dict[str, str] | None = None
+        self, live: _Live, error: HubError, principal: str, headers: dict[str, str] | None = None, *, hub: str = ""
     ) -> web.Response:
         """Journals a refusal and words it; with `headers` it is also the connection's end."""
-        tracking_id = self._refusals.refused(live.connection, Plane.MANAGEMENT, "", "", error, principal=principal)
+        tracking_id = self._refusals.refused(live.connection, Plane.MANAGEMENT, hub, "", error, principal=principal)
         response = self._response(refused(error), tracking_id.partition("-")[0])
         if headers is not None:
             response.headers.update(headers)
@@ -256,6 +256,13 @@ def _check_offered(path: tuple[str, ...], query: Mapping[str, str]) -> None:
     if not API_VERSION.fullmatch(version):
         message = f"The api-version '{version}' is invalid. It has the form '2023-06-30' or '2023-06-30-preview'."
         raise HubError(Code.INVALID_API_VERSION, message)
+
+
+def _hub_named_in(request: web.BaseRequest) -> str:
+    """The hub that a path names, for the journal; empty for none."""
+    words = request.rel_url.path.split("/")
+    kinds = [word.lower() for word in words]
+    return words[kinds.index("iothubs") + 1] if "iothubs" in kinds[:-1] else ""
 
 
 def _deleted_by(request: web.BaseRequest) -> str:
