@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from devices.fakes import CountedIds, StandingClock
+from isthmus.access.arrivals import Arrival
 from isthmus.access.journal import Decision
 from isthmus.app.domain import Domain, management_api
 from isthmus.backends.memory import MemoryState
@@ -42,18 +43,24 @@ class Answer:
 
 @dataclass
 class ManagementWorld:
-    """`prepared` holds the host names that certificates were asked for; `elsewhere.test` gets none."""
+    """`prepared` holds the host names that certificates were asked for; `elsewhere.test` gets none.
+
+    `live` is who counts as connected.
+    """
 
     state: MemoryState = field(default_factory=MemoryState)
     clock: StandingClock = field(default_factory=StandingClock)
     prepared: list[str] = field(default_factory=list)
     parts: list[Part] = field(default_factory=lambda: [Part("log", ok=True)])
+    live: list[Arrival] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.domain = Domain(
             self.state, self.clock, CountedIds(), lambda _place, address: "" if address == ADDRESS else "no"
         )
-        self.api: ManagementApi = management_api(self.domain, lambda: self.parts, lambda: 8443, self._prepare)
+        self.api: ManagementApi = management_api(
+            self.domain, lambda: self.parts, lambda: 8443, self._prepare, live=lambda _: self.live
+        )
 
     async def start(self) -> "ManagementWorld":
         await self.domain.hubs.create("hub", host_name="hub.example.test", partitions=4)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from isthmus.access.journal import Journal
 from isthmus.app.stores import AnyState
+from isthmus.backends.rehearsal import RehearsalState
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError, HubError
 from isthmus.base.ids import Ids
@@ -29,7 +30,7 @@ from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.management.api import ManagementApi, Part
-from isthmus.servers.management.arm import Arm
+from isthmus.servers.management.arm import Arm, Routes
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_hub_views import ArmHubViews
 from isthmus.servers.management.arm_networks import ArmNetworks
@@ -37,6 +38,7 @@ from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
+from isthmus.servers.management.dry_runs import DryRuns, Live, Rehearsal
 from isthmus.servers.management.token_calls import TokenCalls
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
@@ -51,6 +53,9 @@ class Domain:
 
     def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: AddressCheck) -> None:
         self.clock = clock
+        self._state = state
+        self._ids = ids
+        self._objection = objection
         self.hubs = Hubs(state, clock, ids)
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)
@@ -98,6 +103,18 @@ class Domain:
             said = f"--hostname {config.hostname!r} makes no hub: {error.message.rstrip('.')}"
             raise ConfigurationError(f"{said}; give {{hub}}.{{domain}}, such as hub.isthmus.test.") from error
 
+    async def rehearse(self) -> Rehearsal:
+        """The resources once more, over a state that keeps what is written to itself."""
+        state = RehearsalState(self._state)
+        hubs, networks = Hubs(state, self.clock, self._ids), VirtualNetworks(state, self._ids)
+        endpoints = PrivateEndpoints(state, hubs, self._ids, self._objection, networks)
+        await hubs.load()
+        await networks.load()
+        await endpoints.load()
+        return Rehearsal(
+            hubs, networks, endpoints, _arm(hubs, networks, endpoints, Journal(state, self.clock), _prepared)
+        )
+
     def service(self) -> ServiceApi:
         """The service API over it."""
         return ServiceApi(self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
@@ -118,23 +135,49 @@ def management_api(
     https_port: Callable[[], int],
     prepare: Prepare,
     link: LinkFace | None = None,
+    live: Live = lambda hub: (),
 ) -> ManagementApi:
-    """The local owner's calls over a domain; without a `link` no connector can be enrolled."""
+    """The local owner's calls over a domain; without a `link` no connector can be enrolled.
+
+    `live` tells who is connected to a hub.
+    """
+    private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
+    views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
+    return ManagementApi(
+        hubs=domain.hubs,
+        arm=_arm(domain.hubs, domain.networks, domain.endpoints, domain.journal, prepare, private_dns, views),
+        dry_runs=DryRuns(domain.rehearse, domain.journal, live, domain.registry, domain.twins, domain.clock),
+        journal=domain.journal,
+        audit=Audit(domain.journal),
+        connectors=ConnectorCalls(domain.connectors, domain.journal, domain.clock, link),
+        commands=domain.commands,
+        health=health,
+        https_port=https_port,
+        tokens=TokenCalls(domain.tokens, domain.journal),
+    )
+
+
+def _arm(
+    hubs: Hubs,
+    networks: VirtualNetworks,
+    endpoints: PrivateEndpoints,
+    journal: Journal,
+    prepare: Prepare,
+    *further: Routes,
+) -> Arm:
+    """ARM over these resources; `further` are routes of what decides about nobody's way in."""
     more = (
-        ArmNetworks(domain.networks, domain.journal).routes,
-        ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes,
-        ArmRouting(domain.hubs).routes,
-        ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes,
-        ArmDoorPolicies(domain.hubs, domain.networks, domain.journal).routes,
+        *further,
+        ArmNetworks(networks, journal).routes,
+        ArmRouting(hubs).routes,
+        ArmDoorPolicies(hubs, networks, journal).routes,
     )
     routes = {pattern: handler for each in more for pattern, handler in each.items()}
-    arm = Arm(domain.hubs, domain.endpoints, domain.journal, prepare, routes)
-    tokens = TokenCalls(domain.tokens, domain.journal)
-    audit = Audit(domain.journal)
-    connectors = ConnectorCalls(domain.connectors, domain.journal, domain.clock, link)
-    return ManagementApi(
-        domain.hubs, arm, domain.journal, audit, connectors, domain.commands, health, https_port, tokens
-    )
+    return Arm(hubs, endpoints, journal, prepare, routes)
+
+
+async def _prepared(host_name: str) -> None:
+    """In a rehearsal nothing is served, and nothing has to be ready."""
 
 
 def _log_trouble(parts: list[Part]) -> str:

@@ -1,10 +1,16 @@
 """The doors of devices and services, connected to the domain."""
 
+from collections.abc import Iterator
+
 from aiohttp import web
 
+from isthmus.access.arrivals import Arrival
+from isthmus.access.journal import BUILT_IN, asked_of_group
 from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
 from isthmus.config import Config
+from isthmus.resources.consumer_groups import find_group
+from isthmus.resources.hub import Hub
 from isthmus.routing.accept import Accept
 from isthmus.servers.gateway import websocket_upgrade
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpServices
@@ -73,6 +79,22 @@ class Gateway:
             Plane.AMQP: PlaneSetting(config.amqp_port, self.amqp.make_pump),
             Plane.HTTPS: PlaneSetting(config.https_port or HTTPS_PORT, lambda: HttpHandler(self._web)),
         }
+
+    def live(self, hub: Hub) -> Iterator[Arrival]:
+        """Who is connected to a hub now: sessions, and readers by their consumer groups."""
+        for session in self.sessions.all(hub.number):
+            yield Arrival(
+                session.device,
+                session.principal.label,
+                session.address,
+                session.door.label,
+                session.plane.value,
+                BUILT_IN if session.built_in else "",
+            )
+        for reader in self.readers.of_hub(hub.number):
+            peer = reader.peer
+            asked = asked_of_group(find_group(hub, reader.place.group) or reader.place.group)
+            yield Arrival("", reader.principal, peer.peer_address, peer.door.label, Plane.AMQP.value, asked)
 
     async def close(self) -> None:
         """Ends HTTP connections that idle, and waits for work of devices and services that have gone."""

@@ -126,6 +126,7 @@ class Server:
             lambda: self._doors.ports[Plane.HTTPS],
             certificates.prepare,
             link_face(config, domain, link, certificates),
+            self.gateway.live,
         )
         self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(api))
         if config.management.port:

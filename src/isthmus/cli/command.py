@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
+from isthmus.cli.dry_runs import DryRun, Rehearsed, dry_run_of, dry_run_options
 from isthmus.cli.errors import NotThereYet
 from isthmus.cli.output import FORMATS, show
 from isthmus.cli.target import Target
@@ -34,13 +35,21 @@ class HubCommand(click.Command):
     """A command that asks a hub or its server and prints the answer in the wanted format.
 
     `hub_flags` are the flags that name the hub, where `-n` names something else. `remote` is False for what only the
-    local owner may ask: --login is not among the options then.
+    local owner may ask: --login is not among the options then. `dry_run` for a change that can cut somebody off: it can
+    be asked for as a dry run, and what is printed then is who that would be.
     """
 
     def __init__(
-        self, *arguments: Any, hub_flags: Sequence[str] = HUB_FLAGS, remote: bool = True, **attributes: Any
+        self,
+        *arguments: Any,
+        hub_flags: Sequence[str] = HUB_FLAGS,
+        remote: bool = True,
+        dry_run: bool = False,
+        **attributes: Any,
     ) -> None:
         super().__init__(*arguments, **attributes)
+        self.params += dry_run_options() if dry_run else []
+        self._rehearses = dry_run
         own = {flag for param in self.params for flag in param.opts}
         common = _common_options(hub_flags, remote=remote)
         self.params += [option for option in common if not own & set(option.opts)]
@@ -57,11 +66,21 @@ class HubCommand(click.Command):
             hub=common["hub"] or "",
             subscription=common["subscription"] or SUBSCRIPTION,
             resource_group=common["resource_group"] or RESOURCE_GROUP,
+            dry_run=self._dry_run(ctx),
         )
         assert self.callback is not None
-        result = ctx.invoke(self.callback, target, **ctx.params)
+        try:
+            result = ctx.invoke(self.callback, target, **ctx.params)
+        except Rehearsed as rehearsed:
+            click.echo(rehearsed.summary, err=True)
+            result = rehearsed.affected
         show(result, output=common["output"] or "", query=common["query"] or "")
         return result
+
+    def _dry_run(self, ctx: click.Context) -> DryRun | None:
+        if not self._rehearses:
+            return None
+        return dry_run_of(ctx.params.pop("dry_run"), ctx.params.pop("since"))
 
 
 class Group(click.Group):

@@ -44,7 +44,7 @@ def _subject(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@door_policy.command("create", hub_flags=HUB_ONLY, remote=False)
+@door_policy.command("create", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_name
 @_subject
 def create_policy(target: Target, name: str, **given: Any) -> Any:
@@ -55,7 +55,7 @@ def create_policy(target: Target, name: str, **given: Any) -> Any:
     return target.manage("PUT", _path(target, name), {"properties": properties}, query=API)
 
 
-@door_policy.command("update", hub_flags=HUB_ONLY, remote=False)
+@door_policy.command("update", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_name
 @_subject
 def update_policy(target: Target, name: str, **given: Any) -> Any:

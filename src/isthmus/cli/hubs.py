@@ -51,7 +51,7 @@ def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any)
     return target.manage("PUT", target.resource_id(DEVICES_PROVIDER, "IotHubs", target.hub), body, query=API)
 
 
-@click.command("update", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+@click.command("update", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False, dry_run=True)
 @edit_options
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Replaces the tags.")
 def update_hub(target: Target, tags: Any, **given: Any) -> Any:
@@ -63,7 +63,7 @@ def update_hub(target: Target, tags: Any, **given: Any) -> Any:
     return target.manage("PUT", target.hub_id(), hub, etag=hub.get("etag", ""), query=API)
 
 
-@click.command("delete", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+@click.command("delete", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False, dry_run=True)
 def delete_hub(target: Target) -> Any:
     """Deletes a hub with everything in it."""
     if not target.hub:

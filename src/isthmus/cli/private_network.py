@@ -99,7 +99,7 @@ def list_endpoints(target: Target) -> Any:
     return _endpoints(target, "GET")["value"]
 
 
-@private_endpoint.command("delete", hub_flags=HUB_ONLY, remote=False)
+@private_endpoint.command("delete", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_name
 def delete_endpoint(target: Target, endpoint: str) -> Any:
     """Deletes a private endpoint; its address answers nobody from then on."""
@@ -126,7 +126,7 @@ def approve(target: Target, description: str, **given: str) -> Any:
     return _decide(target, "Approved", description, given)
 
 
-@private_endpoint_connection.command("reject", hub_flags=HUB_ONLY, remote=False)
+@private_endpoint_connection.command("reject", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_connection_options
 @click.option("--description", "--rejection-description", default="", help="Why.")
 def reject(target: Target, description: str, **given: str) -> Any:
@@ -141,7 +141,7 @@ def show_connection(target: Target, **given: str) -> Any:
     return target.manage("GET", _connection_id(target, given), query={"api-version": DEVICES_API})
 
 
-@private_endpoint_connection.command("delete", hub_flags=HUB_ONLY, remote=False)
+@private_endpoint_connection.command("delete", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_connection_options
 @click.option("--yes", "-y", is_flag=True, help="For scripts of az; nothing is asked here.")
 def delete_connection(target: Target, yes: bool, **given: str) -> Any:

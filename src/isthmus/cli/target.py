@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from isthmus.cli.dry_runs import CHANGES, DryRun, Rehearsed
 from isthmus.cli.errors import CommandError
 from isthmus.cli.login import HTTPS_PORT, Login, read_login
 from isthmus.cli.transport import ANSWER_SECONDS_MAX, Answer, LocalServer, RemoteHub, Request, Transport
@@ -42,6 +43,7 @@ class Target:
     hub: str = ""
     subscription: str = ""
     resource_group: str = ""
+    dry_run: DryRun | None = None
 
     @cached_property
     def named_hub(self) -> NamedHub:
@@ -82,8 +84,14 @@ class Target:
         etag: str = "",
         query: Mapping[str, str] | None = None,
     ) -> Any:
-        """Calls the management API of the local server and returns the answer's JSON."""
+        """Calls the management API of the local server and returns the answer's JSON.
+
+        Raises Rehearsed for a change that is asked for as a dry run.
+        """
         headers = {"If-Match": f'"{etag}"'} if etag else {}
+        if self.dry_run is not None and method in CHANGES:
+            asked = {**(query or {}), **self.dry_run.query}
+            raise Rehearsed(self._local.send(Request(method, _with_query(path, asked), body, headers)).json())
         return self._local.send(Request(method, _with_query(path, query or {}), body, headers)).json()
 
     def ask(self, path: str) -> Answer:

@@ -123,7 +123,7 @@ def show_network(target: Target, name: str) -> Any:
     return flat(_call(target, "GET", _network_path(target, name)))
 
 
-@vnet.command("update", hub_flags=HUB_ONLY, remote=False)
+@vnet.command("update", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_network_name
 @_prefixes("--address-prefixes")
 @_presence
@@ -146,7 +146,7 @@ def update_network(target: Target, name: str, presence: str, **given: Any) -> An
     return flat(target.manage("PUT", path, body, etag=etag, query={"api-version": NETWORK_API}))
 
 
-@vnet.command("delete", hub_flags=HUB_ONLY, remote=False)
+@vnet.command("delete", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_network_name
 def delete_network(target: Target, name: str) -> Any:
     """Deletes a virtual network without private endpoints; its peers' sides are Disconnected."""
@@ -178,7 +178,7 @@ def show_subnet(target: Target, network: str, name: str) -> Any:
     return flat(_call(target, "GET", _below(target, network, "subnets", name)))
 
 
-@subnet.command("update", hub_flags=HUB_ONLY, remote=False)
+@subnet.command("update", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_in_network
 @_subnet_name
 @_prefixes("--address-prefixes", "--address-prefix")
@@ -194,7 +194,7 @@ def update_subnet(target: Target, network: str, name: str, **given: Any) -> Any:
     return flat(_call(target, "PUT", path, {"properties": found}))
 
 
-@subnet.command("delete", hub_flags=HUB_ONLY, remote=False)
+@subnet.command("delete", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_in_network
 @_subnet_name
 def delete_subnet(target: Target, network: str, name: str) -> Any:
@@ -230,7 +230,7 @@ def show_peering(target: Target, network: str, name: str) -> Any:
     return flat(_call(target, "GET", _below(target, network, "virtualNetworkPeerings", name)))
 
 
-@peering.command("update", hub_flags=HUB_ONLY, remote=False)
+@peering.command("update", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_in_network
 @_peering_name
 @_peering_flags
@@ -245,7 +245,7 @@ def update_peering(target: Target, network: str, name: str, **given: Any) -> Any
     return flat(_call(target, "PUT", path, {"properties": side}))
 
 
-@peering.command("delete", hub_flags=HUB_ONLY, remote=False)
+@peering.command("delete", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_in_network
 @_peering_name
 def delete_peering(target: Target, network: str, name: str) -> Any:
@@ -253,7 +253,7 @@ def delete_peering(target: Target, network: str, name: str) -> Any:
     return _call(target, "DELETE", _below(target, network, "virtualNetworkPeerings", name))
 
 
-@local_gateway.command("create", hub_flags=HUB_ONLY, remote=False)
+@local_gateway.command("create", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_gateway_name
 @click.option("--vnet-name", "network", required=True, help="The virtual network whose gateway leads there.")
 @click.option("prefixes", "--local-address-prefixes", cls=Words, metavar="CIDR...", help="Address ranges of the site.")
@@ -284,7 +284,7 @@ def show_gateway(target: Target, name: str) -> Any:
     return flat(_call(target, "GET", _gateway_path(target, name)))
 
 
-@local_gateway.command("delete", hub_flags=HUB_ONLY, remote=False)
+@local_gateway.command("delete", hub_flags=HUB_ONLY, remote=False, dry_run=True)
 @_gateway_name
 def delete_gateway(target: Target, name: str) -> Any:
     """Deletes a site; sessions that came from there end."""

@@ -15,6 +15,7 @@ from isthmus.base.ids import DeviceRef, HubId
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Deny, admit
 from isthmus.network.door_policies import NO_TAGS, ask_for_tags, wrong_door
+from isthmus.network.dry_run import RESOURCE_GONE
 from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_reader import Readers
@@ -112,7 +113,7 @@ class Cutting:
 def session_lost(session: Session, hub: Hub | None, facts: NetworkFacts) -> Refusal | None:
     """Why a session may not go on at its hub, and in its networks, as they are now; None when it may."""
     if hub is None:
-        return Refusal(Hop.NAME, "name.unknown", "the hub was deleted", "connect to another hub")
+        return RESOURCE_GONE
     admission = admit(hub, door=session.door, address=session.address, built_in=session.built_in, facts=facts)
     if isinstance(admission, Deny):
         return admission.refusal

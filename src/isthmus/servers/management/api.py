@@ -18,6 +18,7 @@ from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls
+from isthmus.servers.management.dry_runs import DryRuns, is_dry_run
 from isthmus.servers.management.permissions import ARM_ROOTS
 from isthmus.servers.management.request import Call, Reply, refused
 from isthmus.servers.management.token_calls import TokenCalls
@@ -55,6 +56,7 @@ class ManagementApi:
 
     hubs: Hubs
     arm: Arm
+    dry_runs: DryRuns
     journal: Journal
     audit: Audit
     connectors: ConnectorCalls
@@ -85,6 +87,8 @@ class ManagementApi:
             raise HubError(Code.SERVER_ERROR, "The server failed; its log tells how") from error
 
     async def _answer(self, call: Call) -> Reply:
+        if is_dry_run(call):
+            return await self.dry_runs.answer(call)
         if _administers(call):
             self.journal.require_room()
         match call.method, call.path:

@@ -129,6 +129,15 @@ def visible(token: ManagementToken, asked: Asked, reply: Reply) -> Reply:
     return Reply(reply.status, {"value": kept})
 
 
+def visible_affected(token: ManagementToken, reply: Reply) -> Reply:
+    """The reply of a dry run without the arrivals at hubs outside the token's scope; the numbers stay those of all."""
+    if not isinstance(reply.value, dict) or not isinstance(listed := reply.value.get("affected"), list):
+        return reply
+    scope = token.scope_segments
+    kept = [each for each in listed if covers(scope, segments_of(hub_resource_id(str(each.get("hub")))))]
+    return Reply(reply.status, {**reply.value, "affected": kept})
+
+
 def _base(segments: Segments) -> Segments:
     """Where a path is: nowhere, in the subscription, or in the group; always ours."""
     if segments[0] == "providers":

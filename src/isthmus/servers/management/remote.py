@@ -30,7 +30,8 @@ from isthmus.servers.gateway.http_app import BODY_SECONDS_MAX, SERVER
 from isthmus.servers.gateway.http_transport import CONNECTION, HttpHandler
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.api import ManagementApi
-from isthmus.servers.management.permissions import ARM_ROOTS, check_allowed, visible
+from isthmus.servers.management.dry_runs import is_dry_run
+from isthmus.servers.management.permissions import ARM_ROOTS, check_allowed, visible, visible_affected
 from isthmus.servers.management.request import Call, Reply, refused, split_target
 from isthmus.servers.management.server import BODY_BYTES_MAX
 
@@ -167,7 +168,8 @@ class RemoteManagement:
             live.connection.peer_address,
         )
         asked = check_allowed(token, call)
-        return visible(token, asked, await self._api.act(call))
+        reply = await self._api.act(call)
+        return visible_affected(token, reply) if is_dry_run(call) else visible(token, asked, reply)
 
     async def _token_deleted(self, token: ManagementToken) -> None:
         for live in list(self._live.values()):

@@ -1,0 +1,87 @@
+"""Who came to a hub lately, from where and by which door: a view of the journal's admitted connections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from isthmus.access.journal import BUILT_IN, Decision, Journal, Verdict, group_of
+from isthmus.base.state import JournalFilter
+
+PAGE_ENTRIES = 2_000
+"""Decisions read at a time: some milliseconds, after which the loop is given back."""
+
+ARRIVALS_MAX = 100_000
+"""Different arrivals kept of one hub, the latest: the devices of a large hub; beyond it the oldest are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Somebody who was let in, in the words of the journal (`Decision`).
+
+    `principal` is a label such as `device:d1` or `policy:service`, `door` the door's label, `asked` a part of the hub.
+    """
+
+    device: str
+    principal: str
+    address: str
+    door: str
+    plane: str
+    asked: str = ""
+
+    @property
+    def consumer_group(self) -> str:
+        """The consumer group it reads by, empty when it does not read."""
+        return group_of(self.asked)
+
+    @property
+    def built_in(self) -> bool:
+        """True when it came to the built-in endpoint only."""
+        return self.asked.startswith(BUILT_IN)
+
+    @property
+    def shared_access_policy(self) -> str:
+        """The policy whose key it used, empty when it used a key of its own."""
+        kind, _, name = self.principal.partition(":")
+        return name if kind == "policy" else ""
+
+    @property
+    def device_id(self) -> str:
+        """The device, of a module its device; empty for services."""
+        return self.device.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """When each was admitted last, milliseconds since the epoch; not `complete` when the oldest were left out."""
+
+    seen: Mapping[Arrival, int]
+    complete: bool
+
+
+async def arrivals(journal: Journal, hub: str, since_ms: int) -> Arrivals:
+    """The arrivals at a hub since a moment, as far back as the journal goes.
+
+    A connection is noted when it is admitted: one that was open all the time is found among the live ones.
+    """
+    seen: dict[Arrival, int] = {}
+    wanted = JournalFilter(hub=hub, verdict=Verdict.ALLOWED, since_ms=since_ms, limit=PAGE_ENTRIES)
+    while page := await journal.noted(wanted):
+        for noted in page:
+            arrival = _arrival(noted.decision)
+            if arrival in seen:
+                continue
+            if len(seen) >= ARRIVALS_MAX:
+                return Arrivals(seen, complete=False)
+            seen[arrival] = noted.decision.utc_ms
+        wanted = replace(wanted, before_id=page[-1].sequence)
+    return Arrivals(seen, complete=True)
+
+
+def _arrival(decision: Decision) -> Arrival:
+    return Arrival(
+        device=decision.device,
+        principal=decision.principal,
+        address=decision.address,
+        door=decision.door,
+        plane=decision.plane,
+        asked=decision.asked,
+    )
