@@ -41,6 +41,9 @@ class Configured:
     def __init__(self, folder: Path, addresses: Callable[[], str]) -> None:
         self.folder = folder
         self.address, self.metrics_address = addresses(), addresses()
+        self.log_server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.log_server.bind((self.address, 0))
+        self.log_server.settimeout(TIMEOUT_SECONDS)
         (folder / "seed.toml").write_text(f'[[devices]]\nid = "seeded"\nprimary_key = "{KEY}"\n')
         settings = folder / "isthmus.toml"
         settings.write_text(
@@ -75,6 +78,14 @@ class Configured:
             address = "{self.metrics_address}"
             port = 19444
             allow = ["127.0.0.0/9"]
+
+            [audit]
+            entries_max = 1234
+            when_full = "refuse-changes"
+            heads_file = "{folder / "heads"}"
+            syslog = "udp://{self.address}:{self.log_server.getsockname()[1]}"
+            heads_interval_seconds = 7.5
+            heads_records = 99
             """
         )
         self.hub = ConfiguredHub(folder, settings)
@@ -167,6 +178,12 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "network.add_addresses": lambda it: "helper is not at" in it.refused_endpoint("192.0.2.1"),
     "management.address": lambda it: (it.metrics_address, 19_444) in it.places,
     "management.port": lambda it: it.hub.ready["ports"]["management"] == 19_444,
+    "audit.entries_max": lambda it: it.metric("journal_entries_max") == 1_234,
+    "audit.when_full": lambda it: it.metric("journal_refuses") == 1,
+    "audit.heads_file": lambda it: "isthmusJournalHead" in (it.folder / "heads").read_text(),
+    "audit.syslog": lambda it: b"isthmusJournalHead" in it.log_server.recv(4_096),
+    "audit.heads_interval_seconds": lambda it: it.metric("audit_heads_interval_seconds") == 7.5,
+    "audit.heads_records": lambda it: it.metric("audit_heads_records_max") == 99,
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }
 """What is different because of a key."""
@@ -182,6 +199,7 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]
             made.hub.stop()
         finally:
             made.hub.kill()
+            made.log_server.close()
 
 
 @pytest.mark.parametrize("key", EFFECTS)

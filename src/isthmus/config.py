@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.state import WhenFull
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -90,6 +91,24 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spares: Annotated[int, msgspec.Meta(ge=0, le=128)] = 4
 
 
+class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The journal of decisions, and its signed heads.
+
+    `entries_max`: records kept, some 300 bytes each. `when_full`: `drop-oldest` removes those at the front and says so;
+    `refuse-changes` removes nothing by itself and lets nobody change anything until somebody has made room.
+    `heads_file`: signed heads are appended to it; it should lie where the hub's machine cannot write but append.
+    `syslog`: they are sent to `udp://HOST:PORT`, `tcp://HOST:PORT` or `unix:///PATH`. A head goes out after
+    `heads_records` records or `heads_interval_seconds`, whichever comes first: what an intruder can take back unseen.
+    """
+
+    entries_max: Annotated[int, msgspec.Meta(ge=1_000, le=100_000_000)] = 1_000_000
+    when_full: WhenFull = WhenFull.DROP_OLDEST
+    heads_file: str = ""
+    syslog: str = ""
+    heads_interval_seconds: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
+    heads_records: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1_000
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -117,6 +136,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: NetworkSettings = NetworkSettings()
     management: ManagementSettings = ManagementSettings()
     link: LinkSettings = LinkSettings()
+    audit: AuditSettings = AuditSettings()
 
     @property
     def data_folder(self) -> Path:

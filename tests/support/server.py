@@ -114,7 +114,13 @@ class RunningHub:
 
     def isthmus(self, *arguments: str, code: int = 0) -> str:
         """Runs a command against this hub and returns what it printed; `code` is the exit code it must have."""
-        done = subprocess.run(
+        done = self.run(*arguments)
+        assert done.returncode == code, f"isthmus {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command against this hub, whatever becomes of it."""
+        return subprocess.run(
             [str(ISTHMUS), *arguments, "--data", str(self.data)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -122,8 +128,6 @@ class RunningHub:
             timeout=COMMAND_SECONDS_MAX,
             check=False,
         )
-        assert done.returncode == code, f"isthmus {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
-        return done.stdout if code == 0 else done.stderr
 
     def json(self, *arguments: str) -> Any:
         """What a command printed, parsed; None when it printed nothing."""

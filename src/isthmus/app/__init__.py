@@ -1,6 +1,7 @@
 """Builds everything and connects it; the only room that knows all, and contains no rules of its own."""
 
+from isthmus.app.audit import Evidence, records_of, verify_file, verify_folder
 from isthmus.app.offline import offline
 from isthmus.app.serving import serve
 
-__all__ = ["offline", "serve"]
+__all__ = ["Evidence", "offline", "records_of", "serve", "verify_file", "verify_folder"]

@@ -12,13 +12,14 @@ from typing import Any
 
 from aiohttp import web
 
+from isthmus.app.audit import head_export
 from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.gateway import Gateway
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
-from isthmus.base.state import StateClosed
+from isthmus.base.state import StateClosed, WhenFull
 from isthmus.config import Config
 from isthmus.queues.upkeep import keep_time
 from isthmus.routing.relay import OutboxRelay
@@ -77,6 +78,7 @@ class Server:
             on_refused=self.gateway.gate.turned_away,
         )
         self._places = HelpedPlaces(config)
+        self._heads = head_export(config, stores, self.domain, socket.gethostname())
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None
@@ -167,12 +169,21 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self.domain.close()
+            await self._last_head()
         except StateClosed as error:
             logger.error("the last changes could not be stored", extra={"reason": str(error)})
         await self._places.close()
         if self._announced:
             self._forget_ready()
             logger.info("stopped", extra={"aborted": aborted})
+
+    async def _last_head(self) -> None:
+        """Seals what this run wrote, where somebody takes it in time."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await self._heads.finish()
+        except TimeoutError:
+            logger.warning("the last head was not exported", extra={"reason": self._heads.trouble})
 
     async def _end_work(self) -> None:
         try:
@@ -227,11 +238,14 @@ class Server:
 
     def _health(self) -> list[Part]:
         missing, unattended = self._doors.private.missing, self._doors.private.unattended
+        full = self.domain.journal.is_full
         return [
             *self._stores.health(),
             Part("listeners", bool(self._listeners.bound)),
             Part("private-endpoints", not missing, missing),
             Part("namespaces", not unattended, unattended),
+            Part("audit-heads", not self._heads.trouble, self._heads.trouble),
+            Part("journal", not full, "it is full: nothing can be changed until records are removed" if full else ""),
         ]
 
     def _readings(self) -> Iterator[Reading]:
@@ -256,8 +270,20 @@ class Server:
         yield Reading("routing_undefined", "Conditions undefined for a message", accept.undefined, total=True)
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
+        yield from self._audit_readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
         yield from self._link_readings()
+
+    def _audit_readings(self) -> Iterator[Reading]:
+        settings, heads = self._config.audit, self._heads
+        refuses = settings.when_full is WhenFull.REFUSE_CHANGES
+        yield Reading("journal_entries_max", "Records that the journal keeps", settings.entries_max)
+        yield Reading("journal_refuses", "1 where a full journal refuses changes", refuses)
+        yield Reading("journal_full", "1 while nothing may be changed for want of room", self.domain.journal.is_full)
+        yield Reading("audit_heads_exported", "Heads exported", heads.exported, total=True)
+        yield Reading("audit_heads_failed", "Heads that an outlet did not take", heads.failed, total=True)
+        yield Reading("audit_heads_interval_seconds", "Time after which a head goes out", heads.pace.interval_seconds)
+        yield Reading("audit_heads_records_max", "Records after which a head goes out", heads.pace.records)
 
     def _link_readings(self) -> Iterator[Reading]:
         if self._link is not None:
@@ -276,6 +302,7 @@ class Server:
         yield "removal", domain.removal.run
         yield "upkeep", self._upkeep
         yield "private doors", self._look_after_doors
+        yield "journal heads", self._heads.run
 
     async def _upkeep(self) -> None:
         while True:

@@ -15,7 +15,7 @@ from isthmus.backends.sqlite import SqliteState
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import ConfigurationError, HubError
 from isthmus.base.ids import Ids, RandomIds
-from isthmus.base.state import Damaged, StateClosed
+from isthmus.base.state import Damaged, JournalLimit, StateClosed
 from isthmus.config import Config
 from isthmus.servers.management.api import Part
 from isthmus.telemetry.damage import Damage
@@ -58,7 +58,9 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
             folder = data
             if config.ephemeral:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-")))
-            state = MemoryState() if config.ephemeral else await SqliteState.open(folder / STATE_FILE)
+            limit = JournalLimit(config.audit.entries_max, config.audit.when_full)
+            path = folder / STATE_FILE
+            state = MemoryState(journal=limit) if config.ephemeral else await SqliteState.open(path, journal=limit)
             stack.push_async_callback(state.close)
             log = SegmentLog.open(folder / LOG_FOLDER, clock, config=log_config(config), on_damage=_log_damage)
             stack.push_async_callback(log.close)

@@ -9,3 +9,7 @@ CA_CERTIFICATE = "tls/ca.pem"
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 RESOURCE_GROUP = "isthmus"
 """What resource ids are made of unless somebody says otherwise."""
+
+AUDIT_SIGNING_KEY = "audit/signing-key.pem"
+AUDIT_PUBLIC_KEY = "audit/public-key.pem"
+"""The key that signs the journal's heads (mode 0600), and its public half for whoever verifies them."""

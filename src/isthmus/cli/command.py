@@ -13,7 +13,7 @@ import click
 from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.cli.dry_runs import DryRun, Rehearsed, dry_run_of, dry_run_options
 from isthmus.cli.errors import NotThereYet
-from isthmus.cli.output import FORMATS, show
+from isthmus.cli.output import FORMATS, code_of, show
 from isthmus.cli.target import Target
 
 DATA_DEFAULT = "./isthmus-data"
@@ -75,6 +75,8 @@ class HubCommand(click.Command):
             click.echo(rehearsed.summary, err=True)
             result = rehearsed.affected
         show(result, output=common["output"] or "", query=common["query"] or "")
+        if code := code_of(result):
+            ctx.exit(code)
         return result
 
     def _dry_run(self, ctx: click.Context) -> DryRun | None:

@@ -1,20 +1,16 @@
 """`explain`: why something was refused, in the owner's words."""
 
 import json
-import re
 from typing import Any
 
 import click
 
-from isthmus.base.clock import SystemClock, iso_utc, parse_iso_ms
 from isthmus.cli.command import HubCommand
-from isthmus.cli.errors import CommandError
+from isthmus.cli.moments import moment_of
 from isthmus.cli.output import Readable
 from isthmus.cli.target import Target
 
 TOP_DEFAULT = 20
-AGO_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-"""Units of `--since 15m`."""
 DETAILS = ("value", "remedy", "detail", "principal", "trackingId")
 """What follows the headline of an explanation, where there is something to tell."""
 DEEDS = {"changed": "changed", "read": "read keys of", "pruned": "pruned the journal of", "lost": "lost decisions of"}
@@ -39,24 +35,12 @@ def explain(target: Target, tracking_id: tuple[str, ...], everything: bool, sinc
         "deviceId": given["device_id"],
         "address": given["address"],
         "hub": target.hub,
-        "since": _since(since),
+        "since": moment_of("--since", since),
         "verdict": "" if everything or tracking_id else "refused",
         "top": str(top),
     }
     decisions = target.manage("GET", "/explain", query=wanted)
     return Readable("\n".join(_told(decision) for decision in decisions) or NOTHING, decisions)
-
-
-def _since(text: str) -> str:
-    if not text:
-        return ""
-    ago = re.fullmatch(r"([0-9]+)([smhd])", text)
-    if ago:
-        return iso_utc(SystemClock().utc_ms() - int(ago[1]) * AGO_MS[ago[2]])
-    moment = parse_iso_ms(text)
-    if moment is None:
-        raise CommandError(f"--since takes a time such as 2026-01-31T14:02:00Z, or 15m; {text!r} is neither.")
-    return iso_utc(moment)
 
 
 def _told(decision: dict[str, Any]) -> str:

@@ -8,12 +8,13 @@ import sys
 
 import click
 
+from isthmus.cli.audit import audit
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.door_policies import door_policy
-from isthmus.cli.errors import CommandError, NotThereYet
+from isthmus.cli.errors import CommandError
 from isthmus.cli.explanations import explain
 from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
 from isthmus.cli.identities import device_identity, module_identity
@@ -57,7 +58,7 @@ for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
 hub.add_command(policy)
-for own in (up, demo, ca, env, explain, health, metrics, namespace_helper):
+for own in (up, demo, ca, env, explain, audit, health, metrics, namespace_helper):
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
@@ -71,10 +72,8 @@ def main() -> None:
     """Runs the command in `sys.argv`; exit code 1 for what cannot be done, 2 for what was not understood."""
     try:
         root(prog_name="isthmus")
-    except NotThereYet as error:
-        _end(str(error), 2)
     except CommandError as error:
-        _end(str(error), 1)
+        _end(str(error), error.code)
     except BrokenPipeError:
         # Whoever read the output has left: nothing more may be written, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,10 +14,24 @@ HIDDEN_IN_TABLES = frozenset({"id", "type", "etag"})
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """A result that is prose for people, and JSON for those who ask for a format."""
+    """A result that is prose for people, and JSON for those who ask for a format; `code` ends the command."""
 
     text: str
     data: Any
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A result whose tables show other columns than all that are plain; anywhere else it is `data`."""
+
+    data: Any
+    rows: list[dict[str, Any]]
+
+
+def code_of(result: Any) -> int:
+    """The exit code that a result asks for."""
+    return result.code if isinstance(result, Readable) else 0
 
 
 def show(result: Any, *, output: str, query: str) -> None:
@@ -25,6 +39,11 @@ def show(result: Any, *, output: str, query: str) -> None:
     if isinstance(result, Readable):
         if not output and not query:
             sys.stdout.write(result.text.rstrip("\n") + "\n")
+            return
+        result = result.data
+    if isinstance(result, Listed):
+        if output == "table" and not query:
+            sys.stdout.write(as_table(result.rows, everything=True))
             return
         result = result.data
     if query:
