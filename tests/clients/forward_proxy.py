@@ -20,6 +20,8 @@ class ForwardProxy:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
 
     def start(self) -> None:
@@ -32,6 +34,14 @@ class ForwardProxy:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(WAIT_SECONDS)
         self._loop.close()
+
+    def hold(self) -> None:
+        """Carries nothing more, opens nothing, and says so to nobody, as a network that is cut; until `release`."""
+        self._loop.call_soon_threadsafe(self._flowing.clear)
+
+    def release(self) -> None:
+        """Carries again."""
+        self._loop.call_soon_threadsafe(self._flowing.set)
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._tunnel, self.address, 0, limit=HEAD_BYTES_MAX)
@@ -52,23 +62,24 @@ class ForwardProxy:
             writer.close()
             return
         self.targets.append(target)
+        await self._flowing.wait()
         host, _, port = target.rpartition(":")
         to_reader, to_writer = await asyncio.open_connection(host, int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
-            await asyncio.gather(_carry(reader, to_writer), _carry(to_reader, writer))
+            await asyncio.gather(self._carry(reader, to_writer), self._carry(to_reader, writer))
         finally:
             writer.transport.abort()
             to_writer.transport.abort()
 
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One direction of a tunnel, to its end."""
-    with suppress(ConnectionError):
-        while data := await reader.read(HEAD_BYTES_MAX):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One direction of a tunnel, to its end."""
+        with suppress(ConnectionError):
+            while data := await reader.read(HEAD_BYTES_MAX):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
 
 
 @contextmanager
