@@ -28,8 +28,8 @@ class Rehearsed(Exception):  # noqa: N818 - no fault, but the end of the command
     def summary(self) -> str:
         """What was looked at, in a line or two."""
         answer, shown = self.answer, len(self.affected)
-        since = f"connected now or since {str(answer['since'])[:16]}Z"
-        lines = [f"Dry run, nothing was changed. {_people(answer['affectedTotal'])} {since} would be cut off."]
+        who = _who(answer["affectedTotal"], f"{str(answer['since'])[:16]}Z")
+        lines = [f"Dry run, nothing was changed. {who} would be cut off."]
         others = f"{answer['admitted']} would still be admitted"
         if answer["refusedAlready"]:
             others += f", {answer['refusedAlready']} are refused already or are not there any more"
@@ -84,7 +84,9 @@ def dry_run_of(wanted: object, since: object) -> DryRun | None:
     return DryRun(iso_utc(moment))
 
 
-def _people(count: int) -> str:
+def _who(count: int, since: str) -> str:
     if count == 0:
-        return "Nobody"
-    return "1 connection" if count == 1 else f"{count} connections"
+        return f"Nobody who is connected now or came since {since}"
+    if count == 1:
+        return f"1 connection that is open now or came since {since}"
+    return f"{count} connections that are open now or came since {since}"
