@@ -17,7 +17,7 @@ from isthmus.cli.main import root
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 GENERATED = "<!-- Written by `make docs`; change the source instead. -->\n"
-COMMON = frozenset({"data_folder", "login", "hub", "resource_group", "subscription", "output", "query"})
+COMMON = frozenset({"data_folder", "login", "management", "hub", "resource_group", "subscription", "output", "query"})
 
 
 def main() -> int:
@@ -52,7 +52,9 @@ def cli_page() -> str:
         "out prints one sentence on standard error and exits with 1.\n",
         "## Options of every command\n",
         _options(shared),
-        "`--login` is missing where only the local owner may ask; `-n` names something else where `az` has it so.\n",
+        "Commands that manage hubs, networks and tokens have another `--login`, of a token:\n"
+        "`Management=https://HOST:PORT;Token=TOKEN`, in a file or a variable as well (`ISTHMUS_MANAGEMENT_LOGIN`). It\n"
+        "is missing where only the local owner may ask. `-n` names something else where `az` has it so.\n",
     ]
     for path, command in sorted(every, key=lambda entry: entry[0]):
         parts += [f"## `{path}`\n", inspect.cleandoc(command.help or "") + "\n", _options(_own(command))]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.conftest import Run
 from cli.management import KEY
 from isthmus.cli.errors import CommandError
-from isthmus.cli.login import read_login
+from isthmus.cli.login import ManagementLogin, read_login, read_management_login
 
 LOGIN = f"HostName=127.0.0.1;SharedAccessKeyName=service;SharedAccessKey={KEY}"
 
@@ -122,3 +122,43 @@ def _certificate(path: Path) -> Path:
     )
     path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
     return path
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("Management=https://hub.test:8444;Token=t-1.a_b", ManagementLogin("hub.test", 8444, "t-1.a_b")),
+        ("management=https://hub.test/;token=t", ManagementLogin("hub.test", 443, "t")),
+        ("Token=t;Management=https://[::1]:9", ManagementLogin("::1", 9, "t")),
+    ],
+)
+def test_a_management_login_is_read(given: str, read: ManagementLogin) -> None:
+    assert read_management_login(given) == read
+    assert "t-1" not in repr(read_management_login(given))
+
+
+def test_a_management_login_comes_from_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Management=https://hub.test:8444;Token=t"
+    (tmp_path / "login").write_text(f"{text}\n")
+    monkeypatch.setenv("OPS", text)
+
+    assert (
+        read_management_login(f"@{tmp_path / 'login'}") == read_management_login("OPS") == read_management_login(text)
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Management=http://hub.test:1;Token=t",
+        "Management=https://hub.test:1",
+        "Management=https://hub.test:x;Token=t",
+        "Management=https://hub.test:1/path;Token=t",
+        "Management=https://:1;Token=t",
+        "Token=t",
+        LOGIN,
+    ],
+)
+def test_what_is_no_management_login_is_told_the_form(given: str) -> None:
+    with pytest.raises(CommandError, match="Management=https://HOST:PORT;Token=TOKEN"):
+        read_management_login(given)

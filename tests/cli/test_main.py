@@ -70,7 +70,12 @@ def test_an_unknown_policy_is_told_with_those_there_are(management: FakeManageme
 
 def test_a_login_is_for_what_the_service_api_has(run: Run) -> None:
     login = f"HostName=h;SharedAccessKeyName=service;SharedAccessKey={KEY}"
-    assert run("iot", "hub", "show", "--login", login).code == 2
+    refused = run("iot", "hub", "show", "--login", login)
+    assert (refused.code, refused.err) == (
+        1,
+        "isthmus: --login takes Management=https://HOST:PORT;Token=TOKEN here; a policy's key opens devices alone.\n",
+    )
+    assert run("monitor-events", "--login", login).code == 2
 
 
 def test_env_can_be_read_by_a_shell(management: FakeManagement, run: Run) -> None:

@@ -1,17 +1,20 @@
 """azure-mgmt-network with azure-mgmt-iothub, unchanged: a private endpoint's whole life while a device is connected."""
 
+import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from clients.devices import client_of, connected, make_device
-from clients.managing import GROUP, OPTIONS, Managing, make_token, managing, told
+from clients.managing import GROUP, OPTIONS, PORT, Managing, make_token, managing, told
 from clients.names import resolved
 from support.loopback import Loopback
-from support.server import RunningHub
+from support.server import ISTHMUS, RunningHub
 
 CUT_SECONDS = 1.0
 
@@ -144,6 +147,24 @@ def test_an_approver_approves_and_a_consumer_asks(
     assert {"token:consumer", "token:approver"} <= {each["principal"] for each in hub.json("explain", "--all")}
 
 
+def test_the_command_line_approves_from_elsewhere(
+    hub: RunningHub, owner: Managing, line: Any, loopback_address: str, tmp_path: Path
+) -> None:
+    owner.network.private_endpoints.begin_create_or_update(
+        GROUP, "late", endpoint(owner, line.id, loopback_address, manual=True)
+    ).result()
+    approver = make_token(hub, "elsewhere", "Network approver", "--scope", owner.hub_id)
+    login = tmp_path / "login"
+    login.write_text(f"Management=https://{hub.address}:{PORT};Token={approver}")
+    decided = elsewhere(hub, login, "network", "private-endpoint-connection", "approve", "--name", "late")
+    assert decided["properties"]["privateLinkServiceConnectionState"]["status"] == "Approved"
+    (shown,) = elsewhere(hub, login, "network", "private-endpoint-connection", "list")
+    assert shown["id"] == decided["id"]
+    refused = elsewhere(hub, login, "iot", "hub", "update", "--set", "tags.a=b", code=1)
+    assert "does not have authorization" in refused
+    assert "does not have authorization" in elsewhere(hub, login, "token", "create", "--name", "more", code=1)
+
+
 def test_networks_subnets_peerings_and_sites(owner: Managing) -> None:
     networks, subnets = owner.network.virtual_networks, owner.network.subnets
     peerings, gateways = owner.network.virtual_network_peerings, owner.network.local_network_gateways
@@ -191,6 +212,21 @@ def test_what_can_be_connected_is_told(owner: Managing) -> None:
     with pytest.raises(HttpResponseError) as refused:
         list(owner.network.network_security_groups.list(GROUP))
     assert told(refused.value) == (501, "NotImplemented")
+
+
+def elsewhere(hub: RunningHub, login: Path, *words: str, code: int = 0) -> Any:
+    """Runs a command that has no data folder and the login; what it printed, or its complaint."""
+    done = subprocess.run(
+        [str(ISTHMUS), *words, "--login", f"@{login}", "--output", "json"],
+        cwd=login.parent,
+        env={"SSL_CERT_FILE": str(hub.ca), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout) if code == 0 else done.stderr
 
 
 def network(prefix: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from isthmus.cli.target import Target
 DATA_DEFAULT = "./isthmus-data"
 DATA_VARIABLE = "ISTHMUS_DATA"
 LOGIN_VARIABLE = "ISTHMUS_LOGIN"
+MANAGEMENT_VARIABLE = "ISTHMUS_MANAGEMENT_LOGIN"
 HUB_FLAGS = ("--hub-name", "-n")
 _SEPARATOR = "\x1f"
 """Between the words of one option; no shell lets it into a word by accident."""
@@ -34,9 +35,10 @@ class Words(click.Option):
 class HubCommand(click.Command):
     """A command that asks a hub or its server and prints the answer in the wanted format.
 
-    `hub_flags` are the flags that name the hub, where `-n` names something else. `remote` is False for what only the
-    local owner may ask: --login is not among the options then. `dry_run` for a change that can cut somebody off: it can
-    be asked for as a dry run, and what is printed then is who that would be.
+    `hub_flags` are the flags that name the hub, where `-n` names something else. `remote` is False for what is asked of
+    the management API: --login is then one of management. With `local` only the local owner may ask, and it is missing.
+    `dry_run` for a change that can cut somebody off: it can be asked for as a dry run, and what is printed then is who
+    that would be.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class HubCommand(click.Command):
         *arguments: Any,
         hub_flags: Sequence[str] = HUB_FLAGS,
         remote: bool = True,
+        local: bool = False,
         dry_run: bool = False,
         **attributes: Any,
     ) -> None:
@@ -51,7 +54,8 @@ class HubCommand(click.Command):
         self.params += dry_run_options() if dry_run else []
         self._rehearses = dry_run
         own = {flag for param in self.params for flag in param.opts}
-        common = _common_options(hub_flags, remote=remote)
+        logins = () if local else (_policy_login(),) if remote else (_management_login(),)
+        common = [data_option(), *logins, *_common_options(hub_flags)]
         self.params += [option for option in common if not own & set(option.opts)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -63,6 +67,7 @@ class HubCommand(click.Command):
         target = Target(
             data=Path(ctx.params.pop("data_folder", "") or default_data()),
             login=common["login"] or "",
+            management=common["management"] or "",
             hub=common["hub"] or "",
             subscription=common["subscription"] or SUBSCRIPTION,
             resource_group=common["resource_group"] or RESOURCE_GROUP,
@@ -137,20 +142,31 @@ def etag_option(function: Any) -> Any:
     return click.option("--etag", "-e", default="", help="Only if the entity still has this etag.")(function)
 
 
-_COMMON = ("login", "hub", "resource_group", "subscription", "output", "query")
+_COMMON = ("login", "management", "hub", "resource_group", "subscription", "output", "query")
 
 
-def _common_options(hub_flags: Sequence[str], *, remote: bool) -> list[click.Option]:
-    login = click.Option(
+def _policy_login() -> click.Option:
+    return click.Option(
         ["login", "--login", "-l"],
         envvar=LOGIN_VARIABLE,
         show_envvar=True,
         metavar="STRING|@FILE|VARIABLE",
         help="A policy's connection string, to reach a hub over HTTPS instead of the local server.",
     )
+
+
+def _management_login() -> click.Option:
+    return click.Option(
+        ["management", "--login"],
+        envvar=MANAGEMENT_VARIABLE,
+        show_envvar=True,
+        metavar="Management=https://HOST:PORT;Token=TOKEN|@FILE|VARIABLE",
+        help="To manage a server elsewhere instead of the local one.",
+    )
+
+
+def _common_options(hub_flags: Sequence[str]) -> list[click.Option]:
     return [
-        data_option(),
-        *([login] if remote else []),
         click.Option(["hub", *hub_flags], metavar="HUB", help="Name or host name of the hub. Default: the only one."),
         click.Option(["resource_group", "--resource-group", "-g"], metavar="GROUP", help="Default: isthmus."),
         click.Option(["subscription", "--subscription"], metavar="ID", help="Default: all zeros."),

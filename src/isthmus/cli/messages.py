@@ -59,7 +59,7 @@ class SendCommand(HubCommand):
         return super().invoke(ctx)
 
 
-@c2d_message.command("send", cls=SendCommand, remote=False)
+@c2d_message.command("send", cls=SendCommand, local=True)
 @device_option
 @click.option("--data", "--da", multiple=True, metavar="TEXT", help="The message, or the folder of the local server.")
 @click.option("--data-folder", "folder", metavar="DIR", help="Folder of the local server.")
@@ -100,7 +100,7 @@ class MonitorCommand(HubCommand):
         return super().invoke(ctx)
 
 
-@click.command("monitor-events", cls=MonitorCommand, remote=False)
+@click.command("monitor-events", cls=MonitorCommand, local=True)
 @click.option("--device-id", "-d", default="", help="Only of this device; `*` at the end stands for the rest.")
 @click.option("--module-id", "-m", default="", help="Only of this module.")
 @click.option("--consumer-group", "--cg", "-c", default="$Default", show_default=True, help="Consumer group.")

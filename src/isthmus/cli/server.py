@@ -67,7 +67,7 @@ def ca(data_folder: str | None) -> None:
     click.echo(str(_ca(Path(data_folder or default_data()))))
 
 
-@click.command("env", cls=HubCommand, remote=False)
+@click.command("env", cls=HubCommand, local=True)
 @click.option("--policy-name", "--policy", "--pn", default=POLICY_DEFAULT, show_default=True, help="Whose keys.")
 @click.option("--device-id", "-d", default="", help="Adds the connection string of this device.")
 def env(target: Target, policy_name: str, device_id: str) -> Any:
@@ -98,7 +98,7 @@ def health(target: Target) -> Any:
     raise CommandError(f"The server is not well: {', '.join(ill)}.")
 
 
-@click.command("metrics", cls=HubCommand, remote=False)
+@click.command("metrics", cls=HubCommand, local=True)
 def metrics(target: Target) -> Any:
     """Prints the server's metrics in Prometheus' text format."""
     answer = target.ask("/metrics")

@@ -9,8 +9,16 @@ from urllib.parse import quote, urlencode
 
 from isthmus.cli.dry_runs import CHANGES, DryRun, Rehearsed
 from isthmus.cli.errors import CommandError
-from isthmus.cli.login import HTTPS_PORT, Login, read_login
-from isthmus.cli.transport import ANSWER_SECONDS_MAX, Answer, LocalServer, RemoteHub, Request, Transport
+from isthmus.cli.login import HTTPS_PORT, Login, read_login, read_management_login
+from isthmus.cli.transport import (
+    ANSWER_SECONDS_MAX,
+    Answer,
+    LocalServer,
+    RemoteHub,
+    RemoteServer,
+    Request,
+    Transport,
+)
 
 SERVICE_API = "2021-04-12"
 DEVICES_API = "2023-06-30"
@@ -40,6 +48,7 @@ class Target:
 
     data: Path
     login: str = ""
+    management: str = ""
     hub: str = ""
     subscription: str = ""
     resource_group: str = ""
@@ -84,19 +93,21 @@ class Target:
         etag: str = "",
         query: Mapping[str, str] | None = None,
     ) -> Any:
-        """Calls the management API of the local server and returns the answer's JSON.
+        """Calls the management API of the server and returns the answer's JSON.
 
         Raises Rehearsed for a change that is asked for as a dry run.
         """
         headers = {"If-Match": f'"{etag}"'} if etag else {}
+        version = {"api-version": DEVICES_API} if path.startswith("/subscriptions/") else {}
+        asked = {**version, **(query or {})}
         if self.dry_run is not None and method in CHANGES:
-            asked = {**(query or {}), **self.dry_run.query}
-            raise Rehearsed(self._local.send(Request(method, _with_query(path, asked), body, headers)).json())
-        return self._local.send(Request(method, _with_query(path, query or {}), body, headers)).json()
+            asked |= self.dry_run.query
+            raise Rehearsed(self._server.send(Request(method, _with_query(path, asked), body, headers)).json())
+        return self._server.send(Request(method, _with_query(path, asked), body, headers)).json()
 
     def ask(self, path: str) -> Answer:
         """What a management path answers, whatever it is."""
-        return self._local.send(Request("GET", path))
+        return self._server.send(Request("GET", path))
 
     def events(self, query: Mapping[str, str], timeout: float | None) -> Iterator[bytes]:
         """Messages of the built-in endpoint, a JSON line each."""
@@ -118,19 +129,21 @@ class Target:
         return f"{group}/providers/{provider}/{kind}" + (f"/{quote(name, safe='')}" if name else "")
 
     @cached_property
-    def _local(self) -> LocalServer:
+    def _server(self) -> Transport:
+        """Where management is answered."""
         if self.signed_in is not None:
             raise CommandError("This is the local owner's; leave --login out and name the folder with --data.")
-        return LocalServer(self.data)
+        return RemoteServer(read_management_login(self.management)) if self.management else LocalServer(self.data)
 
     @property
     def _transport(self) -> Transport:
-        return RemoteHub(self.signed_in) if self.signed_in is not None else self._local
+        """Where the service API is answered."""
+        return RemoteHub(self.signed_in) if self.signed_in is not None else self._server
 
     def _hubs(self) -> list[NamedHub]:
         return [
             NamedHub(hub["name"], hub["hostName"], int(hub.get("httpsPort", HTTPS_PORT)))
-            for hub in self._local.send(Request("GET", "/hubs")).json()
+            for hub in self._server.send(Request("GET", "/hubs")).json()
         ]
 
     def _service_path(self, path: str) -> str:

@@ -1,4 +1,4 @@
-"""How a command reaches a hub: a server's Unix socket, a stopped server's folder, or HTTPS with a policy's key."""
+"""How a command reaches a hub: a server's Unix socket, a stopped server's folder, or HTTPS with a key or a token."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ from isthmus.base.errors import ConfigurationError
 from isthmus.base.places import MANAGEMENT_SOCKET
 from isthmus.base.sas_token import sign
 from isthmus.cli.errors import CommandError, NoServer
-from isthmus.cli.login import HTTPS_PORT, Login
+from isthmus.cli.login import HTTPS_PORT, Login, ManagementLogin
 
 ANSWER_SECONDS_MAX = 60.0
 """A request that waits for nothing but the server; those that wait for a device give their own."""
@@ -118,17 +118,7 @@ class RemoteHub:
 
     def send(self, request: Request) -> Answer:
         host, _, port = self._login.host.partition(":")
-        connection = http.client.HTTPSConnection(
-            host, int(port or HTTPS_PORT), timeout=request.timeout, context=_trust()
-        )
-        try:
-            connection.connect()
-        except ssl.SSLCertVerificationError as error:
-            raise CommandError(
-                f"The certificate of {host} is not trusted here: name the hub's CA certificate in SSL_CERT_FILE."
-            ) from error
-        except OSError as error:
-            raise CommandError(f"{host} cannot be reached: {error.strerror or error}.") from error
+        connection = _secured(host, int(port or HTTPS_PORT), request.timeout)
         return _exchange(connection, request, {"Authorization": self._token()})
 
     def lines(self, request: Request) -> Iterator[bytes]:
@@ -140,6 +130,34 @@ class RemoteHub:
             return sign(self._login.host_name, self._login.key, expires, self._login.policy)
         except ValueError as error:
             raise CommandError("The SharedAccessKey given to --login is not base64.") from error
+
+
+class RemoteServer:
+    """A server's management over TLS, with a token."""
+
+    def __init__(self, login: ManagementLogin) -> None:
+        self._login = login
+
+    def send(self, request: Request) -> Answer:
+        connection = _secured(self._login.host, self._login.port, request.timeout)
+        return _exchange(connection, request, {"Authorization": f"Bearer {self._login.token}"})
+
+    def lines(self, request: Request) -> Iterator[bytes]:
+        raise CommandError("This reads from the local server; leave --login out, or read with an Event Hubs SDK.")
+
+
+def _secured(host: str, port: int, timeout: float | None) -> http.client.HTTPSConnection:
+    """A connection that is up; raises CommandError in a sentence with the remedy."""
+    connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=_trust())
+    try:
+        connection.connect()
+    except ssl.SSLCertVerificationError as error:
+        raise CommandError(
+            f"The certificate of {host} is not trusted here: name the hub's CA certificate in SSL_CERT_FILE."
+        ) from error
+    except OSError as error:
+        raise CommandError(f"{host} cannot be reached: {error.strerror or error}.") from error
+    return connection
 
 
 def refusal_of(answer: Answer) -> str:
