@@ -19,7 +19,7 @@ from isthmus.base.places import CA_CERTIFICATE
         ("configuration", "list"),
         ("iot", "hub", "device-identity", "children", "add"),
         ("iot", "dps", "create"),
-        ("network", "private-dns", "zone", "create", "--name", "x"),
+        ("network", "nsg", "create", "--name", "x"),
         ("role", "assignment", "create"),
         ("storage", "account", "create"),
     ],
