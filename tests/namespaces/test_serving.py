@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from isthmus.base.sockets import SocketKind
-from isthmus.namespaces.orders import ORDER_BYTES_MAX, Answer, Order, Task, decode_answer
+from isthmus.namespaces.keeping import ORPHAN_SECONDS, Keeping
+from isthmus.namespaces.orders import ORDER_BYTES_MAX, Answer, Order, Permissions, Task, decode_answer
+from isthmus.namespaces.record import Record
 from support.namespace_helper import NOBODY, RunningHelper, as_nobody
 from support.netns import Namespace, add_namespace, join, namespaces
 from support.server import ISTHMUS, POLL_SECONDS
@@ -274,6 +276,37 @@ def test_many_orders_leave_no_descriptor_and_no_thread(
         for _ in range(200):
             assert asking.order(listen(plant)).reason == ""
         assert until(lambda: held_by(helper.pid) == (before[0], 1))
+
+
+def test_an_address_whose_hub_does_not_come_back_is_taken_back(
+    own_folder: Path, pair: tuple[Namespace, Namespace]
+) -> None:
+    """By a clock of the test's own; what an earlier helper has left goes the same way."""
+    plant, _ = pair
+    record = Record(own_folder / "added", wait=False)
+    keeping = Keeping(Permissions(), record, now=0.0)
+    keeping.carry_out(1, Order(Task.HOLD, plant.name, ADDRESS))
+    keeping.leave(1, until=ORPHAN_SECONDS)
+    assert keeping.tidy(ORPHAN_SECONDS - 0.1) == ORPHAN_SECONDS
+    assert "10.1.0.5/32" in plant.addresses()
+    record.close()
+
+    later = Record(own_folder / "added", wait=False)
+    adopting = Keeping(Permissions(), later, now=100.0)
+    assert adopting.tidy(100.0) == 100.0 + ORPHAN_SECONDS
+    assert adopting.tidy(100.0 + ORPHAN_SECONDS) is None
+    later.close()
+    assert plant.addresses() == {"10.1.0.1/24"}
+
+
+def test_what_is_left_in_a_namespace_that_is_gone_is_forgotten(own_folder: Path) -> None:
+    record = Record(own_folder / "added", wait=False)
+    keeping = Keeping(Permissions(), record, now=0.0)
+    with namespaces(1) as (plant,):
+        keeping.carry_out(1, Order(Task.HOLD, plant.name, ADDRESS))
+    keeping.carry_out(1, Order(Task.RELEASE, plant.name, ADDRESS))
+    assert record.spots == ()
+    record.close()
 
 
 def held_by(pid: int) -> tuple[int, int]:

@@ -28,6 +28,7 @@ class FakePlaces:
     networks: dict[str, int] = field(default_factory=dict)
     held: set[tuple[str, str]] = field(default_factory=set)
     orders: list[tuple[str, str, str]] = field(default_factory=list)
+    port_offset: int = 0
     numbers: dict[int, int] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -38,7 +39,7 @@ class FakePlaces:
     async def listening_socket(self, place: str, address: str, port: int, kind: SocketKind) -> socket.socket:
         await self._order("listen", place, address)
         assert kind is SocketKind.STREAM
-        made = socket.create_server((self.addresses[place], port))
+        made = socket.create_server((self.addresses[place], port + self.port_offset))
         self.numbers[made.fileno()] = self.networks.get(place, 1)
         return made
 

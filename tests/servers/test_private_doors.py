@@ -10,6 +10,7 @@ import pytest
 
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.sockets import Unattended
+from isthmus.servers.gateway import private_doors
 from isthmus.servers.gateway.doors import Doors
 from isthmus.servers.gateway.listener import Bound
 from isthmus.servers.gateway.plane import Plane
@@ -229,6 +230,25 @@ async def test_an_address_of_this_machine_is_added_only_when_that_is_wanted(
     with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1.*\. The helper may not\."):
         await adding.endpoint_changed(None, endpoint("192.0.2.1", "other"))
     assert elsewhere.orders == [("hold", "", "192.0.2.1")]
+
+
+async def test_many_addresses_are_held_in_turns(
+    private: PrivateDoors, elsewhere: FakePlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_doors, "HOLDS_PER_ROUND_MAX", 2)
+    addresses = [f"10.1.0.{number}" for number in range(4, 7)]
+    elsewhere.addresses |= {f"netns:{address}": elsewhere.addresses[ONE] for address in addresses}
+    for number, address in enumerate(addresses):
+        elsewhere.port_offset = number
+        await private.endpoint_changed(None, endpoint(address, address, f"netns:{address}"))
+
+    rounds = []
+    for _ in range(3):
+        elsewhere.orders = []
+        await private.look_after()
+        rounds.append([address[-1] for _, _, address in elsewhere.orders])
+
+    assert rounds == [["4", "5"], ["6", "4"], ["5", "6"]]
 
 
 async def test_a_connector_listens_itself(front: FrontDoor, private: PrivateDoors, elsewhere: FakePlaces) -> None:

@@ -117,6 +117,8 @@ class NamespaceClient:
         try:
             connection.send(msgspec.json.encode(order))
             packet, descriptors, _, _ = socket.recv_fds(connection, ORDER_BYTES_MAX, 1)
+            if not packet:
+                raise ConnectionResetError("it has ended; its log says why")
             return decode_answer(packet), socket.socket(fileno=descriptors[0]) if descriptors else None
         except (OSError, msgspec.MsgspecError) as error:
             for descriptor in descriptors:

@@ -136,10 +136,8 @@ class Serving:
             if packet:
                 self._answer(connection, packet)
                 return
-        except BlockingIOError:
-            return
         except (OSError, msgspec.MsgspecError) as error:
-            logger.warning("connection broken", extra={"reason": str(error)})
+            logger.warning("shown out", extra={"reason": str(error)})
         self._leave(connection)
 
     def _answer(self, connection: socket.socket, packet: bytes) -> None:

@@ -118,6 +118,8 @@ class Listeners:
         """
         parsed = _parsed(address)
         if opened is None:
+            if place:
+                raise ValueError(f"a socket at {address} of this machine is none of {place}")
             covering = self._listening.get(("", _wildcard(parsed), port))
             if covering is not None and covering[0].plane is plane:
                 return covering[0]

@@ -34,6 +34,10 @@ OpenPlane = Callable[[PrivateEndpoint, Plane, socket.socket | None], None]
 """Listens for an endpoint on a plane, with a socket that was made elsewhere, if one is given."""
 
 
+HOLDS_PER_ROUND_MAX = 250
+"""Addresses that are held in one `look_after`: half a second of work for who adds them. The others have their turn."""
+
+
 @dataclass(slots=True)
 class _Kept:
     """An endpoint that is wanted; `network` is the number of the network that its sockets are in."""
@@ -63,6 +67,7 @@ class PrivateDoors:
         self._places = places
         self._add_addresses = add_addresses
         self._kept: dict[str, _Kept] = {}
+        self._held_last = 0
         self.unattended = ""
         """Why nobody attends to the places of endpoints; empty when somebody does, or none needs it."""
 
@@ -97,7 +102,7 @@ class PrivateDoors:
     async def look_after(self) -> None:
         """Tries what could not be had so far, and keeps what was."""
         unattended = ""
-        for kept in list(self._kept.values()):
+        for kept in self._turn():
             if unattended and self._needs_places(kept.endpoint):
                 kept.trouble = "" if kept.listening else unattended
                 continue
@@ -111,6 +116,14 @@ class PrivateDoors:
                 kept.trouble = str(error)
         self.unattended = unattended
 
+    def _turn(self) -> list[_Kept]:
+        """Who is looked at in this round: all that do not listen, and of those that have to be held the next ones."""
+        missing = [kept for kept in self._kept.values() if not kept.listening]
+        held = [kept for kept in self._kept.values() if kept.listening and self._needs_places(kept.endpoint)]
+        first = self._held_last % len(held) if held else 0
+        self._held_last = first + HOLDS_PER_ROUND_MAX
+        return missing + [*held[first:], *held[:first]][:HOLDS_PER_ROUND_MAX]
+
     async def _look_at(self, kept: _Kept) -> None:
         endpoint = kept.endpoint
         if not kept.listening:
@@ -118,7 +131,7 @@ class PrivateDoors:
             await self._open(kept)
             if was_missing:
                 logger.info("private endpoint is in", extra={"endpoint": endpoint.name})
-        elif self._needs_places(endpoint):
+        else:
             network = await self._places.hold(endpoint.place, endpoint.address)
             if endpoint.place and network != kept.network and self._wanted(kept):
                 await self._open(kept)
