@@ -27,7 +27,7 @@ def policy(**properties: Any) -> dict[str, Any]:
             {"deviceIds": ["press", "oven"], "doors": ["private:plant"]},
         ),
         (
-            ["--query", "tags.site = 'a'", "--doors", "public", "network:works", "--enabled", "false"],
+            ["--tag-query", "tags.site = 'a'", "--doors", "public", "network:works", "--enabled", "false"],
             {"query": "tags.site = 'a'", "doors": ["public", "network:works"], "enabled": False},
         ),
         (["--policy-name", "service", "--doors", "private"], {"sharedAccessPolicy": "service", "doors": ["private"]}),
@@ -44,7 +44,7 @@ def test_create_sends_whom_and_where(management: FakeManagement, run: Run, flags
 def test_update_replaces_the_subject_and_keeps_the_rest(management: FakeManagement, run: Run) -> None:
     management.on("GET", FLOOR, policy())
     management.on("PUT", FLOOR, policy())
-    assert run("policy", "update", "-n", "floor", "--query", "tags.a = 1").code == 0
+    assert run("policy", "update", "-n", "floor", "--tag-query", "tags.a = 1").code == 0
     put = management.asked[-1]
     assert put.headers["if-match"] == '"AAAA="'
     assert put.body["properties"] == {
@@ -135,7 +135,7 @@ def test_a_dry_run_asks_for_one_and_prints_who(
     [
         ({"affected": [], "affectedTotal": 0}, "Nobody who is connected now or came since"),
         ({"affectedTotal": 2}, "Only 1 of them are listed."),
-        ({"refusedAlready": 4}, "4 are refused already or are not there any more"),
+        ({"refusedAlready": 4}, "refused already, or not there any more: 4."),
         ({"complete": False}, "the oldest of them were left out"),
     ],
 )

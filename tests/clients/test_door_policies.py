@@ -70,7 +70,7 @@ def test_a_live_device_is_cut_and_comes_back_when_it_may(hub: RunningHub, endpoi
 
 
 def test_tags_bind_a_device_while_it_is_connected(hub: RunningHub, endpoint: str) -> None:
-    hub.isthmus("policy", "create", "-n", "site", "--query", "tags.site = 'plant1'", "--doors", "private")
+    hub.isthmus("policy", "create", "-n", "site", "--tag-query", "tags.site = 'plant1'", "--doors", "private")
     with connected(hub, "tagged") as device:
         down, up = threading.Event(), threading.Event()
         device.on_connection_state_change = lambda: (up if device.connected else down).set()
@@ -117,8 +117,8 @@ def test_a_shared_access_policy_is_bound_and_others_are_not(
 def test_a_policy_that_can_only_be_a_mistake_is_refused(hub: RunningHub, endpoint: str) -> None:
     for flags, said in (
         (("--device-id", "d", "--doors", "private:nowhere"), f"private:{endpoint}"),
-        (("--query", "tags.n > 3", "--doors", "public"), "not supported yet"),
-        (("--query", "properties.reported.site = 'a'", "--doors", "public"), "tags only"),
+        (("--tag-query", "tags.n > 3", "--doors", "public"), "not supported yet"),
+        (("--tag-query", "properties.reported.site = 'a'", "--doors", "public"), "tags only"),
         (("--policy-name", "nobody", "--doors", "public"), "iothubowner"),
         (("--device-id", "d"), "--doors"),
     ):

@@ -249,9 +249,10 @@ async def test_live_sessions_are_listed_first_and_count_as_seen_now() -> None:
     plant.management.clock.now_ms += 60_000
     plant.management.live = [live, reading, lasting]
     told = await plant.dry_run("PATCH", HUB, {"properties": {"publicNetworkAccess": "Disabled"}})
-    assert [each["live"] for each in told.json["affected"]] == [True, True, True, False]
-    assert {each["lastSeen"] for each in told.json["affected"][:3]} == {"2026-01-01T00:01:00.1230000Z"}
-    assert told.json["affected"][3]["device"] == "press"
+    assert [each["live"] for each in told.json["affected"]] == [True, True, False]
+    assert {each["lastSeen"] for each in told.json["affected"][:2]} == {"2026-01-01T00:01:00.1230000Z"}
+    assert {each["consumerGroup"] for each in told.json["affected"][:2]} == {"", "billing"}, "a reader counts once"
+    assert told.json["affected"][2]["device"] == "press"
 
 
 async def test_only_the_last_days_are_looked_at() -> None:

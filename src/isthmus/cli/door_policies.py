@@ -31,9 +31,8 @@ def _subject(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--consumer-group", "-c", default="", help="The readers of this consumer group."),
         click.option("--policy-name", "--policy", "--pn", default="", help="Who signs with this shared access policy."),
         click.option(
-            "--query",
             "--tag-query",
-            "tag_query",
+            "-q",
             default="",
             metavar="CONDITION",
             help="The devices whose tags fulfil this, such as \"tags.site = 'plant1'\", with their modules.",
@@ -50,6 +49,8 @@ def _subject(function: Callable[..., Any]) -> Callable[..., Any]:
 def create_policy(target: Target, name: str, **given: Any) -> Any:
     """Binds identities to doors; answers when every session that came by another one is cut."""
     properties = _given(**given)
+    if not any(subject in properties for subject in SUBJECTS):
+        raise CommandError("Say whom it concerns: --device-id, --tag-query, --policy-name or --consumer-group.")
     if not properties.get("doors"):
         raise CommandError("Say which doors are open for them: --doors.")
     return target.manage("PUT", _path(target, name), {"properties": properties}, query=API)

@@ -32,7 +32,7 @@ class Rehearsed(Exception):  # noqa: N818 - no fault, but the end of the command
         lines = [f"Dry run, nothing was changed. {who} would be cut off."]
         others = f"{answer['admitted']} would still be admitted"
         if answer["refusedAlready"]:
-            others += f", {answer['refusedAlready']} are refused already or are not there any more"
+            others += f"; refused already, or not there any more: {answer['refusedAlready']}"
         lines.append(f"{others}.")
         if shown < answer["affectedTotal"]:
             lines.append(f"Only {shown} of them are listed.")

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from isthmus.access.arrivals import Arrival, arrivals
-from isthmus.access.journal import Journal
+from isthmus.access.journal import BUILT_IN, Journal
 from isthmus.base.clock import Clock, iso_utc, parse_iso_ms
 from isthmus.base.errors import Code, HubError, Refusal
 from isthmus.base.ids import DeviceRef
@@ -191,8 +191,15 @@ def _without_ours(query: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in query.items() if name not in ("dryRun", "since")}
 
 
+def _without_doubles(affected: list[Affected]) -> list[Affected]:
+    """Not the connection of a reader beside the reader itself, which tells more."""
+    readers = {(each.hub, replace(each.arrival, asked=BUILT_IN)) for each in affected if each.arrival.consumer_group}
+    return [each for each in affected if (each.hub, each.arrival) not in readers]
+
+
 def _told(findings: _Findings, since_ms: int) -> dict[str, object]:
-    latest = sorted(findings.affected, key=lambda each: (not each.live, -each.last_seen_ms))
+    affected = _without_doubles(findings.affected)
+    latest = sorted(affected, key=lambda each: (not each.live, -each.last_seen_ms))
     return {
         "dryRun": True,
         "since": iso_utc(since_ms),
