@@ -42,8 +42,10 @@ def held() -> tuple[Held, ...]:
 
 
 def interface_for(address: Address, there: Iterable[Held]) -> int:
-    """The index of the interface whose network holds an address; of `lo` where none does."""
-    return next((each.index for each in there if address in each.interface.network), LOOPBACK_INDEX)
+    """The index of the interface whose network holds an address, the closest where several do; of `lo` where none."""
+    owners = [each for each in there if address in each.interface.network]
+    closest = max(owners, key=lambda each: each.interface.network.prefixlen, default=None)
+    return closest.index if closest is not None else LOOPBACK_INDEX
 
 
 def add(address: Address, index: int) -> None:
