@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from azure.iot.device import Message
+from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.models import Twin
 
 from clients.devices import connected
 from clients.reading import EventCollector
@@ -46,6 +48,29 @@ def test_readers_get_what_the_condition_takes(
     reader.wait(lambda event: event.body_as_str() == "the last")
     read = [event.body_as_str() for event in reader.of_device(device_id, 3)]
     assert [json.loads(body)["number"] for body in read[:-1]] == [0, 3]
+
+
+def test_the_twin_of_the_moment_decides(
+    hub: RunningHub, device_id: str, collect: Callable[..., EventCollector], service: IoTHubRegistryManager
+) -> None:
+    reader = collect()
+    with connected(hub, device_id) as device:
+        condition = ("--condition", "$twin.tags.hall = 2 OR $twin.properties.reported.verbose")
+        where = ("--source-type", "DeviceMessages", "--en", "events")
+        hub.isthmus(*ROUTE, "create", "--rn", "hall", *where, *condition)
+        hub.isthmus(*ROUTE, "fallback", "set", "--enabled", "false")
+        try:
+            device.send_message("no tag")
+            service.update_twin(device_id, Twin(tags={"hall": 2}), "*")
+            device.send_message("hall 2")
+            service.update_twin(device_id, Twin(tags={"hall": 3}), "*")
+            device.send_message("hall 3")
+            device.patch_twin_reported_properties({"verbose": True})
+            device.send_message("verbose")
+        finally:
+            hub.isthmus(*ROUTE, "delete", "--rn", "hall")
+            hub.isthmus(*ROUTE, "fallback", "set", "--enabled", "true")
+    assert [event.body_as_str() for event in reader.of_device(device_id, 2)] == ["hall 2", "verbose"]
 
 
 @pytest.mark.usefixtures("alerts_only")

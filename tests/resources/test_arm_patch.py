@@ -237,7 +237,7 @@ def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() ->
         (route(condition="temperature > 20"), Code.ARGUMENT_INVALID, "as_number"),
         (route(condition="a = 'b"), Code.ARGUMENT_INVALID, "character 5"),
         (route(condition="twin_change_includes(tags)"), Code.ARGUMENT_INVALID, "twin changes only"),
-        (route(condition="$twin.tags.a = 1"), Code.NOT_IMPLEMENTED, "$twin"),
+        (route(condition="$twin.labels.a = 1"), Code.ARGUMENT_INVALID, "$twin"),
         (route(source="DigitalTwinChangeEvents"), Code.NOT_IMPLEMENTED, "DigitalTwinChangeEvents"),
         (route(source="Invalid"), Code.ARGUMENT_INVALID, "routes[0].source"),
         (route(endpointNames=["storage"]), Code.ARGUMENT_INVALID, "storage"),

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from isthmus.base.ids import HubId
+from isthmus.base.ids import DeviceRef, HubId
 from isthmus.resources.hub import Hub, Route, RouteSource
 from isthmus.routing.accept import Accept, state_event_envelope
 from isthmus.routing.route import partition_number
 from isthmus.telemetry.log import SegmentLog
 from isthmus.telemetry.message import Envelope, MessageSource, PropertyValue, decode_envelope, encode_envelope
 from isthmus.telemetry.ports import Partition
-from routing.fakes import HUB, NO_FALLBACK, TWIN_ROUTE, hub_with, twin_change
+from routing.fakes import HUB, NO_FALLBACK, TWIN_ROUTE, FakeTwins, hub_with, twin_change
 from telemetry.fakes import START_MS, SetClock, Waiter, read_whole
 
 
@@ -26,7 +26,7 @@ async def log(tmp_path: Path) -> AsyncIterator[SegmentLog]:
 
 
 async def test_telemetry_lands_in_its_devices_partition_unchanged(log: SegmentLog) -> None:
-    accept, waiter = Accept(log), Waiter()
+    accept, waiter = Accept(log, FakeTwins()), Waiter()
     for number, device_id in enumerate(("pump", "valve", "pump", "fan")):
         _send(accept, HUB, device_id, b"%d" % number, waiter, number)
     await waiter.heard(4)
@@ -37,7 +37,7 @@ async def test_telemetry_lands_in_its_devices_partition_unchanged(log: SegmentLo
 
 
 async def test_hubs_with_devices_of_one_name_do_not_meet(log: SegmentLog) -> None:
-    accept, waiter = Accept(log), Waiter()
+    accept, waiter = Accept(log, FakeTwins()), Waiter()
     _send(accept, HUB, "pump", b"one", waiter, 0)
     _send(accept, replace(HUB, number=HubId(2)), "pump", b"two", waiter, 1)
     await waiter.heard(2)
@@ -47,7 +47,7 @@ async def test_hubs_with_devices_of_one_name_do_not_meet(log: SegmentLog) -> Non
 
 
 async def test_a_message_no_route_takes_is_acknowledged_in_its_place_and_counted(log: SegmentLog) -> None:
-    accept, waiter = Accept(log), Waiter()
+    accept, waiter = Accept(log, FakeTwins()), Waiter()
     _send(accept, HUB, "pump", b"taken", waiter, 0)
     _send(accept, hub_with(fallback=NO_FALLBACK), "pump", b"orphan", waiter, 1)
     _send(accept, HUB, "pump", b"taken too", waiter, 2)
@@ -59,15 +59,15 @@ async def test_a_message_no_route_takes_is_acknowledged_in_its_place_and_counted
 
 
 async def test_routes_are_those_of_the_hub_snapshot_that_is_given(log: SegmentLog) -> None:
-    accept, waiter = Accept(log), Waiter()
-    assert not accept.state_event(HUB, twin_change(1), 1, START_MS, waiter, 0)
-    assert accept.state_event(hub_with(TWIN_ROUTE), twin_change(2), 2, START_MS, waiter, 0)
+    accept, waiter = Accept(log, FakeTwins()), Waiter()
+    assert not await accept.state_event(HUB, twin_change(1), 1, START_MS, waiter, 0)
+    assert await accept.state_event(hub_with(TWIN_ROUTE), twin_change(2), 2, START_MS, waiter, 0)
     await waiter.heard(1)
     assert log.last_outbox_id(1) == 2
 
 
 async def test_a_condition_is_judged_by_the_message_that_is_there(log: SegmentLog) -> None:
-    accept, waiter = Accept(log), Waiter()
+    accept, waiter = Accept(log, FakeTwins()), Waiter()
     hot = Route("hot", RouteSource.DEVICE_MESSAGES, condition="$body.level > 2 AND $connectionDeviceId = 'pump'")
     hub = hub_with(hot, fallback=NO_FALLBACK)
     system: dict[str, PropertyValue] = {"content-type": "application/json", "content-encoding": "utf-8"}
@@ -82,11 +82,40 @@ async def test_a_condition_is_judged_by_the_message_that_is_there(log: SegmentLo
 
 
 async def test_an_event_is_judged_as_well(log: SegmentLog) -> None:
-    accept, waiter = Accept(log), Waiter()
+    accept, waiter = Accept(log, FakeTwins()), Waiter()
     hub = hub_with(replace(TWIN_ROUTE, condition="twin_change_includes(version) AND opType = 'updateTwin'"))
-    assert accept.state_event(hub, twin_change(1), 1, START_MS, waiter, 0)
+    assert await accept.state_event(hub, twin_change(1), 1, START_MS, waiter, 0)
     other = hub_with(replace(TWIN_ROUTE, condition="twin_change_includes(tags.site)"))
-    assert not accept.state_event(other, twin_change(2), 2, START_MS, waiter, 0)
+    assert not await accept.state_event(other, twin_change(2), 2, START_MS, waiter, 0)
+    await waiter.heard(1)
+
+
+async def test_a_twin_is_at_hand_while_its_device_is_attended_and_a_condition_asks(log: SegmentLog) -> None:
+    twins, waiter = FakeTwins(), Waiter()
+    accept = Accept(log, twins)
+    pump, valve = DeviceRef(HUB.number, "pump"), DeviceRef(HUB.number, "valve")
+    twins.twins = {pump: {"tags": {"hall": 2}}, valve: {"tags": {"hall": 3}}}
+    await accept.attend(HUB, pump)
+    await accept.attend(HUB, valve)
+    assert twins.held == set()
+    asking = hub_with(Route("hall", RouteSource.DEVICE_MESSAGES, condition="$twin.tags.hall = 2"), fallback=NO_FALLBACK)
+    await accept.hub_changed(HUB, asking)
+    assert twins.held == {pump, valve}
+    for cookie, device_id in enumerate(("pump", "valve", "stranger")):
+        _send(accept, asking, device_id, b"", waiter, cookie)
+    await waiter.heard(3)
+    assert (accept.orphaned, accept.undefined) == (2, 1)
+    accept.leave(valve)
+    assert twins.held == {pump}
+    await accept.hub_changed(asking, HUB)
+    assert twins.held == set()
+
+
+async def test_an_event_is_judged_by_a_twin_that_nobody_holds(log: SegmentLog) -> None:
+    twins, waiter = FakeTwins(), Waiter()
+    twins.twins = {DeviceRef(HUB.number, "pump"): {"tags": {"hall": 2}}}
+    hub = hub_with(replace(TWIN_ROUTE, condition="$twin.tags.hall = 2"))
+    assert await Accept(log, twins).state_event(hub, twin_change(1), 1, START_MS, waiter, 0)
     await waiter.heard(1)
 
 

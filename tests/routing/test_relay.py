@@ -18,7 +18,7 @@ from isthmus.telemetry.log import LogConfig, SegmentLog
 from isthmus.telemetry.message import MessageSource, decode_envelope
 from isthmus.telemetry.ports import Partition
 from isthmus.telemetry.reader import LogReader
-from routing.fakes import TWIN_ROUTE, hub_with, row, twin_change
+from routing.fakes import TWIN_ROUTE, FakeTwins, hub_with, row, twin_change
 from telemetry.fakes import Disk, SetClock, die, read_whole
 
 TWIN_HUB = hub_with(TWIN_ROUTE)
@@ -41,7 +41,7 @@ class Bench:
         self.disk = Disk(self.folder)
         self.log = SegmentLog.open(self.folder, SetClock(), files=self.disk, config=LogConfig(segment_bytes=2_000))
         self.relay = OutboxRelay(
-            self.state, self.log, Accept(self.log), lambda number: self.hub, SetClock(), pause=self._pause
+            self.state, self.log, Accept(self.log, FakeTwins()), lambda number: self.hub, SetClock(), pause=self._pause
         )
 
     async def change(self, *events: OutboxEvent) -> None:

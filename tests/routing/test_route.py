@@ -50,7 +50,6 @@ def test_a_disabled_route_takes_nothing() -> None:
     ("route", "code"),
     [
         (replace(TELEMETRY_ROUTE, condition="level > 2"), Code.ARGUMENT_INVALID),
-        (replace(TELEMETRY_ROUTE, condition="$twin.tags.a = 1"), Code.NOT_IMPLEMENTED),
         (replace(TELEMETRY_ROUTE, endpoint_names=("storage",)), Code.NOT_IMPLEMENTED),
     ],
 )

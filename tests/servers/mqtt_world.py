@@ -161,7 +161,14 @@ class FakeInlet:
     def __init__(self) -> None:
         self.appended: list[Appended] = []
         self.pending: list[Appended] = []
+        self.attended: list[DeviceRef] = []
         self.backlog_bytes = 0
+
+    async def attend(self, hub: Hub, ref: DeviceRef) -> None:
+        self.attended.append(ref)
+
+    def leave(self, ref: DeviceRef) -> None:
+        self.attended.remove(ref)
 
     def telemetry(
         self,

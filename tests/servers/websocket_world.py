@@ -13,7 +13,7 @@ from isthmus.access.journal import Decision
 from isthmus.backends.memory.state import MemoryState
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import Refusal
-from isthmus.base.ids import RandomIds
+from isthmus.base.ids import DeviceRef, RandomIds
 from isthmus.base.state import JournalFilter
 from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.resources.hub import Hub
@@ -53,6 +53,12 @@ class Inlet:
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
+
+    async def attend(self, hub: Hub, ref: DeviceRef) -> None:
+        """Everything is taken, whoever sends it."""
+
+    def leave(self, ref: DeviceRef) -> None:
+        """Nothing was made ready."""
 
     def telemetry(
         self,

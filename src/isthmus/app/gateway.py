@@ -49,7 +49,7 @@ class Gateway:
             tags=domain.twins,
         )
         self.service = domain.service()
-        self.accept = Accept(stores.log)
+        self.accept = Accept(stores.log, domain.twins.snapshots)
         self.readers = Readers(stores.log, EventEncoder(), clock)
         self.mqtt = _mqtt(stores, domain, self)
         self.amqp = _amqp(stores, domain, self)
@@ -71,6 +71,7 @@ class Gateway:
             readers=self.readers,
         )
         domain.twins.on_tags(cutting.tags_changed)
+        domain.hubs.on_change(self.accept.hub_changed)
         domain.hubs.on_change(cutting.hub_changed)
         domain.networks.on_change(lambda _: cutting.networks_changed(domain.hubs.all()))
         domain.registry.on_change(cutting.identity_changed)

@@ -8,7 +8,7 @@ import msgspec
 from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
-from isthmus.base.state import Put, State
+from isthmus.base.state import OutboxEvent, Put, State
 from isthmus.devices.commit import Changes, compare_and_set
 from isthmus.devices.documents import twin_key
 from isthmus.devices.events import twin_replaced, twin_reported, twin_updated
@@ -30,6 +30,7 @@ from isthmus.devices.twin import (
     reported_patched,
     reported_with_version,
 )
+from isthmus.devices.twin_snapshots import TwinSnapshots
 
 OnTags = Callable[[DeviceRef, Mapping[str, object]], None]
 """Is told, after the commit, of the tags that a device or module has now."""
@@ -65,6 +66,7 @@ class Twins:
         self._connected = connected
         self._changes = Changes()
         self._tag_listeners: list[OnTags] = []
+        self.snapshots = TwinSnapshots(state)
 
     def on_tags(self, listener: OnTags) -> None:
         """Calls `listener` on the event loop after each committed change of tags, before the caller hears."""
@@ -122,7 +124,7 @@ class Twins:
         if twin is view.twin:
             return view
         event = twin_replaced(ref, twin, now_ms) if whole else twin_updated(ref, twin, body, stamp, now_ms)
-        await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        await self._commit(ref, twin, revision, event)
         if twin.tags != view.twin.tags:
             for listener in self._tag_listeners:
                 listener(ref, twin.tags)
@@ -142,8 +144,12 @@ class Twins:
         stamp, now_ms = self._stamp()
         twin = reported_patched(current, section, stamp)
         event = twin_reported(ref, twin, section, stamp, now_ms)
-        await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        await self._commit(ref, twin, revision, event)
         return twin.reported_version
+
+    async def _commit(self, ref: DeviceRef, twin: Twin, revision: int, event: OutboxEvent) -> None:
+        (committed,) = await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        self.snapshots.committed(ref, twin, committed)
 
     async def _read(self, ref: DeviceRef) -> tuple[Twin, int]:
         stored = await self._state.get(twin_key(ref))

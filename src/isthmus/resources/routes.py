@@ -60,15 +60,12 @@ def checked_fallback(value: object, path: str) -> Route:
 
 
 def compiled_condition(route: Route) -> Condition:
-    """The compiled condition of a route; raises `HubError` ArgumentInvalid with the place, NotImplemented for twins."""
+    """The compiled condition of a route; raises `HubError` ArgumentInvalid with the place."""
     try:
-        condition = compile_condition(route.condition, twin_changes=route.source is RouteSource.TWIN_CHANGES)
+        return compile_condition(route.condition, twin_changes=route.source is RouteSource.TWIN_CHANGES)
     except ConditionError as error:
         message = f"the condition of {route.name} does not compile at character {error.start + 1}: {error.message}"
         raise HubError(Code.ARGUMENT_INVALID, message) from error
-    if condition.asks_twin:
-        raise HubError(Code.NOT_IMPLEMENTED, f"the condition of {route.name} asks for $twin, which is not offered yet")
-    return condition
 
 
 def checked_route(value: object, path: str) -> Route:

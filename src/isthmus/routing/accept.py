@@ -7,8 +7,9 @@ among those of the same device.
 """
 
 from isthmus.base.clock import iso_utc
-from isthmus.base.ids import HubId
+from isthmus.base.ids import DeviceRef, HubId
 from isthmus.resources.hub import Hub
+from isthmus.routing.ports import TwinsAtHand
 from isthmus.routing.route import RouteTable, SourceRoutes, compile_routes, judge, partition_number
 from isthmus.routing.subject import RoutedMessage
 from isthmus.telemetry.message import Envelope, PropertyValue, StateEvent, encode_envelope
@@ -21,11 +22,35 @@ class Accept:
     Counted since the start: `orphaned` device messages, which no route took, and `undefined` judgements.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, twins: TwinsAtHand) -> None:
         self._log = log
+        self._twins = twins
+        self._attended: set[DeviceRef] = set()
         self._tables: dict[HubId, RouteTable] = {}
         self.orphaned = 0
         self.undefined = 0
+
+    async def attend(self, hub: Hub, ref: DeviceRef) -> None:
+        """Makes ready what a device is judged by until `leave`: its twin, where a condition asks for it."""
+        self._attended.add(ref)
+        if self._table(hub).asks_twin:
+            await self._twins.hold(ref)
+
+    def leave(self, ref: DeviceRef) -> None:
+        """The device sends nothing more."""
+        self._attended.discard(ref)
+        self._twins.release(ref)
+
+    async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
+        """Makes ready, for all devices that are attended, what the hub's present conditions ask for."""
+        if new is None:
+            return
+        asks_twin = self._table(new).asks_twin
+        for ref in [ref for ref in self._attended if ref.hub == new.number]:
+            if asks_twin:
+                await self._twins.hold(ref)
+            if not asks_twin or ref not in self._attended:
+                self._twins.release(ref)
 
     def telemetry(
         self,
@@ -38,41 +63,48 @@ class Accept:
         cookie: int,
     ) -> None:
         """Appends a device message; `encoded` is `encode_envelope(envelope)`. `waiter` hears of the commit."""
-        table = self._tables.get(hub.number)
-        if table is None or table.hub is not hub:
-            table = self._compile(hub)
+        table = self._table(hub)
         routes = table.telemetry
-        endpoints = routes.always if routes.settled else self._judge(routes, envelope, payload, ingress_ms)
+        endpoints = routes.always
+        if not routes.settled:
+            ref = DeviceRef(hub.number, envelope.device_id, envelope.module_id)
+            twin = self._twins.get(ref) if table.asks_twin else None
+            endpoints = self._judge(routes, RoutedMessage(envelope, payload, ingress_ms, twin))
         if not endpoints:
             self.orphaned += 1
         partition = table.partitions[partition_number(envelope.device_id, hub.partitions)]
         self._log.append(partition, endpoints, encoded, payload, ingress_ms, waiter, cookie)
 
-    def state_event(
+    async def state_event(
         self, hub: Hub, event: StateEvent, outbox_id: int, ingress_ms: int, waiter: CommitWaiter, cookie: int
     ) -> bool:
         """Appends an event about a device when a route takes it; False when none does."""
-        table = self._tables.get(hub.number)
-        if table is None or table.hub is not hub:
-            table = self._compile(hub)
+        table = self._table(hub)
         routes = table.sources.get(event.source)
         if routes is None or (routes.settled and not routes.always):
             return False
         envelope = state_event_envelope(hub, event, outbox_id)
-        endpoints = routes.always if routes.settled else self._judge(routes, envelope, event.body, ingress_ms)
+        endpoints = routes.always
+        if not routes.settled:
+            ref = DeviceRef(hub.number, event.device_id, event.module_id)
+            twin = await self._twins.read(ref) if table.asks_twin else None
+            endpoints = self._judge(routes, RoutedMessage(envelope, event.body, ingress_ms, twin))
         if endpoints:
             encoded = encode_envelope(envelope)
             partition = table.partitions[partition_number(event.device_id, hub.partitions)]
             self._log.append(partition, endpoints, encoded, event.body, ingress_ms, waiter, cookie, outbox_id)
         return bool(endpoints)
 
-    def _judge(self, routes: SourceRoutes, envelope: Envelope, payload: bytes, ingress_ms: int) -> tuple[int, ...]:
-        endpoints, undefined = judge(routes, RoutedMessage(envelope, payload, ingress_ms))
+    def _judge(self, routes: SourceRoutes, message: RoutedMessage) -> tuple[int, ...]:
+        endpoints, undefined = judge(routes, message)
         self.undefined += undefined
         return endpoints
 
-    def _compile(self, hub: Hub) -> RouteTable:
-        table = self._tables[hub.number] = compile_routes(hub)
+    def _table(self, hub: Hub) -> RouteTable:
+        """The compiled routes of a snapshot of a hub."""
+        table = self._tables.get(hub.number)
+        if table is None or table.hub is not hub:
+            table = self._tables[hub.number] = compile_routes(hub)
         return table
 
 

@@ -79,14 +79,14 @@ class OutboxRelay:
         try:
             for row in rows:
                 if row.row_id > self._log.last_outbox_id(row.hub):
-                    self._append(row, group)
+                    await self._append(row, group)
         except HubError as error:
             group.reason = error.message
         await group.settled()
         self.relayed += group.durable
         return group.reason
 
-    def _append(self, row: OutboxRow, group: "_Group") -> None:
+    async def _append(self, row: OutboxRow, group: "_Group") -> None:
         hub = self._hub_by_number(row.hub)
         if hub is None:  # deleted since, and its events with it
             return
@@ -96,7 +96,7 @@ class OutboxRelay:
             self.unreadable += 1
             logger.error("outbox row is unreadable", extra={"row_id": row.row_id, "reason": str(error)})
             return
-        if self._accept.state_event(hub, event, row.row_id, self._clock.utc_ms(), group, row.row_id):
+        if await self._accept.state_event(hub, event, row.row_id, self._clock.utc_ms(), group, row.row_id):
             group.appended += 1
 
 

@@ -51,6 +51,7 @@ class RouteTable:
     partitions: tuple[Partition, ...]
     sources: dict[MessageSource, SourceRoutes]
     telemetry: SourceRoutes
+    asks_twin: bool
 
 
 def compile_routes(hub: Hub) -> RouteTable:
@@ -63,7 +64,9 @@ def compile_routes(hub: Hub) -> RouteTable:
     """
     sources = {source: _source_routes(hub, wanted) for source, wanted in ROUTE_SOURCES.items()}
     partitions = tuple(Partition(hub.number, number) for number in range(hub.partitions))
-    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY])
+    conditions = [each for routes in sources.values() for each, _ in (*routes.conditional, *routes.fallback)]
+    asks_twin = any(condition.asks_twin for condition in conditions)
+    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY], asks_twin)
 
 
 def judge(routes: SourceRoutes, message: Subject) -> tuple[tuple[int, ...], int]:

@@ -32,12 +32,15 @@ _UNREAD: Final = object()
 class RoutedMessage:
     """One message on its way into the log, asked by conditions; its body is parsed once, and only when it is asked."""
 
-    __slots__ = ("_body", "_envelope", "_ingress_ms", "_payload", "_properties")
+    __slots__ = ("_body", "_envelope", "_ingress_ms", "_payload", "_properties", "_twin")
 
-    def __init__(self, envelope: Envelope, payload: bytes, ingress_ms: int) -> None:
+    def __init__(
+        self, envelope: Envelope, payload: bytes, ingress_ms: int, twin: Mapping[str, object] | None = None
+    ) -> None:
         self._envelope = envelope
         self._payload = payload
         self._ingress_ms = ingress_ms
+        self._twin = twin
         self._properties = {name.lower(): value for name, value in envelope.properties.items()}
         self._body: object = _UNREAD
 
@@ -76,8 +79,8 @@ class RoutedMessage:
         return self._body if isinstance(self._body, dict) else None
 
     def twin(self) -> Mapping[str, object] | None:
-        """Twins are not at hand here: no condition that asks for one is taken."""
-        return None
+        """The sender's twin as it was last committed: a module's own where a module sent."""
+        return self._twin
 
     def _parsed(self) -> object:
         system = self._envelope.system

@@ -284,7 +284,7 @@ class MqttPump:
         await services.connected.enter(ref, device)
         if self._is_over():
             return
-        await device.restore()
+        await device.restore(hub)
         if not self._is_over():
             self._accept(connect, admitted, device)
 

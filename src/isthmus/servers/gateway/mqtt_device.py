@@ -90,6 +90,7 @@ class MqttDevice:
     """
 
     __slots__ = (
+        "_attended",
         "_base",
         "_bucket",
         "_calls",
@@ -138,6 +139,7 @@ class MqttDevice:
         self.principal: Principal = admitted.principal
         self.connected_ms = services.clock.utc_ms()
         self.session_present = False
+        self._attended = False
         self._services = services
         self._line = line
         self._generation_id = admitted.identity.generation_id if admitted.identity is not None else ""
@@ -158,8 +160,10 @@ class MqttDevice:
 
     # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def restore(self) -> None:
+    async def restore(self, hub: Hub) -> None:
         """Takes up the kept session, or forgets it for a clean one [MQTT-3.1.2-4] [MQTT-3.1.2-6]."""
+        self._attended = True
+        await self._services.inlet.attend(hub, self.ref)
         kept = self._services.kept
         if self._keeps:
             filters = await kept.load(self.ref, self._generation_id)
@@ -208,6 +212,8 @@ class MqttDevice:
             services.inlet.telemetry(hub, will.envelope, will.encoded, payload, services.clock.utc_ms(), self, 0)
 
     async def _give_up(self) -> None:
+        if self._attended:
+            self._services.inlet.leave(self.ref)
         try:
             await self._requests.close(finish=self._leaves)
             await self._delivery.close()

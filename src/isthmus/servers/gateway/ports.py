@@ -61,6 +61,12 @@ class CurrentHubs(Protocol):
 class TelemetryInlet(Protocol):
     """Where telemetry goes; `routing.accept.Accept` is it."""
 
+    async def attend(self, hub: Hub, ref: DeviceRef) -> None:
+        """Makes ready what messages of a device are judged by, until `leave`."""
+
+    def leave(self, ref: DeviceRef) -> None:
+        """The device sends nothing more."""
+
     def telemetry(
         self,
         hub: Hub,
