@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError
@@ -43,15 +44,20 @@ def make_token(hub: RunningHub, name: str, role: str = "Owner", *more: str) -> s
     return str(hub.json("token", "create", "--name", name, "--role", role, *more)["token"])
 
 
-@contextmanager
-def managing(hub: RunningHub, token: str) -> Iterator[Managing]:
-    """Clients that show the token; they do not try again, and are closed afterwards."""
-    options = {
+def connecting(hub: RunningHub) -> dict[str, Any]:
+    """What leads any client to the hub's management port; it does not try again."""
+    return {
         "base_url": f"https://{hub.address}:{PORT}",
         "connection_verify": str(hub.ca),
         "credential_scopes": ["https://management.isthmus/.default"],
         "retry_total": 0,
     }
+
+
+@contextmanager
+def managing(hub: RunningHub, token: str) -> Iterator[Managing]:
+    """Clients that show the token; they do not try again, and are closed afterwards."""
+    options = connecting(hub)
     shown = hub.json("iot", "hub", "list")[0]
     with ExitStack() as stack:
         iothub = stack.enter_context(IotHubClient(Bearer(token), SUBSCRIPTION, **options))

@@ -182,6 +182,7 @@ def test_networks_subnets_peerings_and_sites(owner: Managing) -> None:
     shown.tags = {"hall": "3"}
     again = networks.begin_create_or_update(GROUP, "west", shown).result()
     assert again.tags == {"hall": "3"}
+    assert networks.update_tags(GROUP, "west", {"tags": {"hall": "4"}}).tags == {"hall": "4"}
     assert [each.name for each in again.properties.subnets] == ["a"]
     assert [each.name for each in again.properties.virtual_network_peerings] == ["west-east"]
     site = {
@@ -195,6 +196,7 @@ def test_networks_subnets_peerings_and_sites(owner: Managing) -> None:
     gateways.begin_create_or_update(GROUP, "works", site).result()
     gateways.begin_create_or_update(GROUP, "works", gateways.get(GROUP, "works")).result()
     assert [each.properties.gateway_ip_address for each in gateways.list(GROUP)] == ["192.0.2.1"]
+    assert gateways.update_tags(GROUP, "works", {"tags": {"a": "b"}}).tags == {"a": "b"}
     gateways.begin_delete(GROUP, "works").result()
     peerings.begin_delete(GROUP, "west", "west-east").result()
     assert peerings.get(GROUP, "east", "east-west").properties.peering_state == "Disconnected"

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from isthmus.access.explain import change_texts
 from isthmus.access.journal import Journal
+from isthmus.resources.members import known_members
 from isthmus.resources.virtual_network_arm import (
     gateway_to_arm,
     network_to_arm,
@@ -29,6 +30,7 @@ class ArmNetworks:
             ("GET", network): self._list_networks,
             ("GET", f"{network}/*"): self._show_network,
             ("PUT", f"{network}/*"): self._put_network,
+            ("PATCH", f"{network}/*"): self._tag_network,
             ("DELETE", f"{network}/*"): self._delete_network,
             ("GET", subnet): self._list_subnets,
             ("GET", f"{subnet}/*"): self._show_subnet,
@@ -41,6 +43,7 @@ class ArmNetworks:
             ("GET", gateway): self._list_gateways,
             ("GET", f"{gateway}/*"): self._show_gateway,
             ("PUT", f"{gateway}/*"): self._put_gateway,
+            ("PATCH", f"{gateway}/*"): self._tag_gateway,
             ("DELETE", f"{gateway}/*"): self._delete_gateway,
         }
         """Handlers by method and path pattern; see `arm.Routes`."""
@@ -57,6 +60,13 @@ class ArmNetworks:
         after = self._network(made.name)
         self._changed(call, f"virtual network {made.name}", before, after)
         return _put(before, after)
+
+    async def _tag_network(self, call: Call, names: tuple[str, ...]) -> Reply:
+        before = self._network(names[0])
+        made = await self._networks.put_network(names[0], before | _tags(call), call.if_match)
+        after = self._network(made.name)
+        self._changed(call, f"virtual network {made.name}", before, after)
+        return Reply(value=after)
 
     async def _delete_network(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._network(names[0])
@@ -119,6 +129,13 @@ class ArmNetworks:
         self._changed(call, f"local gateway {names[0]}", before, after)
         return _put(before, after)
 
+    async def _tag_gateway(self, call: Call, names: tuple[str, ...]) -> Reply:
+        before = self._gateway(names[0])
+        await self._networks.put_gateway(names[0], before | _tags(call))
+        after = self._gateway(names[0])
+        self._changed(call, f"local gateway {names[0]}", before, after)
+        return Reply(value=after)
+
     async def _delete_gateway(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._gateway(names[0])
         await self._networks.delete_gateway(names[0])
@@ -145,6 +162,13 @@ class ArmNetworks:
         done = "deleted" if after is None else "created" if before is None else "updated"
         was, now = change_texts(before, after)
         self._journal.write(replace(change_of(call, "", f"{what} {done}"), before=was, after=now))
+
+
+def _tags(call: Call) -> Json:
+    """What a PATCH of Microsoft.Network may say (`TagsObject`)."""
+    body = call.json()
+    known_members(body, "the body", ("tags",))
+    return {"tags": body.get("tags") or {}}
 
 
 def _put(before: Json | None, after: Json) -> Reply:

@@ -29,7 +29,6 @@ from isthmus.servers.gateway.gate import Peer
 from isthmus.servers.gateway.http_app import BODY_SECONDS_MAX, SERVER
 from isthmus.servers.gateway.http_transport import CONNECTION, HttpHandler
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.management.api import ManagementApi
 from isthmus.servers.management.dry_runs import is_dry_run
 from isthmus.servers.management.permissions import ARM_ROOTS, check_allowed, visible, visible_affected
 from isthmus.servers.management.request import Call, Reply, refused, split_target
@@ -40,6 +39,9 @@ API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?", re.IGNORECASE)
 
 CHALLENGE = 'Bearer realm="isthmus management", error="invalid_token"'
 """RFC 6750 §3; the same for no token at all."""
+
+NO_CONTENT = 204
+"""Of a DELETE also for what is not there, so that it can be said twice (Azure Resource Manager's contract)."""
 
 RETRIABLE = frozenset({429, 503})
 RETRY_SECONDS = 1
@@ -53,6 +55,13 @@ class Refusals(Protocol):
         self, connection: Peer, plane: Plane, hub_name: str, device: str, error: HubError, *, principal: str = ""
     ) -> TrackingId:
         """The name under which the owner finds the reason."""
+
+
+class Actor(Protocol):
+    """Carries calls out; the management API does."""
+
+    async def act(self, call: Call) -> Reply:
+        """Raises HubError for a refusal and for whatever failed."""
 
 
 @dataclass(slots=True)
@@ -80,7 +89,7 @@ class RemoteManagement:
 
     def __init__(
         self,
-        api: ManagementApi,
+        api: Actor,
         tokens: Tokens,
         refusals: Refusals,
         journal: Journal,
@@ -168,7 +177,12 @@ class RemoteManagement:
             live.connection.peer_address,
         )
         asked = check_allowed(token, call)
-        reply = await self._api.act(call)
+        try:
+            reply = await self._api.act(call)
+        except HubError as error:
+            if call.method != "DELETE" or error.code is not Code.RESOURCE_NOT_FOUND:
+                raise
+            reply = Reply(NO_CONTENT)
         return visible_affected(token, reply) if is_dry_run(call) else visible(token, asked, reply)
 
     async def _token_deleted(self, token: ManagementToken) -> None:
