@@ -8,7 +8,7 @@ from isthmus.base.places import MANAGEMENT_SOCKET
 from support.listening import Place, listening
 from support.server import RunningHub
 
-METRICS_PORT = 9443
+METRICS_PORT = 9464
 
 
 def doors(address: str) -> set[Place]:
