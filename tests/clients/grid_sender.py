@@ -18,7 +18,7 @@ from typing import Any
 
 from azure.iot.device import IoTHubDeviceClient
 
-ANSWER_SECONDS_MAX = 15.0
+ANSWER_SECONDS_MAX = 8.0
 SECONDS_BETWEEN_MESSAGES = 0.05
 SECONDS_BETWEEN_FAILURES = 0.2
 RETRY_SECONDS = 1

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from isthmus.lab.probe import LINK
 from lab.test_grid import CELLS, play
 from lab.test_live import CUT_SECONDS, decide, recreate
 from support.lab import RunningLab
@@ -88,9 +89,9 @@ def address_of(lab: RunningLab, node: str, interface: str) -> str:
 
 
 def verdicts(lab: RunningLab, host: str, address: str) -> set[str]:
-    """What a host's probe meets at an address, over all planes."""
+    """What a host's probe meets at an address, over all planes of the hub."""
     rows = lab.json("matrix", "--host", host, code=None)
-    return {row["observed"] for row in rows if row["address"] == address}
+    return {row["observed"] for row in rows if row["address"] == address and row["plane"] != LINK}
 
 
 def events_of(lab: RunningLab, hub: str, device_id: str) -> str:

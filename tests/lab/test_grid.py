@@ -29,6 +29,7 @@ PLACES = {
     "same network": "crane",
     "peered": "erp",
     "on-premises over VPN": "press-1",
+    "connector in an unprivileged namespace": "robot",
 }
 
 

@@ -25,13 +25,13 @@ def test_every_path_is_as_expected(lab: RunningLab) -> None:
     rows = lab.json("matrix")
     assert {row["from"] for row in rows} == set(factory().hosts)
     assert [row for row in rows if not row["ok"]] == []
-    assert {row["observed"] for row in rows} == {"open", "refused", "unreachable"}
+    assert {row["observed"] for row in rows} == {"open", "refused", "closed", "unreachable"}
 
 
 def test_status_tells_what_runs(lab: RunningLab) -> None:
     facts = lab.json("status")
     assert facts["ok"] is True
-    assert {"hub", "supervisor"} <= {process["name"] for process in facts["processes"]}
+    assert {"hub", "supervisor", "connector-cell"} <= {process["name"] for process in facts["processes"]}
     assert facts["ways"] == [{"site": "plant", "gateway": "works", "carries": "vpn", "vpn": [True, True]}]
     assert "plant reaches works by vpn; its VPN is alive" in lab.run("status")
 
@@ -39,16 +39,16 @@ def test_status_tells_what_runs(lab: RunningLab) -> None:
 def test_the_line_takes_over_when_the_vpn_dies_and_gives_back(lab: RunningLab) -> None:
     lab.run("cut", "plant/vpn")
     lab.await_way("line")
-    assert {row["way"] for row in lab.json("matrix") if row["network"] == "plant"} == {"line"}
+    assert {row["way"] for row in lab.json("matrix", "--host", "press-1")} == {"line"}
     lab.run("cut", "plant/line")
-    differing = [row for row in lab.json("matrix", code=1) if not row["ok"]]
-    assert {(row["network"], row["expected"], row["observed"]) for row in differing} == {
-        ("plant", "open", "unreachable")
+    differing = [row for row in lab.json("matrix", "--host", "press-1", code=1) if not row["ok"]]
+    assert {(row["network"], row["address"], row["observed"]) for row in differing} == {
+        ("plant", "10.20.1.4", "unreachable")
     }
     lab.run("mend", "plant/line")
     lab.run("mend", "plant/vpn")
     lab.await_way("vpn")
-    lab.run("matrix")
+    assert {row["way"] for row in lab.json("matrix", "--host", "press-1")} == {"vpn"}
 
 
 def test_a_vpn_process_that_is_killed_is_started_again(lab: RunningLab) -> None:
@@ -57,6 +57,13 @@ def test_a_vpn_process_that_is_killed_is_started_again(lab: RunningLab) -> None:
     lab.await_way("line")
     lab.await_way("vpn")
     assert lab.json("status")["ok"] is True
+
+
+def test_the_connector_has_no_rights(lab: RunningLab) -> None:
+    pid = next(each["pid"] for each in lab.json("status")["processes"] if each["name"] == "connector-cell")
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert {int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert lines["NoNewPrivs"] == "1"
 
 
 def test_a_link_that_is_not_there_is_told(lab: RunningLab) -> None:

@@ -29,7 +29,7 @@ def test_every_address_is_single_in_its_namespace_and_transfer_links_are_apart()
 def test_no_namespace_with_the_internet_forwards() -> None:
     layout = layout_of(factory())
     outside = {near.node for near, far in layout.cables if far.node == INTERNET}
-    assert {"hub", "intruder", "plant.vpn", "works.vpn-plant"} <= outside
+    assert {"hub", "intruder", "cell.pod", "plant.vpn", "works.vpn-plant"} <= outside
     assert not [node.name for node in layout.nodes if node.forwards and node.name in {*outside, INTERNET}]
 
 

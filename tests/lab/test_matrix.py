@@ -1,14 +1,19 @@
 """How the matrix looks, and when it holds."""
 
 from isthmus.lab.matrix import Cell, holds, render
-from isthmus.lab.probe import PLANES
+from isthmus.lab.probe import LINK, PLANES
 from isthmus.lab.reach import attempts
 from lab.plans import factory
 
 
 def all_as_expected() -> list[Cell]:
     return [
-        Cell(attempt, plane, attempt.expected.value, "vpn" if attempt.place == "plant" else "")
+        Cell(
+            attempt,
+            plane,
+            (attempt.link if plane == LINK else attempt.expected).value,
+            "vpn" if attempt.place == "plant" else "",
+        )
         for attempt in attempts(factory())
         for plane in PLANES
     ]

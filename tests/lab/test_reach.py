@@ -28,6 +28,13 @@ def test_the_intruder_meets_a_closed_public_side() -> None:
     assert set(met.values()) == {Verdict.UNREACHABLE}
 
 
+def test_the_link_door_is_for_connectors_at_the_public_address_alone() -> None:
+    link = {(attempt.host, attempt.address): attempt.link for attempt in attempts(factory())}
+    assert link["intruder", PUBLIC] is Verdict.REFUSED
+    assert link["crane", PRIVATE] is Verdict.CLOSED
+    assert link["crane", PUBLIC] is Verdict.UNREACHABLE
+
+
 def test_the_usual_name_means_the_private_address_where_it_is_reached() -> None:
     plan = factory()
     for place, address in (("plant", PRIVATE), ("office", PRIVATE), ("branch", PUBLIC), (INTERNET, PUBLIC)):

@@ -73,7 +73,7 @@ def matrix(lab: "Lab", hosts: tuple[str, ...]) -> tuple[Any, int]:
 @lab.command("cut", cls=LabCommand)
 @click.argument("link")
 def cut(lab: "Lab", link: str) -> tuple[Any, int]:
-    """Breaks a link: SITE/vpn, SITE/line, NETWORK/NETWORK or a host."""
+    """Breaks a link: SITE/vpn, SITE/line, NETWORK/NETWORK, NETWORK/connector or a host."""
     lab.cut(link)
     return None, 0
 

@@ -8,13 +8,14 @@ from typing import Any
 from isthmus.base.clock import Clock
 from isthmus.base.ids import Ids
 from isthmus.lab.build import Builder
+from isthmus.lab.connector import start_connector
 from isthmus.lab.declare import CommandLine, Declaration
 from isthmus.lab.errors import LabError
 from isthmus.lab.hub import start_hub
 from isthmus.lab.kernel import is_root
 from isthmus.lab.layout import Layout, layout_of
 from isthmus.lab.matrix import Cell, Prober
-from isthmus.lab.plan import Plan, load_plan
+from isthmus.lab.plan import Plan, Presence, load_plan
 from isthmus.lab.processes import PYTHON, last_words, start
 from isthmus.lab.record import FOLDER, Record
 from isthmus.lab.status import BUILT, status_of
@@ -98,6 +99,9 @@ class Lab:
         declaration.networks()
         for name in plan.endpoints:
             declaration.endpoint(name)
+            if plan.networks[name].presence is Presence.CONNECTOR:
+                start_connector(record, plan, name, self._clock)
+                self._say(f"connector {name}, unprivileged, carries what comes to {plan.networks[name].endpoint}")
         self._wait_for_tunnels(layout)
         if not plan.hub.public:
             declaration.close_public()

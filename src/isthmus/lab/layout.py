@@ -174,7 +174,7 @@ class _Drawing:
             self._bound(name, network.endpoint)
         if network.presence is Presence.CONNECTOR:
             pod = pod_of(name)
-            self._nodes.append(Node(pod, low_ports=True))
+            self._nodes.append(Node(pod, low_ports=True, hosts=_hosts_file(self._plan, INTERNET)))
             self._plug_in(pod, name, network.endpoint, interface="eth0", port="pod")
             self._default_route(pod, name)
             self._plug_in(pod, INTERNET, network.connector, interface=INTERNET, port=name)

@@ -15,9 +15,9 @@ from isthmus.lab.errors import LabError
 from isthmus.lab.hub import probe_device, probe_keys, ready_facts
 from isthmus.lab.layout import namespace_of
 from isthmus.lab.plan import Plan
-from isthmus.lab.probe import PLANES
+from isthmus.lab.probe import LINK, PLANES
 from isthmus.lab.processes import MARK_VARIABLE, PYTHON, within
-from isthmus.lab.reach import Attempt, attempts_of
+from isthmus.lab.reach import Attempt, Verdict, attempts_of
 from isthmus.lab.record import Record
 from isthmus.lab.ways import carrying
 
@@ -41,9 +41,14 @@ class Cell:
     way: str
 
     @property
+    def expected(self) -> Verdict:
+        """What the plan says of it."""
+        return self.attempt.link if self.plane == LINK else self.attempt.expected
+
+    @property
     def as_expected(self) -> bool:
         """True when it went as the plan says."""
-        return self.observed == self.attempt.expected
+        return self.observed == self.expected
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -58,7 +63,7 @@ class Cell:
             "byName": attempt.by_name,
             "plane": self.plane,
             "port": PLANES[self.plane][0],
-            "expected": attempt.expected.value,
+            "expected": self.expected.value,
             "observed": self.observed,
             "ok": self.as_expected,
         }
@@ -141,7 +146,7 @@ def _target(attempt: Attempt) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    return cell.observed if cell.as_expected else f"{cell.observed.upper()}, expected {cell.attempt.expected.value}"
+    return cell.observed if cell.as_expected else f"{cell.observed.upper()}, expected {cell.expected.value}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

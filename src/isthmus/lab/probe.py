@@ -37,6 +37,9 @@ FRAME_BYTES_MAX = 65_536
 OPEN = "open"
 REFUSED = "refused"
 UNREACHABLE = "unreachable"
+LINK = "link"
+"""The plane of the link door."""
+
 CLOSED = "closed"
 """Nobody listens there."""
 
@@ -214,6 +217,16 @@ def _https(errand: Errand, tls: ssl.SSLSocket) -> bool:
     return answer.status == 200
 
 
+def _link(errand: Errand, tls: ssl.SSLSocket) -> bool:
+    """The link door wants a client certificate, and TLS 1.3 tells so after the client's part of the handshake."""
+    try:
+        return bool(tls.recv(1))
+    except ssl.SSLError as error:
+        if error.reason and "CERTIFICATE_REQUIRED" in error.reason:
+            return False
+        raise
+
+
 PLANES: Mapping[str, tuple[int, Callable[[Errand, ssl.SSLSocket], bool]]] = MappingProxyType(
     {
         "mqtt": (8883, lambda errand, tls: _mqtt(errand, TlsStream(tls))),
@@ -221,6 +234,7 @@ PLANES: Mapping[str, tuple[int, Callable[[Errand, ssl.SSLSocket], bool]]] = Mapp
         "https": (443, _https),
         "mqtt-ws": (443, lambda errand, tls: _mqtt(errand, _web_socket(errand, tls, "mqtt"))),
         "amqp-ws": (443, lambda errand, tls: _amqp(errand, _web_socket(errand, tls, "AMQPWSB10"))),
+        LINK: (9443, _link),
     }
 )
 """Each plane's port, and what a client says there."""

@@ -8,14 +8,15 @@ nothing else in a lab leads there. The hub is not asked: what it and the kernel 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isthmus.lab.plan import INTERNET, NetworkPlan, Plan
+from isthmus.lab.plan import INTERNET, NetworkPlan, Plan, Presence
 
 
 class Verdict(StrEnum):
-    """What becomes of a client with a valid credential."""
+    """What becomes of a client with a valid credential; `closed` where nobody listens."""
 
     OPEN = "open"
     REFUSED = "refused"
+    CLOSED = "closed"
     UNREACHABLE = "unreachable"
 
 
@@ -23,7 +24,8 @@ class Verdict(StrEnum):
 class Attempt:
     """One host's try at one address, as a customer of `hub`; `target` names the address for people.
 
-    `by_name` when it is what the hub's usual name means there.
+    `by_name` when it is what the hub's usual name means there. `expected` is for the planes of the hub, `link` for the
+    link door.
     """
 
     host: str
@@ -33,6 +35,7 @@ class Attempt:
     target: str
     by_name: bool
     expected: Verdict
+    link: Verdict
 
 
 def attempts(plan: Plan) -> list[Attempt]:
@@ -50,7 +53,16 @@ def attempts_of(plan: Plan, host: str) -> list[Attempt]:
         targets.setdefault(plan.networks[name].endpoint, name)
     ordered = sorted(targets.items(), key=lambda target: target[0] != usual)
     return [
-        Attempt(host, place, hub, address, target, address == usual, _expected(plan, place, hub, address))
+        Attempt(
+            host=host,
+            place=place,
+            hub=hub,
+            address=address,
+            target=target,
+            by_name=address == usual,
+            expected=_expected(plan, place, hub, address),
+            link=_expected_of_link(plan, place, hub, address),
+        )
         for address, target in ordered
     ]
 
@@ -78,6 +90,14 @@ def _expected(plan: Plan, place: str, hub: str, address: str) -> Verdict:
     if endpoint is None:
         return Verdict.UNREACHABLE
     return Verdict.OPEN if _hub_of(plan, endpoint) == hub else Verdict.REFUSED
+
+
+def _expected_of_link(plan: Plan, place: str, hub: str, address: str) -> Verdict:
+    """The link door opens with the first connector, and then refuses everybody without a connector's certificate."""
+    if _expected(plan, place, hub, address) is Verdict.UNREACHABLE:
+        return Verdict.UNREACHABLE
+    connectors = any(network.presence is Presence.CONNECTOR for network in plan.networks.values())
+    return Verdict.REFUSED if address == plan.hub.address and connectors else Verdict.CLOSED
 
 
 def _hub_of(plan: Plan, network: NetworkPlan) -> str:

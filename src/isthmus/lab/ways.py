@@ -2,11 +2,12 @@
 
 from isthmus.lab.errors import LabError
 from isthmus.lab.kernel import opened
-from isthmus.lab.layout import Layout, namespace_of
-from isthmus.lab.plan import Plan
+from isthmus.lab.layout import Layout, namespace_of, pod_of
+from isthmus.lab.plan import INTERNET, Plan
 
 VPN = "vpn"
 LINE = "line"
+CONNECTOR = "connector"
 
 
 def carrying(plan: Plan, place: str) -> str:
@@ -38,15 +39,17 @@ def mend(plan: Plan, layout: Layout, link: str) -> None:
 
 
 def _found(plan: Plan, link: str) -> tuple[str, str]:
-    """The node and interface that stand for `SITE/vpn`, `SITE/line`, `NETWORK/NETWORK` or `HOST`."""
+    """The node and interface that stand for one of the links that `lab cut` names."""
     one, _, two = link.partition("/")
     site = plan.sites.get(one)
     if site is not None and two == VPN and site.vpn is not None:
-        return f"{one}.vpn", "internet"
+        return f"{one}.vpn", INTERNET
     if site is not None and two == LINE and site.line:
         return one, LINE
     if one in plan.networks and two in plan.peers(one):
         return one, f"to-{two}"
+    if one in plan.networks and two == CONNECTOR and plan.networks[one].connector:
+        return pod_of(one), INTERNET
     if one in plan.hosts and not two:
         return one, "eth0"
-    raise LabError(f"There is no link {link}: say SITE/vpn, SITE/line, NETWORK/NETWORK or a host.")
+    raise LabError(f"There is no link {link}: say SITE/vpn, SITE/line, NETWORK/NETWORK, NETWORK/connector or a host.")
