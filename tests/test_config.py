@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.query
 import msgspec
 import pytest
 
@@ -86,10 +88,15 @@ class Configured:
             syslog = "udp://{self.address}:{self.log_server.getsockname()[1]}"
             heads_interval_seconds = 7.5
             heads_records = 99
+            [names]
+            port = 15353
+            forward = ["{self.metrics_address}:15354"]
             """
         )
         self.hub = ConfiguredHub(folder, settings)
         self._token = ""
+        self._endpoint = addresses()
+        self._made = False
 
     @property
     def places(self) -> set[tuple[str, int]]:
@@ -97,6 +104,31 @@ class Configured:
 
     def shown(self) -> Any:
         return self.hub.json("iot", "hub", "show")
+
+    @property
+    def private_address(self) -> str:
+        """The address of a private endpoint, where names are served."""
+        if not self._made:
+            target, ip = self.shown()["id"], f"private-ip-address={self._endpoint}"
+            self.hub.isthmus(
+                *("network", "private-endpoint", "create", "-n", "here", "--connection-name", "here"),
+                *("--private-connection-resource-id", target, "--group-id", "iotHub", "--ip-config", ip),
+            )
+            self._made = True
+        return self._endpoint
+
+    def asks_others(self) -> bool:
+        """True when a name that nobody knows here is asked of the configured server."""
+        with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as client:
+            server.bind((self.metrics_address, 15_354))
+            server.settimeout(TIMEOUT_SECONDS)
+            client.sendto(dns.message.make_query("elsewhere.test", "A").to_wire(), (self.private_address, 15_353))
+            return dns.message.from_wire(server.recv(512)).question[0].name.to_text() == "elsewhere.test."
+
+    def private_name(self) -> dns.message.Message:
+        """What the hub's name is at the private endpoint's address."""
+        query = dns.message.make_query("plant.isthmus.test", "A")
+        return dns.query.udp(query, self.private_address, port=15_353, timeout=TIMEOUT_SECONDS)
 
     def refused_endpoint(self, address: str, *network: str) -> str:
         """Why an address that is not on this machine cannot be an endpoint's."""
@@ -173,6 +205,8 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "log.retention_gib": lambda it: it.metric("log_retention_bytes") == 2**28,
     "sockets.sockets_max": lambda it: it.metric("sockets_max") == 77,
     "metrics.address": lambda it: b"isthmus_sockets_max 77.0" in it.scraped("/metrics"),
+    "names.port": lambda it: it.private_address in it.private_name().to_text(),
+    "names.forward": lambda it: it.asks_others(),
     "metrics.port": lambda it: json.loads(it.scraped("/health"))["ok"] is True,
     "network.helper": lambda it: f"helper is not at {it.folder / 'nobody.sock'}" in it.refused_in_namespace(),
     "network.add_addresses": lambda it: "helper is not at" in it.refused_endpoint("192.0.2.1"),
@@ -247,6 +281,8 @@ def test_flags_win_over_the_file_and_absent_ones_do_not(tmp_path: Path) -> None:
         ("[sockets]\nsockets_max = 3", "$.sockets.sockets_max"),
         ("amqp_port = 8883", "mqtt_port and amqp_port are both 8883"),
         ("https_port = 5671", "amqp_port and https_port are both 5671"),
+        ("[names]\nforward = ['ns.test']", "names.forward takes IP addresses"),
+        ("[names]\nforward = ['1.1.1.1:0']", "names.forward takes IP addresses"),
         ("[metrics]\nport = 8883", "mqtt_port and metrics.port are both 8883"),
         ("= 1", "not valid TOML"),
     ],

@@ -12,8 +12,10 @@ from typing import Annotated
 import msgspec
 
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.hosts import address_and_port
 from isthmus.base.state import WhenFull
 
+DNS_PORT = 53
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -109,6 +111,24 @@ class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads_records: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1_000
 
 
+class NamesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Private names.
+
+    `port`: where DNS is served at private endpoints' addresses, 53 by default because clients ask nowhere else; 0
+    serves none. `forward`: up to three servers, each an address or `address:port`, that are asked what nobody here
+    knows; without any (the default) that is refused.
+    """
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 53
+    forward: Annotated[tuple[str, ...], msgspec.Meta(max_length=3)] = ()
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """The servers that are asked, each with its port."""
+        found = (address_and_port(text, DNS_PORT) for text in self.forward)
+        return tuple(each for each in found if each is not None)
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -137,6 +157,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     management: ManagementSettings = ManagementSettings()
     link: LinkSettings = LinkSettings()
     audit: AuditSettings = AuditSettings()
+    names: NamesSettings = NamesSettings()
 
     @property
     def data_folder(self) -> Path:
@@ -167,6 +188,7 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     _check_addresses(config)
     _check_ports(config)
     _check_ranges(config)
+    _check_servers(config)
     return config
 
 
@@ -208,6 +230,12 @@ def _check_ranges(config: Config) -> None:
             raise ConfigurationError(f"link.allow takes CIDR blocks, and {block!r} is none.") from error
 
 
+def _check_servers(config: Config) -> None:
+    for text in config.names.forward:
+        if address_and_port(text, DNS_PORT) is None:
+            raise ConfigurationError(f"names.forward takes IP addresses, with a port or without, and {text!r} is none.")
+
+
 def _check_ports(config: Config) -> None:
     named = {
         "mqtt_port": config.mqtt_port,
@@ -216,6 +244,7 @@ def _check_ports(config: Config) -> None:
         "metrics.port": config.metrics.port,
         "management.port": config.management.port,
         "link_port": config.link_port,
+        "names.port": config.names.port,
     }
     takers: dict[int, str] = {}
     for name, port in named.items():

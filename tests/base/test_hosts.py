@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.base.hosts import is_unnamed, normal_address, normal_host
+from isthmus.base.hosts import address_and_port, is_unnamed, normal_address, normal_host
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,22 @@ def test_names_name_somebody(host: str) -> None:
 )
 def test_normal_address(text: str, address: str) -> None:
     assert normal_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 53)),
+        ("10.0.0.1:5353", ("10.0.0.1", 5353)),
+        ("fd00::1", ("fd00::1", 53)),
+        ("[fd00::1]:5353", ("fd00::1", 5353)),
+        ("hub.test", None),
+        ("10.0.0.1:0", None),
+        ("10.0.0.1:65536", None),
+        ("10.0.0.1:x", None),
+        ("[10.0.0.1", None),
+        ("", None),
+    ],
+)
+def test_an_address_has_a_port_or_the_usual_one(text: str, found: tuple[str, int] | None) -> None:
+    assert address_and_port(text, 53) == found

@@ -110,6 +110,7 @@ class GateWorld:
             self.ids,
             facts=self.networks.facts,
             tags=self.tags,
+            advice=lambda address, hub: f"{address} is inside" if address.startswith("10.77.") else "",
             digest=self._digest,
         )
 

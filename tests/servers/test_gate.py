@@ -227,6 +227,17 @@ async def test_a_closed_public_door_is_told_after_the_credentials_were_checked(w
         assert world.digests == (0 if token == "nonsense" else 2)
 
 
+async def test_who_is_inside_and_comes_by_the_closed_public_door_is_advised(world: GateWorld) -> None:
+    await world.close_public()
+    for address, advised in (("10.77.0.1", True), ("192.0.2.1", False)):
+        with pytest.raises(HubError) as caught:
+            await world.gate.device(FakePeer(peer_address=address), MQTT, world.hub, DEV1, device_token())
+        refusal = caught.value.refusal
+        assert refusal is not None
+        assert refusal.remedy.startswith(f"{address} is inside; or ") is advised
+        assert "is inside" not in caught.value.message
+
+
 async def test_the_private_door_stays_open(world: GateWorld) -> None:
     door = await world.private_door()
     await world.close_public()

@@ -47,6 +47,7 @@ class Gateway:
             stores.ids,
             facts=facts,
             tags=domain.twins,
+            advice=domain.names.advice,
         )
         self.service = domain.service()
         self.accept = Accept(stores.log, domain.twins.snapshots)

@@ -12,6 +12,9 @@ from isthmus.app.gateway import Gateway
 from isthmus.app.stores import Stores
 from isthmus.base.places import CA_CERTIFICATE
 from isthmus.config import Config
+from isthmus.names.serve import is_inside
+from isthmus.names.setup import NamesSetup, encode_names_setup
+from isthmus.network.virtual_networks import PresenceKind
 from isthmus.servers.gateway.certificates import Certificates
 from isthmus.servers.gateway.doors import Doors
 from isthmus.servers.gateway.link_door import Inside, LinkDoor, LinkSettings, LinkTrust
@@ -50,6 +53,7 @@ def link_door(
         endpoints=domain.endpoints,
         journal=domain.journal,
         clock=stores.clock,
+        names_of=lambda network: _names_of(config, domain, network),
     )
     domain.connectors.on_change(door.connector_changed)
     return door
@@ -66,6 +70,17 @@ def link_face(config: Config, domain: Domain, door: LinkDoor, certificates: Cert
         tls_name=tls_name,
         ca_sha256=hashlib.sha256(authority.public_bytes(Encoding.DER)).hexdigest(),
     )
+
+
+def _names_of(config: Config, domain: Domain, network: str) -> dict[str, object]:
+    """The name service of a connector's network, at its endpoints' addresses there; empty when names are off."""
+    if not config.names.port:
+        return {}
+    endpoints = (each for each in domain.endpoints.all() if each.place.startswith(f"{PresenceKind.CONNECTOR}:"))
+    own = [each.address for each in endpoints if each.door.network.lower() == network.lower()]
+    view = domain.names.names(network).view
+    listeners = tuple(address for address in own if is_inside(address))
+    return encode_names_setup(NamesSetup(view, listeners, config.names.forward, config.names.port))
 
 
 def _addresses(config: Config, host_name: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from isthmus.app.stores import Stores, log_config
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
 from isthmus.base.state import StateClosed, WhenFull
 from isthmus.config import Config
+from isthmus.names.forward import Forwarder
+from isthmus.names.serve import NameServer
 from isthmus.queues.upkeep import keep_time
 from isthmus.routing.relay import OutboxRelay
 from isthmus.seed import Seed
@@ -32,6 +34,7 @@ from isthmus.servers.gateway.http_app import Front, OwnerDoorway
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.link_door import LinkDoor
 from isthmus.servers.gateway.listener import Listeners
+from isthmus.servers.gateway.name_doors import NameDoors
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.metrics import Reading
@@ -79,6 +82,16 @@ class Server:
         )
         self._places = HelpedPlaces(config)
         self._heads = head_export(config, stores, self.domain, socket.gethostname())
+        self._names = NameServer(Forwarder(config.names.servers, stores.ids))
+        self._name_doors = NameDoors(
+            self._listeners,
+            self._names,
+            self.domain.names,
+            self.domain.endpoints,
+            self.domain.networks.facts,
+            self._places.client,
+            port=config.names.port,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None
@@ -119,6 +132,10 @@ class Server:
         await self._doors.private.open_known(domain.endpoints.all())
         domain.endpoints.on_change(self._doors.private.endpoint_changed)
         domain.endpoints.on_change(link.endpoint_changed)
+        domain.names.on_change(link.refresh)
+        await self._name_doors.settle()
+        domain.endpoints.on_change(lambda _old, _new: self._name_doors.settle())
+        domain.networks.on_change(lambda _facts: self._name_doors.settle())
         await seeding.apply_endpoints(seed)
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
@@ -159,7 +176,9 @@ class Server:
         """Stops accepting, lets the commit in flight finish, closes sessions, and then everything else."""
         if self._link is not None:
             self._link.drain()
+        self._name_doors.close()
         self._listeners.stop_accepting()
+        self._names.close()
         await self._stores.log.close()
         aborted = await self._listeners.drain(DRAIN_SECONDS)
         self._listeners.shut_down()
@@ -246,6 +265,7 @@ class Server:
             Part("namespaces", not unattended, unattended),
             Part("audit-heads", not self._heads.trouble, self._heads.trouble),
             Part("journal", not full, "it is full: nothing can be changed until records are removed" if full else ""),
+            Part("names", not self._name_doors.missing, self._name_doors.missing),
         ]
 
     def _readings(self) -> Iterator[Reading]:
@@ -272,6 +292,7 @@ class Server:
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
         yield from self._audit_readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
+        yield Reading("names_queries", "DNS queries", self._names.queries, total=True)
         yield from self._link_readings()
 
     def _audit_readings(self) -> Iterator[Reading]:
@@ -315,6 +336,7 @@ class Server:
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
             await self._doors.private.look_after()
+            await self._name_doors.settle()
 
 
 async def _kept_up(name: str, work: Work) -> None:

@@ -30,6 +30,17 @@ def is_address(text: str) -> bool:
     return True
 
 
+def address_and_port(text: str, port: int) -> tuple[str, int] | None:
+    """`10.0.0.1:5353`, `[fd00::1]:53`, or an address alone, which has the given port; None when it is neither."""
+    if is_address(text):
+        return normal_address(text), port
+    host, _, digits = text.rpartition(":")
+    address = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not is_address(address) or not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 65_536):
+        return None
+    return normal_address(address), int(digits)
+
+
 def normal_address(text: str) -> str:
     """The shortest form of an address; IPv4 for an IPv4 address mapped into IPv6; other text as it is."""
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from isthmus.base.hosts import address_and_port
 from isthmus.base.ids import Ids
 from isthmus.connector.listening import RETRY_SECONDS, Places, name_sockets
 from isthmus.names.forward import DNS_PORT, Forwarder
@@ -52,7 +53,8 @@ class NameService:
             return
         moved = setup.port != self._setup.port
         self._setup, self._names = setup, Names(setup.view)
-        self._server.forwarder = Forwarder([(address, DNS_PORT) for address in setup.forward], self._ids)
+        servers = [server for text in setup.forward if (server := address_and_port(text, DNS_PORT)) is not None]
+        self._server.forwarder = Forwarder(servers, self._ids)
         for address in [each for each in self._served if moved or each not in setup.listeners]:
             self._served.pop(address).close()
         self._reasons = {address: why for address, why in self._reasons.items() if address in setup.listeners}

@@ -12,7 +12,8 @@ from isthmus.names.zone import View, decode_view, encode_view
 class NamesSetup:
     """The name service of one network: the same view at each of its addresses.
 
-    `forward` are the addresses of servers that are asked for names outside the view; with none, they are refused.
+    `forward` are servers that are asked for names outside the view, each an address with a port or without; with none,
+    these names are refused.
     """
 
     view: View

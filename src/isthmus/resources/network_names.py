@@ -9,7 +9,7 @@ serves it elsewhere is told of each change, before the change is answered.
 An endpoint in no declared network counts as in a network of the name that it gives, which only its like reach.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from isthmus.base.hosts import is_address, normal_address
@@ -48,6 +48,7 @@ class NetworkNames:
         self._networks = networks
         self._zones = zones
         self._known: dict[str, Names] = {}
+        self._addresses: dict[str, dict[str, tuple[str, ...]]] = {}
         self._listeners: list[NamesListener] = []
         networks.serve_names_at(self._own_servers)
         hubs.on_change(lambda _old, _new: self._changed())
@@ -66,14 +67,17 @@ class NetworkNames:
             self._known[key] = Names(merged((*self._linked(network), *host_zones(self.addresses(network)))))
         return self._known[key]
 
-    def addresses(self, network: str) -> dict[str, tuple[str, ...]]:
+    def addresses(self, network: str) -> Mapping[str, tuple[str, ...]]:
         """The private addresses of each hub's host names, as the clients of a network use them."""
-        found: dict[str, tuple[str, ...]] = {}
-        for hub in self._hubs.all():
-            nearest = self._nearest(network, hub)
-            if nearest:
-                found |= dict.fromkeys(hub.hosts, tuple(sorted({each.address for each in nearest})))
-        return found
+        key = network.lower()
+        if key not in self._addresses:
+            found: dict[str, tuple[str, ...]] = {}
+            for hub in self._hubs.all():
+                nearest = {each.address for each in self._nearest(network, hub)}
+                if nearest:
+                    found |= dict.fromkeys(hub.hosts, tuple(sorted(nearest)))
+            self._addresses[key] = found
+        return self._addresses[key]
 
     def servers(self, network: str) -> tuple[str, ...]:
         """Addresses where names are served to the clients of a network, those named for it first.
@@ -145,6 +149,7 @@ class NetworkNames:
 
     async def _changed(self) -> None:
         self._known.clear()
+        self._addresses.clear()
         for listener in self._listeners:
             await listener()
 

@@ -144,9 +144,13 @@ class Gate:
         *,
         facts: Callable[[], NetworkFacts] = NetworkFacts,
         tags: Tags | None = None,
+        advice: Callable[[str, Hub], str] = lambda address, hub: "",
         digest: sas.Hmac = sas_token.hmac_sha256,
     ) -> None:
-        """`facts` gives the virtual networks that are declared now; without it there are none, as without `tags`."""
+        """`facts` gives the virtual networks that are declared now; without it there are none, as without `tags`.
+
+        `advice` says what a peer at the public door should do instead, who could have come privately; else nothing.
+        """
         self._hubs = hubs
         self._identities = identities
         self._journal = journal
@@ -155,6 +159,7 @@ class Gate:
         self._ids = ids
         self._facts = facts
         self._tags = tags or Untagged()
+        self._advice = advice
         self._digest = digest
 
     def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
@@ -394,12 +399,17 @@ class Gate:
                 principal = prove()
                 refusal = wrong_door(hub.door_policies, caller_of(principal, device_id, tags), door)
                 if refusal is not None:
-                    raise denied(refusal)
+                    raise denied(self._advised(refusal, door, address, hub))
                 return principal, rule
             case Deny(refusal=refusal):
                 with suppress(HubError):
                     prove()
-                raise denied(refusal)
+                raise denied(self._advised(refusal, door, address, hub))
+
+    def _advised(self, refusal: Refusal, door: Door, address: str, hub: Hub) -> Refusal:
+        """The refusal, with a remedy for a peer whose name service sent it to the public door though it is inside."""
+        advice = self._advice(address, hub) if door.kind is DoorKind.PUBLIC else ""
+        return replace(refusal, remedy=f"{advice}; or {refusal.remedy}") if advice else refusal
 
     def _let_in(
         self,

@@ -16,8 +16,9 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError, Refusal
@@ -55,13 +56,24 @@ class PortNotPermitted(ConfigurationError):  # noqa: N818 - a case of Configurat
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What is listened at; `port` is the real one where 0 was asked for, `place` is empty for this machine."""
+    """What is listened at; `port` is the real one where 0 was asked for, `place` is empty for this machine.
+
+    With `datagrams` it is a UDP socket.
+    """
 
     address: str
     port: int
     plane: Plane
     door: Door
     place: str = ""
+    datagrams: bool = False
+
+
+class Served(Protocol):
+    """What answers at sockets that it was given, until it is closed."""
+
+    def close(self) -> None:
+        """Closes the sockets, and what was accepted there."""
 
 
 class Listeners:
@@ -86,12 +98,14 @@ class Listeners:
             clock=clock, ids=ids, budget=budget, owner_of=owner_of, on_refused=on_refused, loop=self._loop
         )
         self._listening: dict[tuple[str, str, int], tuple[Bound, AcceptLoop]] = {}
+        self._names: dict[tuple[str, str, int], tuple[tuple[Bound, Bound], Served]] = {}
         self._unix: dict[Path, AcceptLoop] = {}
 
     @property
     def bound(self) -> tuple[Bound, ...]:
         """Every place that is listened at with a socket of its own."""
-        return tuple(bound for bound, _ in self._listening.values())
+        names = (bound for both, _ in self._names.values() for bound in both)
+        return (*(bound for bound, _ in self._listening.values()), *names)
 
     @property
     def connections(self) -> int:
@@ -137,6 +151,37 @@ class Listeners:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LINK_KEEPALIVE_IDLE_SECONDS)
         return self._accept(opened, parsed, LINK_DOOR, Plane.LINK, reception, "")
 
+    def open_names(
+        self,
+        address: str,
+        port: int,
+        *,
+        door: Door,
+        serve: Callable[[socket.socket, socket.socket], Served],
+        place: str = "",
+        opened: tuple[socket.socket, socket.socket] | None = None,
+    ) -> None:
+        """Has DNS served at an address, over a UDP socket and a listening one, which `serve` is given in this order.
+
+        In another place than this machine, somebody else has `opened` the two. Raises as `open`.
+        """
+        parsed = _parsed(address)
+        if opened is None:
+            listening = _tcp_socket(parsed, port)
+            try:
+                opened = _udp_socket(parsed, listening.getsockname()[1]), listening
+            except ConfigurationError:
+                listening.close()
+                raise
+        for each in opened:
+            each.setblocking(False)
+        stream = Bound(str(parsed), opened[1].getsockname()[1], Plane.NAMES, door, place)
+        self._names[place, stream.address, stream.port] = ((stream, replace(stream, datagrams=True)), serve(*opened))
+
+    def serves_names(self, address: str, place: str = "") -> bool:
+        """True when DNS is served at an address (normal form) in a place."""
+        return any(key[:2] == (place, address) for key in self._names)
+
     def _accept(
         self, opened: socket.socket, address: Address, door: Door, plane: Plane, reception: Reception, place: str
     ) -> Bound:
@@ -148,8 +193,9 @@ class Listeners:
         return bound
 
     def close(self, address: str, port: int, place: str = "") -> None:
-        """Stops listening there; accepted connections live on. Without effect where nothing listens."""
-        found = self._listening.pop((place, str(_parsed(address)), port), None)
+        """Stops listening there; accepted connections live on, those for names excepted. Without effect elsewhere."""
+        key = (place, str(_parsed(address)), port)
+        found = self._listening.pop(key, None) or self._names.pop(key, None)
         if found is not None:
             found[1].close()
 
@@ -216,6 +262,18 @@ def _tcp_socket(address: Address, port: int) -> socket.socket:
         _set_inherited(opened)
         opened.bind(socket.getaddrinfo(str(address), port, opened.family, opened.type)[0][4])
         opened.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        opened.close()
+        raise _not_bound(error, address, port) from error
+    return opened
+
+
+def _udp_socket(address: Address, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        if opened.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(socket.getaddrinfo(str(address), port, opened.family, opened.type)[0][4])
     except OSError as error:
         opened.close()
         raise _not_bound(error, address, port) from error

@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class Plane(Enum):
-    """What a listening socket serves; metrics and management are for operators and belong to no hub.
+    """What a listening socket serves; metrics and management are for operators and belong to no hub, nor do names.
 
     By a link connectors dial in; what a carried connection is for, its destination port says.
     """
@@ -15,3 +15,4 @@ class Plane(Enum):
     METRICS = "metrics"
     LINK = "link"
     MANAGEMENT = "management"
+    NAMES = "names"
