@@ -16,6 +16,15 @@ def doors(address: str) -> set[Place]:
     return {("tcp", address, port) for port in (443, 8883, 5671)}
 
 
+def private_doors(address: str) -> set[Place]:
+    """The same at a private endpoint's address, and its names."""
+    return doors(address) | names(address)
+
+
+def names(address: str) -> set[Place]:
+    return {("tcp", address, 53), ("udp", address, 53)}
+
+
 def local(hub: RunningHub) -> set[Place]:
     return {("unix", str(hub.data / MANAGEMENT_SOCKET), 0)}
 
@@ -26,11 +35,11 @@ def test_nothing_listens_that_is_not_documented(running_hub: RunningHub, loopbac
     assert listening(hub.pid) == public
 
     make_endpoint(hub, "plant", address)
-    assert listening(hub.pid) == public | doors(address)
+    assert listening(hub.pid) == public | private_doors(address)
 
     # The public door keeps its sockets, which then speak only the documented refusal (tests of the private door).
     hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
-    assert listening(hub.pid) == public | doors(address)
+    assert listening(hub.pid) == public | private_doors(address)
 
     hub.isthmus("network", "private-endpoint", "delete", "--name", "plant")
     assert listening(hub.pid) == public
@@ -66,10 +75,10 @@ def test_an_endpoint_whose_address_is_taken_keeps_nobody_out(
     hub.stop()
     with socket.create_server((address, 8883)):
         hub.start()
-        assert listening(hub.pid) == doors(hub.address) | local(hub)
+        assert listening(hub.pid) == doors(hub.address) | local(hub) | names(address)
         assert f"private-endpoints (plant: Port 8883 at {address} is in use" in hub.isthmus("health", code=1)
 
-    wait_for(lambda: doors(address) <= listening(hub.pid))
+    wait_for(lambda: private_doors(address) <= listening(hub.pid))
     assert hub.json("health")["ok"] is True
 
 
