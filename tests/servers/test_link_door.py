@@ -269,6 +269,7 @@ async def test_plain_bytes_are_refused(world: LinkWorld) -> None:
     await world.keep(Outer(reader, writer)).until_end()
 
     assert world.rules == ["link.handshake"]
+    assert world.refusals[0][3].value == "a PROXY header ahead of TLS"
 
 
 async def test_the_name_of_the_enrolment_opens_nothing_else(world: LinkWorld) -> None:

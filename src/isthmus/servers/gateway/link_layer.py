@@ -17,8 +17,11 @@ bytes are kept until the name is known, because the handshake then begins again 
 from enum import Enum, auto
 from typing import NoReturn, Protocol
 
-from isthmus.wire.proxy_protocol import HeaderReader, ProxyHeader, ProxyHeaderError
+from isthmus.wire.proxy_protocol import SIGNATURE, HeaderReader, ProxyHeader, ProxyHeaderError
 from isthmus.wire.tls import Layer, LinkContexts, TlsError
+
+HEADER_TOO_EARLY = "a PROXY header ahead of TLS"
+"""What a peer has done that sends its header before it has proved who it is: anybody could."""
 
 HELLO_BYTES_MAX = 65_536
 """Kept of a handshake's beginning until the peer's name is known: a ClientHello has some hundred bytes."""
@@ -134,7 +137,9 @@ class LinkLayer:
         self._hello += data
         try:
             plain = self._outer.receive(data)
-        except TlsError:
+        except TlsError as error:
+            if self._hello.startswith(SIGNATURE):
+                raise TlsError(HEADER_TOO_EARLY) from error
             if self._outer.server_name != self._contexts.open_name:
                 raise
             self._enrolling = True

@@ -3,6 +3,7 @@
 from isthmus.base.errors import Hop, Refusal
 from isthmus.resources.connector import Connector
 from isthmus.servers.gateway.connection import Failure
+from isthmus.servers.gateway.link_layer import HEADER_TOO_EARLY
 from isthmus.wire.proxy_protocol import ProxyHeader
 
 _FORGED = "whoever holds the connector's key says what is not so: find out who, and isthmus connector revoke -n {name}"
@@ -12,6 +13,7 @@ _HANDSHAKE_REMEDIES = {
     "peer did not return a certificate": (
         "Only connectors dial this port: enrol it (isthmus connector enrol); devices connect to a private endpoint."
     ),
+    HEADER_TOO_EARLY: "Let HAProxy send its header inside TLS, by two sections: docs/how-to/connect-a-plant.md.",
     "wrong version number": "Only connectors dial this port, and they use TLS 1.3.",
     "http request": "Only connectors dial this port, and they use TLS 1.3.",
     "unknown protocol": "Only connectors dial this port, and they use TLS 1.3.",
