@@ -304,6 +304,8 @@ def test_a_hub_without_rights_has_a_helper(nobodys: RunningHub, open_folder: Pat
         plant.open()
         device = stack.enter_context(far_device(client, nobodys, device_id))
         device.send("through a passed socket")
+        assert plant.reaches(443), "the helper may bind what the hub may not"
+        assert plant.reaches(8443)
 
         helper.stop()
         device.send("while the helper is away")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from isthmus.namespaces.orders import Spot
-from isthmus.namespaces.record import Record
+from isthmus.namespaces.record import Added, Record
 
 HERE = Spot("plant", "10.1.0.5")
+ADDED = Added(7, 4711)
 
 
 @pytest.fixture
@@ -19,20 +20,20 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_next_one_knows_what_was_added(path: Path) -> None:
     record = Record(path, wait=False)
-    record.note(HERE, 7)
+    record.note(HERE, ADDED)
     record.close()
     again = Record(path, wait=True)
-    assert (again.spots, again.index(HERE)) == ((HERE,), 7)
+    assert (again.spots, again.added(HERE)) == ((HERE,), ADDED)
     again.strike(HERE)
     again.strike(HERE)
-    assert again.index(HERE) is None
+    assert again.added(HERE) is None
     again.close()
     assert not path.exists()
 
 
 def test_what_was_added_before_the_machine_started_is_forgotten(path: Path) -> None:
     record = Record(path, wait=False)
-    record.note(HERE, 7)
+    record.note(HERE, ADDED)
     record.close()
     content = json.loads(path.read_bytes())
     path.write_text(json.dumps(content | {"boot": "another"}))
@@ -41,7 +42,7 @@ def test_what_was_added_before_the_machine_started_is_forgotten(path: Path) -> N
     again.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot":1}', b'{"added":[{}]}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot":1}', b'{"entries":[{}]}'])
 def test_a_damaged_record_is_an_empty_one(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     record = Record(path, wait=False)
@@ -69,6 +70,6 @@ def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     path.with_name("record.draft").symlink_to(target)
     with pytest.raises(OSError, match="symbolic links"):
-        record.note(HERE, 1)
+        record.note(HERE, ADDED)
     assert not target.exists()
     record.close()

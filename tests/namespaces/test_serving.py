@@ -299,6 +299,27 @@ def test_an_address_whose_hub_does_not_come_back_is_taken_back(
     assert plant.addresses() == {"10.1.0.1/24"}
 
 
+def test_nobodys_address_in_a_namespace_made_anew_is_taken_back(own_folder: Path) -> None:
+    """What was added went with the old one; the new one has the address by somebody else's hand."""
+    record = Record(own_folder / "added", wait=False)
+    keeping = Keeping(Permissions(), record, now=0.0)
+    with namespaces(1) as (plant,):
+        order = Order(Task.HOLD, plant.name, ADDRESS)
+        for holds_again in (True, False):
+            keeping.carry_out(1, order)
+            assert record.spots == (order.spot,)
+            plant.remove()
+            add_namespace(plant.name)
+            plant.ip("addr", "add", "10.1.0.5/32", "dev", "lo")
+            if holds_again:
+                keeping.carry_out(1, order)
+                assert not set(record.spots)
+            keeping.carry_out(1, Order(Task.RELEASE, plant.name, ADDRESS))
+            assert (plant.addresses(), set(record.spots)) == ({"10.1.0.5/32"}, set())
+            plant.ip("addr", "del", "10.1.0.5/32", "dev", "lo")
+    record.close()
+
+
 def test_what_is_left_in_a_namespace_that_is_gone_is_forgotten(own_folder: Path) -> None:
     record = Record(own_folder / "added", wait=False)
     keeping = Keeping(Permissions(), record, now=0.0)

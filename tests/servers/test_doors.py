@@ -9,7 +9,7 @@ from isthmus.network.door import PUBLIC_DOOR
 from isthmus.servers.gateway.doors import HTTPS_PORT_FALLBACK, Doors
 from isthmus.servers.gateway.listener import Listeners, PortNotPermitted
 from isthmus.servers.gateway.plane import Plane
-from servers.doors_world import all_planes, endpoint, make_doors, places
+from servers.doors_world import FakePlaces, all_planes, endpoint, make_doors, places
 from servers.front_door import FrontDoor, Pump, front_door
 
 METRICS_PORT = 19_443
@@ -49,6 +49,20 @@ async def test_https_falls_back_where_443_may_not_be_bound(
     assert places(front) == (
         all_planes(first, https=8443) | all_planes(second, https=8443) | all_planes(private, "private:plant.1", 8443)
     )
+
+
+async def test_what_this_user_may_not_bind_is_served_where_others_make_the_sockets(
+    front: FrontDoor, loopback_addresses: Callable[[], str], monkeypatch: pytest.MonkeyPatch, no_443: None
+) -> None:
+    """At both ports: 443 is what clients know, and the other one stands in connection strings."""
+    elsewhere = FakePlaces({"netns:plant": loopback_addresses()})
+    doors = make_doors(front, https=443, elsewhere=elsewhere)
+    doors.open_public((loopback_addresses(),))
+    monkeypatch.undo()
+
+    await doors.private.endpoint_changed(None, endpoint("10.1.0.5", place="netns:plant"))
+
+    assert {bound.port for bound in front.listeners.bound if bound.place} == {18_883, 15_671, 443, 8443}
 
 
 async def test_a_port_that_was_asked_for_does_not_move(front: FrontDoor, loopback_address: str, no_443: None) -> None:

@@ -11,7 +11,9 @@ from isthmus.cli.errors import CommandError
 
 @click.command("namespace-helper")
 @click.option("--socket", "path", metavar="PATH", help="The Unix socket to serve at, in a folder of root's own.")
-@click.option("--allow-user", "user", metavar="USER", help="The user who runs the hub; nobody else is served.")
+@click.option(
+    "--allow-user", "--user", "user", metavar="USER", help="The user who runs the hub; nobody else is served."
+)
 @click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="It may enter; repeatable. [all]")
 @click.option("--address", "blocks", multiple=True, metavar="CIDR", help="It may have addresses of; repeatable. [all]")
 @click.option(

@@ -1,5 +1,6 @@
 """Carries orders out: addresses that are had where they are needed, and taken back where they were added."""
 
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -8,7 +9,7 @@ from isthmus.namespaces import addresses
 from isthmus.namespaces.claims import Claims, TooManyClaims
 from isthmus.namespaces.entering import NoNamespace, inside
 from isthmus.namespaces.orders import Address, Answer, Order, Permissions, Spot, Task
-from isthmus.namespaces.record import Record
+from isthmus.namespaces.record import Added, Record
 from isthmus.namespaces.sockets import bound_socket, cookie_here
 
 ORPHAN_SECONDS = 30.0
@@ -56,34 +57,43 @@ class Keeping:
 
     def _have(self, order: Order) -> tuple[Answer, socket.socket | None]:
         """In the namespace: the address, and a socket bound to it when one is wanted."""
-        address = ipaddress.ip_address(order.address)
-        self._ensure(order.spot, address)
+        address, cookie = ipaddress.ip_address(order.address), cookie_here()
+        self._ensure(order.spot, address, cookie)
         opened = bound_socket(address, order.port, order.kind) if order.task is Task.LISTEN else None
-        return Answer(cookie=cookie_here()), opened
+        return Answer(cookie=cookie), opened
 
-    def _ensure(self, spot: Spot, address: Address) -> None:
+    def _ensure(self, spot: Spot, address: Address, cookie: int) -> None:
         there = addresses.held()
         if any(each.interface.ip == address for each in there):
+            added = self._record.added(spot)
+            if added is not None and added.cookie != cookie:
+                # What was added went with the namespace that had this name before.
+                self._record.strike(spot)
             return
         index = addresses.interface_for(address, there)
-        self._record.note(spot, index)
+        self._record.note(spot, Added(index, cookie))
         addresses.add(address, index)
         logger.info("address added", extra={"namespace": spot.namespace, "address": spot.address})
 
     def _take_back(self, spot: Spot) -> None:
-        index = self._record.index(spot)
-        if index is None:
+        added = self._record.added(spot)
+        if added is None:
             return
+        told = {"namespace": spot.namespace, "address": spot.address}
         try:
-            inside(spot.namespace, lambda: addresses.remove(ipaddress.ip_address(spot.address), index))
-        except NoNamespace:
-            # It went with its namespace.
-            pass
+            # Without its namespace, the address is gone as well.
+            with contextlib.suppress(NoNamespace):
+                inside(spot.namespace, lambda: _remove(ipaddress.ip_address(spot.address), added))
+            self._record.strike(spot)
         except OSError as error:
-            logger.error("address stays", extra={"address": spot.address, "reason": str(error)})
-            return
-        self._record.strike(spot)
-        logger.info("address removed", extra={"namespace": spot.namespace, "address": spot.address})
+            logger.error("address stays", extra=told | {"reason": str(error)})
+        else:
+            logger.info("address removed", extra=told)
+
+
+def _remove(address: Address, added: Added) -> None:
+    if added.cookie == cookie_here():
+        addresses.remove(address, added.index)
 
 
 def _sentence(order: Order, error: OSError) -> str:

@@ -30,19 +30,25 @@ def _check_folder(folder: Path) -> None:
         raise OSError(errno.EPERM, f"others may write in {folder}; the record needs a folder of root's own")
 
 
-class _Added(msgspec.Struct):
-    namespace: str
-    address: str
+class Added(msgspec.Struct, frozen=True):
+    """Which interface of which network (its cookie) was given an address."""
+
     index: int
+    cookie: int
+
+
+class _Entry(msgspec.Struct):
+    spot: Spot
+    added: Added
 
 
 class _Content(msgspec.Struct):
     boot: str = ""
-    added: tuple[_Added, ...] = ()
+    entries: tuple[_Entry, ...] = ()
 
 
 class Record:
-    """The spots where an address was added, and the index of the interface that has it."""
+    """The spots where an address was added."""
 
     def __init__(self, path: Path, *, wait: bool) -> None:
         """Waits for whoever has the record, if told so; raises OSError, also when others may write beside it."""
@@ -62,18 +68,18 @@ class Record:
         """Where something was added."""
         return tuple(self._added)
 
-    def index(self, spot: Spot) -> int | None:
-        """The interface that was given the address; None when nothing was added there."""
+    def added(self, spot: Spot) -> Added | None:
+        """What was given the address; None when nothing was added there."""
         return self._added.get(spot)
 
-    def note(self, spot: Spot, index: int) -> None:
+    def note(self, spot: Spot, added: Added) -> None:
         """Writes down what is going to be added; raises OSError, and then it must not be."""
-        self._write(self._added | {spot: index})
+        self._write(self._added | {spot: added})
 
     def strike(self, spot: Spot) -> None:
         """Forgets what was taken back; raises OSError."""
         if spot in self._added:
-            self._write({each: index for each, index in self._added.items() if each != spot})
+            self._write({each: added for each, added in self._added.items() if each != spot})
 
     def close(self) -> None:
         """Lets the next helper have it; removes the file when there is nothing in it."""
@@ -81,7 +87,7 @@ class Record:
             self._path.unlink(missing_ok=True)
         os.close(self._lock)
 
-    def _read(self) -> dict[Spot, int]:
+    def _read(self) -> dict[Spot, Added]:
         try:
             with self._path.open("rb") as file:
                 content = msgspec.json.decode(file.read(RECORD_BYTES_MAX), type=_Content)
@@ -89,10 +95,10 @@ class Record:
             return {}
         if content.boot != self._boot:
             return {}
-        return {Spot(each.namespace, each.address): each.index for each in content.added}
+        return {entry.spot: entry.added for entry in content.entries}
 
-    def _write(self, added: dict[Spot, int]) -> None:
-        entries = tuple(_Added(spot.namespace, spot.address, index) for spot, index in added.items())
+    def _write(self, added: dict[Spot, Added]) -> None:
+        entries = tuple(_Entry(spot, each) for spot, each in added.items())
         draft = self._path.with_name(self._path.name + ".draft")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPENED, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -56,8 +56,14 @@ class Doors:
         self._fallback = fallback
         self._public: set[str] = set()
         self.ports = {plane: setting.port for plane, setting in planes.items()}
+        self._asked = tuple(self.ports.items())
         self.private = PrivateDoors(
-            listeners, self.ports, self._open_private, places or Nowhere(), add_addresses=add_addresses
+            listeners,
+            self._open_private,
+            places or Nowhere(),
+            ports=self.ports.items,
+            ports_elsewhere=self._ports_elsewhere,
+            add_addresses=add_addresses,
         )
 
     def open_public(self, addresses: tuple[str, ...]) -> None:
@@ -108,15 +114,29 @@ class Doors:
                 "HTTPS is served on another port", extra={"reason": str(refused), "port": HTTPS_PORT_FALLBACK}
             )
 
-    def _open_private(self, endpoint: PrivateEndpoint, plane: Plane, opened: socket.socket | None) -> None:
-        self._open(endpoint.address, plane, endpoint.door, endpoint.place, opened)
+    def _ports_elsewhere(self) -> tuple[tuple[Plane, int], ...]:
+        """A port that this server may not bind itself is served where others make its sockets, beside the fallback."""
+        return (*self.ports.items(), *(asked for asked in self._asked if asked not in self.ports.items()))
 
-    def _open(
-        self, address: str, plane: Plane, door: Door, place: str = "", opened: socket.socket | None = None
+    def _open_private(self, endpoint: PrivateEndpoint, plane: Plane, port: int, opened: socket.socket | None) -> None:
+        self._listen(endpoint.address, port, plane, endpoint.door, place=endpoint.place, opened=opened)
+
+    def _open(self, address: str, plane: Plane, door: Door) -> None:
+        self._listen(address, self.ports[plane], plane, door)
+
+    def _listen(
+        self,
+        address: str,
+        port: int,
+        plane: Plane,
+        door: Door,
+        *,
+        place: str = "",
+        opened: socket.socket | None = None,
     ) -> None:
         self._listeners.open(
             address,
-            self.ports[plane],
+            port,
             door=door,
             plane=plane,
             contexts=self._contexts,

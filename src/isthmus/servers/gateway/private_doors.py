@@ -17,7 +17,7 @@ for it is given back. While nobody attends to the places, what listens goes on l
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from isthmus.base.errors import ConfigurationError
@@ -30,8 +30,11 @@ from isthmus.servers.gateway.plane import Plane
 
 logger = logging.getLogger(__name__)
 
-OpenPlane = Callable[[PrivateEndpoint, Plane, socket.socket | None], None]
-"""Listens for an endpoint on a plane, with a socket that was made elsewhere, if one is given."""
+OpenPlane = Callable[[PrivateEndpoint, Plane, int, socket.socket | None], None]
+"""Listens for an endpoint on a plane and port, with a socket that was made elsewhere, if one is given."""
+
+Ports = Callable[[], Iterable[tuple[Plane, int]]]
+"""Tells the ports of the planes, which are settled when the public door is open."""
 
 
 HOLDS_PER_ROUND_MAX = 250
@@ -54,15 +57,17 @@ class PrivateDoors:
     def __init__(
         self,
         listeners: Listeners,
-        ports: Mapping[Plane, int],
         open_plane: OpenPlane,
         places: Places,
         *,
+        ports: Ports,
+        ports_elsewhere: Ports,
         add_addresses: bool,
     ) -> None:
-        """`ports` may change until the first endpoint is opened; `open_plane` raises `ConfigurationError`."""
+        """`open_plane` raises `ConfigurationError`. `ports_elsewhere` counts where another one makes the sockets."""
         self._listeners = listeners
         self._ports = ports
+        self._ports_elsewhere = ports_elsewhere
         self._open_plane = open_plane
         self._places = places
         self._add_addresses = add_addresses
@@ -156,34 +161,32 @@ class PrivateDoors:
         if not await self._still_wanted(kept):
             return
         try:
-            self._listen(kept, dict.fromkeys(self._ports))
+            self._listen(kept, [(plane, port, None) for plane, port in self._ports()])
         except ConfigurationError as error:
             raise type(error)(f"{error}{not_added}") from error
 
     async def _open_elsewhere(self, kept: _Kept) -> None:
         endpoint = kept.endpoint
-        opened: dict[Plane, socket.socket | None] = {}
-        made: list[socket.socket] = []
+        made: list[tuple[Plane, int, socket.socket]] = []
         try:
-            for plane, port in self._ports.items():
+            for plane, port in self._ports_elsewhere():
                 one = await self._places.listening_socket(endpoint.place, endpoint.address, port, SocketKind.STREAM)
-                opened[plane] = one
-                made.append(one)
+                made.append((plane, port, one))
             if not await self._still_wanted(kept):
                 raise ConfigurationError(f"{endpoint.name} was deleted meanwhile.")
+            # Where sockets of a network that is gone still listen, these take their place.
+            self._release(endpoint)
+            self._listen(kept, made)
         except BaseException:
-            for one in made:
+            for _, _, one in made:
                 one.close()
             raise
-        # Where sockets of a network that is gone still listen, these take their place.
-        self._release(endpoint)
-        self._listen(kept, opened)
-        kept.network = self._places.network_of(made[0]) if made else 0
+        kept.network = self._places.network_of(made[0][2]) if made else 0
 
-    def _listen(self, kept: _Kept, opened: Mapping[Plane, socket.socket | None]) -> None:
+    def _listen(self, kept: _Kept, sockets: Sequence[tuple[Plane, int, socket.socket | None]]) -> None:
         try:
-            for plane, one in opened.items():
-                self._open_plane(kept.endpoint, plane, one)
+            for plane, port, opened in sockets:
+                self._open_plane(kept.endpoint, plane, port, opened)
         except ConfigurationError:
             self._release(kept.endpoint)
             raise
