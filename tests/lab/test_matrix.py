@@ -1,5 +1,8 @@
 """How the matrix looks, and when it holds."""
 
+import re
+
+from house.source import ROOT
 from isthmus.lab.matrix import Cell, holds, render
 from isthmus.lab.probe import LINK, PLANES
 from isthmus.lab.reach import attempts
@@ -27,7 +30,16 @@ def test_a_line_for_each_host_and_address_with_a_column_for_each_plane() -> None
     assert lines[1].startswith("press-1")
     assert "plant, vpn" in lines[1]
     assert "factory by name, 10.20.1.4 (works)" in lines[1]
-    assert lines[-1] == f"{len(all_as_expected())} paths, all as expected."
+    assert lines[-1] == f"{len(all_as_expected())} paths, all observed as expected."
+
+
+def test_the_page_shows_what_the_example_makes() -> None:
+    page = (ROOT / "docs" / "how-to" / "lab.md").read_text()
+    rows = {" ".join(line.split()) for line in render(all_as_expected()).splitlines()}
+    shown = re.findall(r"^(?:from|press-1|erp|robot|oven|till|intruder)  .*$", page, re.MULTILINE)
+    assert len(shown) > 10
+    assert [line for line in shown if " ".join(line.split()) not in rows] == []
+    assert f"{len(all_as_expected())} paths, all observed as expected." in page
 
 
 def test_a_difference_is_shouted_and_counted() -> None:
@@ -38,5 +50,5 @@ def test_a_difference_is_shouted_and_counted() -> None:
     assert not holds(cells)
     text = render(cells)
     assert "REFUSED, expected open" in text
-    assert text.endswith(f"{len(cells)} paths, 1 not as expected.\n")
+    assert text.endswith(f"{len(cells)} paths, 1 observed otherwise than expected.\n")
     assert cells[0].facts()["ok"] is False

@@ -136,7 +136,8 @@ def render(cells: Iterable[Cell]) -> str:
         count, differing = count + len(line), differing + sum(not cell.as_expected for cell in line)
         place = f"{attempt.place}, {line[0].way}" if line[0].way else attempt.place
         rows.append((attempt.host, place, _target(attempt), *(_shown(cell) for cell in line)))
-    end = f"{count} paths, all as expected." if not differing else f"{count} paths, {differing} not as expected."
+    otherwise = f"{differing} observed otherwise than expected" if differing else "all observed as expected"
+    end = f"{count} paths, {otherwise}."
     return _aligned(rows) + f"\n{end}\n"
 
 
