@@ -7,7 +7,7 @@ from isthmus.access.roles import Role, segments_of
 from isthmus.base.errors import Code, HubError
 from isthmus.resources.hub import GROUP_PATH, hub_resource_id
 from isthmus.resources.tokens import ManagementToken
-from isthmus.servers.management.permissions import asked_by, check_allowed, visible
+from isthmus.servers.management.permissions import asked_by, check_allowed, visible, visible_affected
 from isthmus.servers.management.request import Call, Reply, call_of
 from servers.management_world import ENDPOINTS, HUB, HUBS
 
@@ -151,3 +151,16 @@ def refused(holder: ManagementToken, call: Call, code: Code) -> None:
     with pytest.raises(HubError) as error:
         check_allowed(holder, call)
     assert error.value.code is code
+
+
+def test_a_dry_run_tells_a_token_of_the_hubs_in_its_scope_only() -> None:
+    affected = [{"hub": "hub", "device": "a"}, {"hub": "hub2", "device": "b"}]
+    reply = Reply(value={"dryRun": True, "affected": affected, "affectedTotal": 2})
+
+    for scope, seen in (("/", affected), (GROUP_PATH, affected), (HUB, affected[:1]), (f"{NETWORKS}/a", [])):
+        assert visible_affected(token(scope=scope), reply).value == {
+            "dryRun": True,
+            "affected": seen,
+            "affectedTotal": 2,
+        }
+    assert visible_affected(token(), Reply(204)) == Reply(204)

@@ -1,9 +1,12 @@
 """Who came to a hub lately, from where and by which door: a view of the journal's admitted connections."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import aclosing
+from dataclasses import dataclass
 
-from isthmus.access.journal import BUILT_IN, Decision, Journal, Verdict, group_of
+import msgspec
+
+from isthmus.access.journal import BUILT_IN, Journal, Verdict, group_of
 from isthmus.base.state import JournalFilter
 
 PAGE_ENTRIES = 2_000
@@ -20,11 +23,11 @@ class Arrival:
     `principal` is a label such as `device:d1` or `policy:service`, `door` the door's label, `asked` a part of the hub.
     """
 
-    device: str
-    principal: str
-    address: str
-    door: str
-    plane: str
+    device: str = ""
+    principal: str = ""
+    address: str = ""
+    door: str = ""
+    plane: str = ""
     asked: str = ""
 
     @property
@@ -49,6 +52,10 @@ class Arrival:
         return self.device.partition("/")[0]
 
 
+_decode = msgspec.json.Decoder(Arrival).decode
+"""Of a stored decision what makes the arrival; the rest is skipped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """When each was admitted last, milliseconds since the epoch; not `complete` when the oldest were left out."""
@@ -64,24 +71,14 @@ async def arrivals(journal: Journal, hub: str, since_ms: int) -> Arrivals:
     """
     seen: dict[Arrival, int] = {}
     wanted = JournalFilter(hub=hub, verdict=Verdict.ALLOWED, since_ms=since_ms, limit=PAGE_ENTRIES)
-    while page := await journal.noted(wanted):
-        for noted in page:
-            arrival = _arrival(noted.decision)
-            if arrival in seen:
-                continue
-            if len(seen) >= ARRIVALS_MAX:
-                return Arrivals(seen, complete=False)
-            seen[arrival] = noted.decision.utc_ms
-        wanted = replace(wanted, before_id=page[-1].sequence)
+    async with aclosing(journal.pages(wanted)) as pages:
+        async for page in pages:
+            for entry in page:
+                arrival = _decode(entry.body)
+                if arrival in seen or not arrival.door:
+                    # An entry without a door had a body that was too large to be kept.
+                    continue
+                if len(seen) >= ARRIVALS_MAX:
+                    return Arrivals(seen, complete=False)
+                seen[arrival] = entry.utc_ms
     return Arrivals(seen, complete=True)
-
-
-def _arrival(decision: Decision) -> Arrival:
-    return Arrival(
-        device=decision.device,
-        principal=decision.principal,
-        address=decision.address,
-        door=decision.door,
-        plane=decision.plane,
-        asked=decision.asked,
-    )

@@ -14,6 +14,7 @@ wherever: who changes something while nobody can note it would leave no trace.
 """
 
 import ipaddress
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -207,6 +208,13 @@ class Journal:
             entries += await self._store.journal_read(replace(wanted, address=prefix))
             entries.sort(key=lambda entry: entry.entry_id, reverse=True)
         return [Noted(entry.entry_id, decision_of(entry)) for entry in entries[: wanted.limit]]
+
+    async def pages(self, wanted: JournalFilter) -> AsyncGenerator[list[JournalEntry], None]:
+        """All entries that match, newest first, `wanted.limit` at a time; those given before the call included."""
+        await self._store.journal_flushed()
+        while page := await self._store.journal_read(wanted):
+            yield page
+            wanted = replace(wanted, before_id=page[-1].entry_id)
 
     def _share(self, decision: Decision) -> "_DoorShare":
         key = (decision.door, _kind(decision))

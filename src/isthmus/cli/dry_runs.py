@@ -13,6 +13,8 @@ from isthmus.cli.errors import CommandError
 
 CHANGES = frozenset(("PUT", "PATCH", "DELETE"))
 SINCE_DEFAULT = "7d"
+DRY_RUN_SECONDS_MAX = 300.0
+"""A journal of a million decisions is read in some ten seconds of a processor that has nothing else to do."""
 _AGO = re.compile(r"[0-9]+[smhd]")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from isthmus.cli.dry_runs import CHANGES, DryRun, Rehearsed
+from isthmus.cli.dry_runs import CHANGES, DRY_RUN_SECONDS_MAX, DryRun, Rehearsed
 from isthmus.cli.errors import CommandError
 from isthmus.cli.login import HTTPS_PORT, Login, read_login, read_management_login
 from isthmus.cli.transport import (
@@ -101,8 +101,8 @@ class Target:
         version = {"api-version": DEVICES_API} if path.startswith("/subscriptions/") else {}
         asked = {**version, **(query or {})}
         if self.dry_run is not None and method in CHANGES:
-            asked |= self.dry_run.query
-            raise Rehearsed(self._server.send(Request(method, _with_query(path, asked), body, headers)).json())
+            rehearsed = _with_query(path, asked | self.dry_run.query)
+            raise Rehearsed(self._server.send(Request(method, rehearsed, body, headers, DRY_RUN_SECONDS_MAX)).json())
         return self._server.send(Request(method, _with_query(path, asked), body, headers)).json()
 
     def ask(self, path: str) -> Answer:
