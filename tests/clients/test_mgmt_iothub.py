@@ -260,6 +260,19 @@ def test_any_version_that_looks_like_one_will_do(
     assert raw(hub, "GET", owner.hub_id.upper() + query, token)[:2] == (status, code)
 
 
+def test_a_token_s_text_is_nowhere_but_with_its_holder(hub: RunningHub) -> None:
+    token = make_token(hub, "canary")
+    assert raw(hub, "GET", "/hubs", token)[0] == 200
+    assert raw(hub, "GET", "/hubs/any/devices", token)[0] == 501
+    hub.isthmus("token", "delete", "--name", "canary")
+    assert raw(hub, "GET", "/hubs", token)[0] == 401
+    told = hub.isthmus("explain", "--all", "--top", "50", "--output", "json") + hub.isthmus("metrics")
+    places = [each for each in hub.data.rglob("*") if each.is_file()]
+    assert any(each.name.startswith("state.db") for each in places)
+    for text in (told.encode(), hub.log.read_bytes(), *(each.read_bytes() for each in places)):
+        assert token.encode() not in text
+
+
 def test_devices_are_not_reached_by_a_management_token(hub: RunningHub) -> None:
     token = make_token(hub, "curious")
     assert raw(hub, "GET", "/hubs/any/devices", token)[:2] == (501, "NotImplemented")

@@ -105,6 +105,9 @@ def test_the_hub_s_owner_takes_a_connection_away(
     made = endpoints.begin_create_or_update(GROUP, "press-hall", endpoint(owner, line.id, loopback_address)).result()
     assert status_on(made) == "Approved"
     assert [each.name for each in endpoints.list_by_subscription()] == ["press-hall"]
+    made.tags = {"hall": "3"}
+    tagged = endpoints.begin_create_or_update(GROUP, "press-hall", made).result()
+    assert (tagged.tags, status_on(tagged)) == ({"hall": "3"}, "Approved")
     (connection,) = connections.list(GROUP, owner.hub_name)
     assert connections.get(GROUP, owner.hub_name, connection.name).id == connection.id
     shown = owner.iothub.iot_hub_resource.get(GROUP, owner.hub_name)

@@ -216,3 +216,19 @@ async def test_paths_have_no_case(world: ManagementWorld) -> None:
         "memberName": "iotHub",
         "privateIPAddress": ADDRESS,
     }
+
+
+async def test_an_endpoint_that_is_asked_for_again_changes_its_tags_only(world: ManagementWorld) -> None:
+    made = await world.put_endpoint(manual=True)
+    body = endpoint_body(HUB, ADDRESS, manual=True)
+
+    same = await world.ask("PUT", f"{ENDPOINTS}/plant", body)
+    tagged = await world.ask("PUT", f"{ENDPOINTS}/plant", {**body, "tags": {"hall": "3"}})
+
+    assert (made.status, same.status, tagged.status) == (201, 200, 200)
+    assert same.json == made.json
+    assert tagged.json == made.json | {"tags": {"hall": "3"}, "etag": tagged.json["etag"]}
+    assert tagged.json["etag"] != made.json["etag"]
+    details = [decision.detail for decision in await world.noted()]
+    assert details == ["private endpoint plant created", "private endpoint plant updated"]
+    assert (await world.put_endpoint(manual=False)).code == "GenericConflict"

@@ -79,7 +79,7 @@ def decode_endpoint(body: bytes, revision: int) -> PrivateEndpoint:
 
 
 def same_request(one: PrivateEndpoint, other: PrivateEndpoint) -> bool:
-    """True when both were asked for in the same words."""
+    """True when both were asked for in the same words, tags apart."""
     return _asked(one) == _asked(other)
 
 
@@ -172,6 +172,7 @@ def _asked(endpoint: PrivateEndpoint) -> PrivateEndpoint:
         connection="",
         guid="",
         place="",
+        tags={},
         revision=0,
         target_id=endpoint.target_id.lower(),
         subnet_id=endpoint.subnet_id.lower(),

@@ -113,9 +113,9 @@ class PrivateEndpoints:
     async def create(self, name: str, body: Mapping[str, object]) -> PrivateEndpoint:
         """Makes the endpoint that an ARM body asks for, and its connection: Approved, or Pending when asked manually.
 
-        Without an address it gets the lowest free one of its subnet. Making the same again changes nothing. Raises
-        HubError ArgumentInvalid, GenericNotFound for a resource or subnet that is not here, GenericConflict when the
-        name or address is taken, QuotaExceeded.
+        Without an address it gets the lowest free one of its subnet. Making the same again changes its tags only.
+        Raises HubError ArgumentInvalid, GenericNotFound for a resource or subnet that is not here, GenericConflict when
+        the name or address is taken, QuotaExceeded.
         """
         return await self._completion.run(self._create(parse_endpoint(name, body)))
 
@@ -151,7 +151,7 @@ class PrivateEndpoints:
         existing = self._by_name.get(asked.name.lower())
         if existing is not None:
             if same_request(existing, asked):
-                return existing
+                return existing if existing.tags == asked.tags else await self._tag(existing, asked.tags)
             raise HubError(Code.CONFLICT, f"There is a private endpoint {asked.name} already, for something else")
         hub = self._hubs.by_resource_id(asked.target_id)
         if hub is None:
@@ -165,6 +165,16 @@ class PrivateEndpoints:
             return await self._commit_new(endpoint, hub)
         finally:
             del self._in_making[_spot(endpoint)]
+
+    async def _tag(self, endpoint: PrivateEndpoint, tags: dict[str, str]) -> PrivateEndpoint:
+        """Replaces the tags, which concern nobody who listens."""
+        tagged = replace(endpoint, tags=tags)
+        try:
+            (revision,) = await self._state.commit([Put(_key(tagged.name), encode_endpoint(tagged), endpoint.revision)])
+        except Conflict as conflict:
+            raise HubError(Code.SERVER_BUSY, f"{endpoint.name} is being changed by others; try again") from conflict
+        self._publish(replace(tagged, revision=revision))
+        return self.require(tagged.name)
 
     async def _commit_new(self, endpoint: PrivateEndpoint, hub: Hub) -> PrivateEndpoint:
         connection = PrivateEndpointConnection(

@@ -223,14 +223,15 @@ class Arm:
         return Reply(value=self._endpoints.to_arm(self._endpoints.require(names[0])))
 
     async def _put_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
-        known = any(each.name.lower() == names[0].lower() for each in self._endpoints.all())
+        known = [each for each in self._endpoints.all() if each.name.lower() == names[0].lower()]
+        before = self._endpoints.to_arm(known[0]) if known else None
         endpoint = await self._endpoints.create(names[0], call.json())
         made = self._endpoints.to_arm(endpoint)
-        if known:
-            return Reply(value=made)
-        hub = endpoint.target_id.rpartition("/")[2]
-        self._note(call, hub, f"private endpoint {endpoint.name} created", None, made)
-        return Reply(CREATED, made)
+        if made != before:
+            done = "updated" if known else "created"
+            hub = endpoint.target_id.rpartition("/")[2]
+            self._note(call, hub, f"private endpoint {endpoint.name} {done}", before, made)
+        return Reply(200 if known else CREATED, made)
 
     async def _delete_endpoint(self, call: Call, names: tuple[str, ...]) -> Reply:
         endpoint = self._endpoints.require(names[0])
