@@ -39,6 +39,7 @@ from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
 from isthmus.servers.management.dry_runs import DryRuns, Live, Rehearsal
+from isthmus.servers.management.exposure import ExposureCalls, Installation
 from isthmus.servers.management.token_calls import TokenCalls
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
@@ -136,10 +137,11 @@ def management_api(
     prepare: Prepare,
     link: LinkFace | None = None,
     live: Live = lambda hub: (),
+    installation: Callable[[], Installation] | None = None,
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
-    `live` tells who is connected to a hub.
+    `live` tells who is connected to a hub, `installation` what is listened at.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
@@ -150,6 +152,7 @@ def management_api(
         journal=domain.journal,
         audit=Audit(domain.journal),
         connectors=ConnectorCalls(domain.connectors, domain.journal, domain.clock, link),
+        exposure=ExposureCalls(domain.hubs, domain.networks.facts, installation),
         commands=domain.commands,
         health=health,
         https_port=https_port,

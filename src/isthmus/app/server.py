@@ -14,6 +14,7 @@ from aiohttp import web
 
 from isthmus.app.audit import head_export
 from isthmus.app.domain import Domain, management_api, remember_https_port
+from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
@@ -146,6 +147,7 @@ class Server:
             certificates.prepare,
             link_face(config, domain, link, certificates),
             self.gateway.live,
+            lambda: installation(config, domain, self._listeners, self._doors.ports, link),
         )
         self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(api))
         if config.management.port:

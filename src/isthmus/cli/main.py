@@ -9,6 +9,7 @@ import sys
 import click
 
 from isthmus.cli.audit import audit
+from isthmus.cli.checks import check
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connectors import connector
@@ -42,7 +43,7 @@ HUB_COMING = (
 )
 TOP_COMING = (
     *("role", "identity", "storage", "eventhubs", "servicebus", "resource", "group", "account", "ad"),
-    *("login", "logout", "cloud", "monitor", "check"),
+    *("login", "logout", "cloud", "monitor"),
 )
 ENDED_BY_CTRL_C = 130
 
@@ -58,7 +59,7 @@ for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
 hub.add_command(policy)
-for own in (up, demo, ca, env, explain, audit, health, metrics, namespace_helper):
+for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace_helper):
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)

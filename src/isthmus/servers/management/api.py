@@ -19,6 +19,7 @@ from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls
 from isthmus.servers.management.dry_runs import DryRuns, is_dry_run
+from isthmus.servers.management.exposure import ExposureCalls
 from isthmus.servers.management.permissions import ARM_ROOTS
 from isthmus.servers.management.request import Call, Reply, refused
 from isthmus.servers.management.token_calls import TokenCalls
@@ -60,6 +61,7 @@ class ManagementApi:
     journal: Journal
     audit: Audit
     connectors: ConnectorCalls
+    exposure: ExposureCalls
     commands: CloudToDevice
     health: Callable[[], list[Part]]
     https_port: Callable[[], int]
@@ -105,6 +107,8 @@ class ManagementApi:
                 return await self.audit.answer(call)
             case _, ("connectors", *_):
                 return await self.connectors.answer(call)
+            case "GET", ("exposure",):
+                return self.exposure.answer(call)
             case "GET", ("health",):
                 return health_reply(self.health())
             case "POST", ("hubs", name, "messages", "devicebound"):
