@@ -51,12 +51,13 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
     "cli": (
-        frozenset({"base", "config", "app", "demo", "lab", "connector", "namespaces"}),
+        frozenset({"base", "config", "app", "checks", "demo", "lab", "connector", "namespaces"}),
         "talks to the server by its management API; app, lab, connector and namespaces are commands' own processes",
     ),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
     "namespaces": (frozenset({"base", "logs"}), "what runs as root is small, and knows nothing of the hub"),
     "connector": (frozenset({"base", "wire", "names", "logs"}), "runs in the customer's network, without the hub"),
+    "checks": (frozenset({"base", "wire", "namespaces"}), "asks as a stranger does, of the kernel and of the doors"),
     "lab": (frozenset({"base"}), "speaks to servers by the command line"),
     "app": (EVERYTHING, "builds everything; imported by the command line and by tests only"),
 }

@@ -80,7 +80,6 @@ def query_name(bell: Bell, *, datagrams: bool) -> Met:
         if datagrams:
             with socket.socket(_family(bell.address), socket.SOCK_DGRAM) as asking:
                 asking.settimeout(KNOCK_SECONDS_MAX)
-                asking.bind((bell.source, 0))
                 asking.connect((bell.address, bell.port))
                 asking.send(question)
                 answer = asking.recv(ANSWER_BYTES_MAX)
