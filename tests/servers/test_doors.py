@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.network.door import PUBLIC_DOOR
+from isthmus.network.door import MANAGEMENT_DOOR, PUBLIC_DOOR
 from isthmus.servers.gateway.doors import HTTPS_PORT_FALLBACK, Doors
 from isthmus.servers.gateway.listener import Listeners, PortNotPermitted
 from isthmus.servers.gateway.plane import Plane
@@ -85,6 +85,16 @@ async def test_metrics_have_a_place_of_their_own(front: FrontDoor, doors: Doors,
     (bound,) = front.listeners.bound
     assert (bound.port, bound.plane, bound.door) == (METRICS_PORT, Plane.METRICS, PUBLIC_DOOR)
     assert Plane.METRICS not in doors.ports
+
+
+async def test_management_has_a_door_of_its_own(doors: Doors, front: FrontDoor, loopback_address: str) -> None:
+    doors.open_management([loopback_address], METRICS_PORT, Pump)
+
+    (bound,) = front.listeners.bound
+    assert (bound.port, bound.plane, bound.door) == (METRICS_PORT, Plane.MANAGEMENT, MANAGEMENT_DOOR)
+    assert Plane.MANAGEMENT not in doors.ports
+    assert "management door's address" in doors.objection("", loopback_address)
+    assert not doors.objection("netns:plant", loopback_address)
 
 
 @pytest.fixture

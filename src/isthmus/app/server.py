@@ -225,7 +225,9 @@ class Server:
     def _certificates(self) -> Certificates:
         config, names = self._config, [hub.host_name for hub in self.domain.hubs.all()]
         folder = config.data_folder / TLS_FOLDER
-        return Certificates(folder, names, config.bind, socket.gethostname(), self._stores.clock)
+        managed = config.management_addresses if config.management.port else ()
+        addresses = tuple(dict.fromkeys((*config.bind, *managed)))
+        return Certificates(folder, names, addresses, socket.gethostname(), self._stores.clock)
 
     def _ports(self) -> dict[str, int]:
         """The ports of all planes by their names, management's only where it is served."""

@@ -55,6 +55,7 @@ class Doors:
         self._handlers = {plane: setting.make_handler for plane, setting in planes.items()}
         self._fallback = fallback
         self._public: set[str] = set()
+        self._managed: set[str] = set()
         self.ports = {plane: setting.port for plane, setting in planes.items()}
         self._asked = tuple(self.ports.items())
         self.private = PrivateDoors(
@@ -87,6 +88,7 @@ class Doors:
     def open_management(self, addresses: Iterable[str], port: int, make_handler: Callable[[], Handler]) -> None:
         """Listens for operators with a token; raises `ConfigurationError` in one sentence."""
         for address in addresses:
+            self._managed.add(normal_address(address))
             self._listeners.open(
                 address,
                 port,
@@ -100,6 +102,8 @@ class Doors:
         """Why an address in a place cannot be a private endpoint's; empty when it can."""
         if not place and address in self._public:
             return f"{address} is the public door's address; give the endpoint one of its own"
+        if not place and address in self._managed:
+            return f"{address} is the management door's address; give the endpoint one of its own"
         return ""
 
     def _open_falling_back(self, address: str, plane: Plane, door: Door) -> None:

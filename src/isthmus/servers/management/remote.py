@@ -170,11 +170,11 @@ class RemoteManagement:
             request.method,
             path,
             query,
-            await _body(request),
-            request.headers.get("If-Match"),
-            token.label,
-            live.connection.door.label,
-            live.connection.peer_address,
+            body=await _body(request),
+            if_match=request.headers.get("If-Match"),
+            who=token.label,
+            door=live.connection.door.label,
+            address=live.connection.peer_address,
         )
         asked = check_allowed(token, call)
         try:
