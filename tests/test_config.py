@@ -5,7 +5,10 @@ import json
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ import pytest
 from app.starting import KEY
 from isthmus.base.errors import ConfigurationError
 from isthmus.config import Config, load_config
+from isthmus.wire.link.token import parse_token
+from support.connector import RunningConnector
 from support.listening import listening
 from support.loopback import Loopback
 from support.server import ISTHMUS, RunningHub
@@ -56,6 +61,7 @@ class Configured:
             https_port = 10443
             mqtt_port = 18883
             amqp_port = 15671
+            link_port = 19445
             partitions = 3
             ready_file = "{folder / "here.json"}"
             ephemeral = true
@@ -81,6 +87,13 @@ class Configured:
             port = 19444
             allow = ["127.0.0.0/9"]
 
+            [link]
+            bind = ["{self.metrics_address}"]
+            allow = ["127.0.0.0/9"]
+            addresses = ["{self.metrics_address}:19445"]
+            certificate_hours = 0.5
+            spares = 2
+
             [audit]
             entries_max = 1234
             when_full = "refuse-changes"
@@ -95,6 +108,7 @@ class Configured:
         )
         self.hub = ConfiguredHub(folder, settings)
         self._token = ""
+        self._connector = RunningConnector(folder / "connector")
         self._endpoint = addresses()
         self._made = False
 
@@ -165,6 +179,53 @@ class Configured:
         finally:
             connection.close()
 
+    @property
+    def connector(self) -> dict[str, Any]:
+        """A connector that is connected, as it is shown."""
+        if not self._connector.running:
+            self._connector.start(self.enrolment)
+        return dict(self.hub.json("connector", "show", "-n", "plant-a"))
+
+    @cached_property
+    def enrolment(self) -> str:
+        """The token that the connector is enrolled with."""
+        self.hub.isthmus(
+            *("network", "vnet", "create", "-n", "plant", "--presence", "connector:plant-a"),
+            *("--address-prefixes", "10.2.0.0/24"),
+        )
+        return str(self.hub.json("connector", "enrol", "-n", "plant-a")["token"])
+
+    def lifetime_hours(self) -> float:
+        """Of the connector's certificate, from when it was enrolled."""
+        shown = self.connector
+        expires, enrolled = (datetime.fromisoformat(shown[name]) for name in ("certificateExpiryTime", "enrolledTime"))
+        return (expires - enrolled).total_seconds() / 3_600
+
+    def dials(self, source: str) -> bool:
+        """True when the link door goes on with a connection from an address that says it is TLS."""
+        assert self.enrolment
+        with _connect(self.metrics_address, 19_445, source) as dialled:
+            context = ssl.create_default_context(cafile=str(self.hub.ca))
+            try:
+                with context.wrap_socket(dialled, server_hostname="plant.isthmus.test"):
+                    return True
+            except OSError:
+                return False
+
+    def has_spares(self, count: int) -> bool:
+        """True once the connector keeps so many connections ready."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while self.connector["spareConnections"] != count:
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def end(self) -> None:
+        """Ends what was started."""
+        self._connector.kill()
+        self.hub.kill()
+        self.log_server.close()
+
     def managed(self, source: str) -> int:
         """The status of a management call from an address."""
         if not self._token:
@@ -218,6 +279,12 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "audit.syslog": lambda it: b"isthmusJournalHead" in it.log_server.recv(4_096),
     "audit.heads_interval_seconds": lambda it: it.metric("audit_heads_interval_seconds") == 7.5,
     "audit.heads_records": lambda it: it.metric("audit_heads_records_max") == 99,
+    "link_port": lambda it: bool(it.enrolment) and 19_445 in {port for _, port in it.places},
+    "link.bind": lambda it: bool(it.enrolment) and (it.metrics_address, 19_445) in it.places,
+    "link.addresses": lambda it: parse_token(it.enrolment).hubs == (f"{it.metrics_address}:19445",),
+    "link.allow": lambda it: it.dials("127.0.0.1") and not it.dials("127.200.0.1"),
+    "link.certificate_hours": lambda it: abs(it.lifetime_hours() - 0.5) < 0.01,
+    "link.spares": lambda it: it.has_spares(2),
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }
 """What is different because of a key."""
@@ -232,8 +299,7 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]
             yield made
             made.hub.stop()
         finally:
-            made.hub.kill()
-            made.log_server.close()
+            made.end()
 
 
 @pytest.mark.parametrize("key", EFFECTS)
@@ -283,6 +349,10 @@ def test_flags_win_over_the_file_and_absent_ones_do_not(tmp_path: Path) -> None:
         ("https_port = 5671", "amqp_port and https_port are both 5671"),
         ("[names]\nforward = ['ns.test']", "names.forward takes IP addresses"),
         ("[names]\nforward = ['1.1.1.1:0']", "names.forward takes IP addresses"),
+        ("[link]\nallow = ['plant']", "link.allow takes CIDR blocks"),
+        ("[link]\nbind = ['hub.test']", "[link] bind takes IP addresses"),
+        ("[link]\ncertificate_hours = 0", "$.link.certificate_hours"),
+        ("link_port = 8883", "mqtt_port and link_port are both 8883"),
         ("[metrics]\nport = 8883", "mqtt_port and metrics.port are both 8883"),
         ("= 1", "not valid TOML"),
     ],

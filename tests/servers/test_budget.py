@@ -85,6 +85,19 @@ def test_released_tickets_make_room() -> None:
     assert budget.take("b", 1.0).ticket is not None
 
 
+def test_a_proven_socket_that_brings_somebody_is_worth_no_more_than_he_is() -> None:
+    budget = SocketBudget(2)
+    spare, other = ticket(budget.take("connector", 0.0)), ticket(budget.take("a", 1.0))
+    budget.prove(spare)
+    budget.prove(other)
+    assert budget.take("b", 2.0) == Taken(None)
+
+    assert budget.reopen(spare, "device", 2.0) == ()
+    assert budget.unproven == 1
+    assert budget.take("b", 3.0).evicted == (spare,)
+    assert budget.reopen(spare, "device", 4.0) == ()
+
+
 def test_budget_needs_room() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         SocketBudget(0)
@@ -186,6 +199,18 @@ class Courses(RuleBasedStateMachine):
         chosen = data.draw(st.sampled_from(sorted(self.peers)))
         self.budget.prove(chosen)
         self.peers[chosen].proven = True
+
+    @precondition(lambda self: any(peer.proven for peer in self.peers.values()))
+    @rule(source=st.sampled_from("abc"), data=st.data())
+    def reopen(self, source: str, data: st.DataObject) -> None:
+        chosen = data.draw(st.sampled_from(sorted(number for number, peer in self.peers.items() if peer.proven)))
+        own = [number for number, peer in self.oldest_first() if peer.stalled(self.now) and peer.source == source]
+        evicted = own[:1] if len(own) >= self.PER_SOURCE_MAX else []
+        assert list(self.budget.reopen(chosen, source, self.now)) == evicted
+        del self.peers[chosen]
+        for each in evicted:
+            del self.peers[each]
+        self.peers[chosen] = Peer(source, self.now)
 
     @precondition(lambda self: self.peers)
     @rule(data=st.data())

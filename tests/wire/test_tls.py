@@ -8,7 +8,16 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.wire import tls
-from isthmus.wire.tls import RECORD_BYTES, ServerContexts, StackedLayer, TlsError, TlsLayer, server_context
+from isthmus.wire.tls import (
+    RECORD_BYTES,
+    LinkContexts,
+    ServerContexts,
+    StackedLayer,
+    TlsError,
+    TlsLayer,
+    link_context,
+    server_context,
+)
 from support.certificates import Issued, issue, write_pem
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -308,6 +317,70 @@ def client_context(version: ssl.TLSVersion | None = None, certificate: Path | No
     if certificate is not None:
         context.load_cert_chain(certificate)
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    contexts: LinkContexts
+    authority: Issued
+
+
+@pytest.fixture
+def link(server: Server, tmp_path: Path) -> Link:
+    authority = issue("connectors", authority=True)
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    strict = link_context(str(server.pem), trusted=str(trusted), protocols=["control"])
+    opening = link_context(str(server.pem), trusted=None, protocols=[])
+    return Link(LinkContexts(strict, "enrol.test", opening), authority)
+
+
+def test_a_certificate_of_the_authority_is_let_in_and_a_protocol_agreed_on(link: Link, tmp_path: Path) -> None:
+    connector = issue("plant-a", link.authority)
+    context = client_context(ssl.TLSVersion.TLSv1_3, write_pem(tmp_path / "connector.pem", connector))
+    context.set_alpn_protocols(["other", "control"])
+    below, above = converse(link.contexts.layer(), TlsLayer(context, server_side=False))
+
+    assert below.peer_chain[0] == connector.der
+    assert (below.protocol, above.protocol) == ("control", "control")
+
+
+def test_no_protocol_is_agreed_on_where_none_is_offered(link: Link, tmp_path: Path) -> None:
+    presented = write_pem(tmp_path / "connector.pem", issue("plant-a", link.authority))
+    below, _ = converse(
+        link.contexts.layer(), TlsLayer(client_context(ssl.TLSVersion.TLSv1_3, presented), server_side=False)
+    )
+
+    assert below.protocol == ""
+
+
+def test_whoever_has_no_certificate_of_the_authority_is_told_from_whoever_has_none(link: Link, tmp_path: Path) -> None:
+    other = client_context(ssl.TLSVersion.TLSv1_3, write_pem(tmp_path / "other.pem", issue("plant-a")))
+    with pytest.raises(TlsError, match="certificate verify failed: self-signed certificate"):
+        converse(link.contexts.layer(), TlsLayer(other, server_side=False))
+    nobody = TlsLayer(client_context(ssl.TLSVersion.TLSv1_3), server_side=False)
+    with pytest.raises(TlsError, match="peer did not return a certificate"):
+        converse(link.contexts.layer(), nobody)
+
+
+def test_the_open_name_breaks_the_handshake_off_before_its_first_answer(link: Link) -> None:
+    client = TlsLayer(client_context(ssl.TLSVersion.TLSv1_3), server_side=False, server_name="Enrol.Test")
+    hello = client.outgoing()
+    strict = link.contexts.layer()
+    with pytest.raises(TlsError):
+        strict.receive(hello)
+    assert strict.server_name == link.contexts.open_name
+
+    again = link.contexts.open_layer()
+    again.receive(hello)
+    client.receive(again.outgoing())
+    below, _ = converse(again, client)
+    assert below.peer_chain == ()
+
+
+def test_a_link_speaks_tls_13_only(link: Link) -> None:
+    with pytest.raises(TlsError, match="unsupported protocol"):
+        converse(link.contexts.layer(), TlsLayer(client_context(ssl.TLSVersion.TLSv1_2), server_side=False))
 
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[TlsLayer, TlsLayer]:
