@@ -54,7 +54,7 @@ def main() -> int:
     peers = [peer for peer in _peers(options.peers) if _is_there(peer)]
     shapes = options.shapes.split(",")
     RESULTS.mkdir(exist_ok=True)
-    about = {"commit": _commit(), "machine": _machine()}
+    about = {"commit": commit(), "machine": machine()}
     out = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{about['commit']}.jsonl"
     rows: list[Row] = []
     with out.open("a") as file:
@@ -190,14 +190,14 @@ def _is_there(peer: Peer) -> bool:
     return not absent
 
 
-def _commit() -> str:
+def commit() -> str:
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False
     )
     return done.stdout.strip() or "unknown"
 
 
-def _machine() -> str:
+def machine() -> str:
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?"
     )

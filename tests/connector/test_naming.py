@@ -11,9 +11,9 @@ import dns.rcode
 from connector.conftest import Running, free_port
 from connector.fake_hub import ControlEnd, FakeHub, eventually
 from isthmus.names.setup import NamesSetup, encode_names_setup
-from isthmus.names.zone import RecordSet, RecordType, View, Zone
+from isthmus.names.zone import Names, RecordSet, RecordType, View, Zone
 from isthmus.wire.link.messages import Setup, Status
-from names.asking import HUB, PLANT, PRIVATE
+from names.asking import HUB, PLANT, PRIVATE, serving
 
 WAIT_SECONDS = 5.0
 OTHER = View((Zone("isthmus.test", (RecordSet(HUB, RecordType.A, ("10.9.9.9",)),)),))
@@ -48,6 +48,19 @@ async def test_a_change_counts_from_the_next_query_on(
     control.say(Setup(generation=3))
     await running.set_up()
     assert _is_free(address, port)
+
+
+async def test_other_names_are_asked_of_the_servers_that_the_hub_names(
+    hub: FakeHub, run: Callable[..., Awaitable[Running]], loopback_addresses: Callable[[], str]
+) -> None:
+    address, elsewhere = loopback_addresses(), loopback_addresses()
+    port = free_port(address)
+    with serving(Names(OTHER), address=elsewhere) as upstream:
+        names = NamesSetup(View(), (address,), (f"{elsewhere}:{upstream}",), port)
+        hub.setup = Setup(generation=1, names=encode_names_setup(names))
+        await (await run(hub)).set_up()
+        said = await asyncio.to_thread(dns.query.udp, dns.message.make_query(HUB, "A"), address, WAIT_SECONDS, port)
+    assert "10.9.9.9" in said.answer[0].to_text()
 
 
 async def test_an_address_without_a_service_is_reported(
