@@ -14,11 +14,13 @@ from typing import Any
 import certifi
 from azure.eventhub import EventHubConsumerClient
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
+from azure.iot.device.exceptions import ClientError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod
 
 RETRY_SECONDS = 1
 """Between the device's own tries to connect; the SDK's default is ten."""
+SENDS_MAX = 30
 WAIT_SECONDS = 30
 
 _telling = Lock()
@@ -41,13 +43,31 @@ def be_device(connection_string: str, ca: str) -> None:
         device.send_method_response(MethodResponse.create_from_method_request(request, 200, {"said": request.payload}))
         tell(method=request.name)
 
-    device.on_connection_state_change = lambda: tell(connected=device.connected)
+    connected = Event()
+
+    def changed() -> None:
+        (connected.set if device.connected else connected.clear)()
+        tell(connected=device.connected)
+
+    device.on_connection_state_change = changed
     device.on_method_request_received = answer
     device.connect()
     for line in sys.stdin:
-        device.send_message(line.strip())
+        send(device, line.strip(), connected)
         tell(sent=line.strip())
     device.shutdown()
+
+
+def send(device: IoTHubDeviceClient, text: str, connected: Event) -> None:
+    """Sends until it is acknowledged: the SDK gives up a message that it is given in the moment of a cut."""
+    for _ in range(SENDS_MAX):
+        try:
+            device.send_message(text)
+            return
+        except ClientError:
+            connected.clear()
+            connected.wait(RETRY_SECONDS)
+    raise TimeoutError(text)
 
 
 def be_service(connection_string: str, events: str, ca: str, device_id: str) -> None:

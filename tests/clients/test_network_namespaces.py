@@ -269,6 +269,19 @@ def test_a_namespace_that_is_not_there_is_refused_with_the_remedy(hub: RunningHu
     assert plant.name not in [each["name"] for each in hub.json("network", "private-endpoint", "list")]
 
 
+def test_an_endpoint_whose_port_is_taken_leaves_nothing_behind(hub: RunningHub, plant: Plant) -> None:
+    plant.close()
+    said = "import socket; s = socket.create_server(('0.0.0.0', 8883)); print('in', flush=True); s.accept()"
+    with subprocess.Popen(plant.network.inside([sys.executable, "-c", said]), stdout=subprocess.PIPE) as taking:
+        assert taking.stdout is not None
+        taking.stdout.readline()
+        refused = plant.open(code=1)
+        taking.kill()
+    assert f"Port 8883 at {ADDRESS} is in use there: stop what listens, or choose another address." in refused
+    assert plant.network.addresses() == {"10.1.0.1/24"}
+    plant.open()
+
+
 @pytest.fixture
 def nobodys(open_folder: Path) -> Iterator[RunningHub]:
     """A hub without any right, which is told where a helper would be."""

@@ -30,7 +30,7 @@ ANSWER_SECONDS_MAX = 10.0
 END_SECONDS_MAX = 2.0
 """For the child to take its addresses back and end, of the 10 s that the hub has."""
 
-CAUSE_REMEDY = "start it: isthmus namespace-helper --socket {path} --allow-user USER"
+START_REMEDY = "start it: isthmus namespace-helper --socket {path} --allow-user USER"
 
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred of unix(7): process, user, group."""
@@ -198,7 +198,7 @@ class AtSocket:
             credentials = opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         except OSError as error:
             opened.close()
-            remedy = CAUSE_REMEDY.format(path=self._path)
+            remedy = START_REMEDY.format(path=self._path)
             raise Unattended(f"The namespace helper is not at {self._path} ({error.strerror}); {remedy}.") from error
         if _CREDENTIALS.unpack(credentials)[1] != 0:
             opened.close()
