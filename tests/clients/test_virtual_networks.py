@@ -131,10 +131,15 @@ def test_an_address_that_this_machine_lacks_is_told_and_nothing_is_kept(hub: Run
     hub.isthmus("network", "vnet", "delete", "-n", "lab")
 
 
-@pytest.mark.parametrize("presence", ["netns:plant", "connector:plant"])
-def test_other_presences_are_not_there_yet(hub: RunningHub, presence: str) -> None:
-    said = hub.isthmus("network", "vnet", "create", "-n", "later", "--presence", presence, code=1)
-    assert "not there yet" in said
+@pytest.mark.parametrize("presence", ["bind", "netns:plant", "connector:plant"])
+def test_a_presence_is_declared_and_shown(hub: RunningHub, presence: str) -> None:
+    hub.isthmus("network", "vnet", "create", "-n", "later", "--presence", presence)
+    assert hub.json("network", "vnet", "show", "-n", "later")["presence"] == presence
+    hub.isthmus("network", "vnet", "delete", "-n", "later")
+
+
+def test_an_unknown_presence_is_refused(hub: RunningHub) -> None:
+    assert "presence" in hub.isthmus("network", "vnet", "create", "-n", "later", "--presence", "tunnel:x", code=1)
     assert hub.json("network", "vnet", "list") == []
 
 
