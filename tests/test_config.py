@@ -53,8 +53,17 @@ class Configured:
         self.log_server.settimeout(TIMEOUT_SECONDS)
         (folder / "seed.toml").write_text(f'[[devices]]\nid = "seeded"\nprimary_key = "{KEY}"\n')
         settings = folder / "isthmus.toml"
-        settings.write_text(
-            f"""
+        settings.write_text(self._settings())
+        self.hub = ConfiguredHub(folder, settings)
+        self._token = ""
+        self._connector = RunningConnector(folder / "connector")
+        self._endpoint = addresses()
+        self._made = False
+
+    def _settings(self) -> str:
+        """The file."""
+        folder = self.folder
+        return f"""
             data = "{folder / "elsewhere"}"
             hostname = "plant.isthmus.test"
             bind = ["{self.address}"]
@@ -105,12 +114,6 @@ class Configured:
             port = 15353
             forward = ["{self.metrics_address}:15354"]
             """
-        )
-        self.hub = ConfiguredHub(folder, settings)
-        self._token = ""
-        self._connector = RunningConnector(folder / "connector")
-        self._endpoint = addresses()
-        self._made = False
 
     @property
     def places(self) -> set[tuple[str, int]]:
