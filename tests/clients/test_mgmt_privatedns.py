@@ -1,24 +1,29 @@
-"""azure-mgmt-privatedns, unchanged: zones, their links and records, and a private endpoint's zone group."""
+"""azure-mgmt-privatedns and the zone groups of azure-mgmt-network, unchanged, over TLS with a token."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import dns.message
+import dns.query
 import pytest
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
 from azure.mgmt.privatedns import PrivateDnsManagementClient
 
-from clients.managing import GROUP, OPTIONS, SUBSCRIPTION, Bearer, Managing, connecting, make_token, managing, told
+from clients.managing import GROUP, OPTIONS, SUBSCRIPTION, Bearer, Managing, connecting, make_token, managing
 from support.loopback import Loopback
 from support.server import RunningHub
 
-ZONE = "privatelink.plant.test"
+HOST = "hub.isthmus.test"
+ZONE = "privatelink.isthmus.test"
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub that is managed over TLS."""
+    """A hub with a name that is managed over TLS."""
     with Loopback() as loopback:
-        folder, address = tmp_path_factory.mktemp("hub"), loopback.take()
-        running = RunningHub(folder, address, hostname="hub.plant.test", options=OPTIONS)
+        folder = tmp_path_factory.mktemp("hub")
+        running = RunningHub(folder, loopback.take(), hostname=HOST, options=OPTIONS)
         try:
             running.start()
             yield running
@@ -33,73 +38,137 @@ def owner(hub: RunningHub) -> Iterator[Managing]:
         yield clients
 
 
+@pytest.fixture(scope="module")
+def client(hub: RunningHub) -> Iterator[PrivateDnsManagementClient]:
+    with PrivateDnsManagementClient(Bearer(make_token(hub, "dns")), SUBSCRIPTION, **connecting(hub)) as made:
+        yield made
+
+
 @pytest.fixture
-def names(hub: RunningHub) -> Iterator[PrivateDnsManagementClient]:
-    """A client whose zone is gone afterwards."""
-    with PrivateDnsManagementClient(Bearer(make_token(hub, "names")), SUBSCRIPTION, **connecting(hub)) as client:
-        yield client
-    hub.isthmus("token", "delete", "--name", "names")
+def zone(client: PrivateDnsManagementClient) -> Iterator[Any]:
+    """A zone that goes with its links."""
+    yield client.private_zones.begin_create_or_update(GROUP, ZONE, {"location": "global"}).result()
+    for link in client.virtual_network_links.list(GROUP, ZONE):
+        client.virtual_network_links.begin_delete(GROUP, ZONE, link.name).result()
+    client.private_zones.begin_delete(GROUP, ZONE).result()
 
 
-def test_a_zone_its_link_and_its_records(owner: Managing, names: PrivateDnsManagementClient) -> None:
-    zone = names.private_zones.begin_create_or_update(GROUP, ZONE, {"location": "global"}).result()
-    assert [each.id for each in names.private_zones.list()] == [zone.id]
-    network = owner.network.virtual_networks.begin_create_or_update(
-        GROUP, "plant", {"location": "local", "properties": {"addressSpace": {"addressPrefixes": ["10.1.0.0/16"]}}}
-    ).result()
-    link = {"location": "global", "properties": {"virtualNetwork": {"id": network.id}, "registrationEnabled": False}}
-    names.virtual_network_links.begin_create_or_update(GROUP, ZONE, "plant", link).result()
-    assert [each.virtual_network.id for each in names.virtual_network_links.list(GROUP, ZONE)] == [network.id]
-    record = {"properties": {"ttl": 10, "aRecords": [{"ipv4Address": "10.1.0.9"}]}}
-    names.record_sets.create_or_update(GROUP, ZONE, "A", "press", record)
-    assert names.record_sets.get(GROUP, ZONE, "A", "press").a_records[0].ipv4_address == "10.1.0.9"
-    assert {each.name for each in names.record_sets.list(GROUP, ZONE)} == {"@", "press"}
-    names.record_sets.delete(GROUP, ZONE, "A", "press")
-    assert [each.name for each in names.record_sets.list_by_type(GROUP, ZONE, "A")] == []
-    names.virtual_network_links.begin_delete(GROUP, ZONE, "plant").result()
-    names.private_zones.begin_delete(GROUP, ZONE).result()
-    owner.network.virtual_networks.begin_delete(GROUP, "plant").result()
+def test_a_zone_is_made_read_tagged_and_deleted(client: PrivateDnsManagementClient, zone: Any) -> None:
+    assert (zone.name, zone.location, zone.properties.provisioning_state) == (ZONE, "global", "Succeeded")
+    tagged = client.private_zones.begin_update(GROUP, ZONE, {"tags": {"site": "north"}}).result()
+    assert tagged.tags == {"site": "north"}
+    assert client.private_zones.get(GROUP, ZONE).properties.number_of_record_sets == 1
+    assert [each.name for each in client.private_zones.list_by_resource_group(GROUP)] == [ZONE]
+    assert [each.name for each in client.private_zones.list()] == [ZONE]
     with pytest.raises(ResourceNotFoundError):
-        names.private_zones.get(GROUP, ZONE)
+        client.private_zones.get(GROUP, "nowhere.test")
 
 
-def test_an_endpoint_s_zone_group_writes_its_record(
-    owner: Managing, names: PrivateDnsManagementClient, loopback_address: str
-) -> None:
-    zone = names.private_zones.begin_create_or_update(GROUP, ZONE, {"location": "global"}).result()
-    link = {"privateLinkServiceId": owner.hub_id, "groupIds": ["iotHub"]}
-    configuration = {"groupId": "iotHub", "memberName": "iotHub", "privateIPAddress": loopback_address}
-    properties = {
-        "privateLinkServiceConnections": [{"name": "line", "properties": link}],
-        "ipConfigurations": [{"name": "ip", "properties": configuration}],
+def test_record_sets_are_made_read_changed_and_deleted(client: PrivateDnsManagementClient, zone: Any) -> None:
+    sets = client.record_sets
+    made = sets.create_or_update(
+        GROUP, ZONE, "A", "press", {"properties": {"ttl": 60, "aRecords": [{"ipv4Address": "10.1.0.9"}]}}
+    )
+    assert (made.properties.fqdn, made.properties.a_records[0].ipv4_address) == (f"press.{ZONE}.", "10.1.0.9")
+    changed = sets.update(GROUP, ZONE, "A", "press", {"properties": {"ttl": 5}})
+    assert (changed.properties.ttl, changed.properties.a_records[0].ipv4_address) == (5, "10.1.0.9")
+    sets.create_or_update(GROUP, ZONE, "CNAME", "alias", {"properties": {"cnameRecord": {"cname": "press.test"}}})
+    sets.create_or_update(GROUP, ZONE, "TXT", "note", {"properties": {"txtRecords": [{"value": ["one", "two"]}]}})
+    sets.create_or_update(GROUP, ZONE, "AAAA", "press", {"properties": {"aaaaRecords": [{"ipv6Address": "fd00::9"}]}})
+
+    assert sets.get(GROUP, ZONE, "CNAME", "alias").properties.cname_record.cname == "press.test"
+    assert sets.get(GROUP, ZONE, "SOA", "@").properties.soa_record.minimum_ttl == 10
+    assert {(each.name, each.type.rpartition("/")[2]) for each in sets.list(GROUP, ZONE)} == {
+        ("@", "SOA"),
+        ("press", "A"),
+        ("press", "AAAA"),
+        ("alias", "CNAME"),
+        ("note", "TXT"),
     }
-    owner.network.private_endpoints.begin_create_or_update(
-        GROUP, "line", {"location": "local", "properties": properties}
-    ).result()
-    groups = owner.network.private_dns_zone_groups
-    body = {"properties": {"privateDnsZoneConfigs": [{"name": "zone", "properties": {"privateDnsZoneId": zone.id}}]}}
-    groups.begin_create_or_update(GROUP, "line", "default", body).result()
-    assert [each.name for each in groups.list("line", GROUP)] == ["default"]
-    addresses = [each.a_records[0].ipv4_address for each in names.record_sets.list_by_type(GROUP, ZONE, "A")]
-    assert addresses == [loopback_address]
-    groups.begin_delete(GROUP, "line", "default").result()
-    owner.network.private_endpoints.begin_delete(GROUP, "line").result()
-    names.private_zones.begin_delete(GROUP, ZONE).result()
+    assert [each.name for each in sets.list_by_type(GROUP, ZONE, "TXT")] == ["note"]
+    sets.delete(GROUP, ZONE, "A", "press")
+    with pytest.raises(ResourceNotFoundError):
+        sets.get(GROUP, ZONE, "A", "press")
 
 
-def test_one_zone_s_token_does_not_reach_another_network(hub: RunningHub, owner: Managing) -> None:
-    network = owner.network.virtual_networks.begin_create_or_update(
-        GROUP, "office", {"location": "local", "properties": {"addressSpace": {"addressPrefixes": ["10.2.0.0/16"]}}}
+def test_what_was_changed_meanwhile_is_not_overwritten(client: PrivateDnsManagementClient, zone: Any) -> None:
+    body: Any = {"properties": {"aRecords": [{"ipv4Address": "10.1.0.9"}]}}
+    first = client.record_sets.create_or_update(GROUP, ZONE, "A", "press", body)
+    client.record_sets.create_or_update(
+        GROUP,
+        ZONE,
+        "A",
+        "press",
+        {"properties": {"ttl": 5}},
+        etag=first.etag,
+        match_condition=MatchConditions.IfNotModified,
+    )
+
+    with pytest.raises(ResourceModifiedError):
+        client.record_sets.create_or_update(
+            GROUP, ZONE, "A", "press", body, etag=first.etag, match_condition=MatchConditions.IfNotModified
+        )
+    with pytest.raises(HttpResponseError) as caught:
+        client.record_sets.create_or_update(GROUP, ZONE, "A", "press", body, match_condition=MatchConditions.IfMissing)
+    assert caught.value.status_code == 412
+
+
+def test_an_endpoint_is_seen_by_name_through_links_and_zone_groups(
+    hub: RunningHub, owner: Managing, client: PrivateDnsManagementClient, zone: Any, loopback_address: str
+) -> None:
+    network = owner.network
+    prefix = loopback_address.rpartition(".")[0] + ".0/24"
+    subnet = {"name": "line", "properties": {"addressPrefix": prefix}}
+    space = {"addressSpace": {"addressPrefixes": [prefix]}, "subnets": [subnet]}
+    made = network.virtual_networks.begin_create_or_update(
+        GROUP, "plant", {"location": "local", "properties": space}
     ).result()
-    scope = owner.hub_id.rpartition("/providers/")[0] + f"/providers/Microsoft.Network/privateDnsZones/{ZONE}"
-    with PrivateDnsManagementClient(
-        Bearer(make_token(hub, "zone", "Contributor", "--scope", scope)), SUBSCRIPTION, **connecting(hub)
-    ) as names:
-        names.private_zones.begin_create_or_update(GROUP, ZONE, {"location": "global"}).result()
-        link = {"location": "global", "properties": {"virtualNetwork": {"id": network.id}}}
-        with pytest.raises(HttpResponseError) as refused:
-            names.virtual_network_links.begin_create_or_update(GROUP, ZONE, "office", link)
-        assert told(refused.value) == (403, "LinkedAuthorizationFailed")
-        names.private_zones.begin_delete(GROUP, ZONE).result()
-        names.private_zones.begin_delete(GROUP, ZONE).result()
-    owner.network.virtual_networks.begin_delete(GROUP, "office").result()
+    link = client.virtual_network_links.begin_create_or_update(
+        *(GROUP, ZONE, "here"),
+        {"location": "global", "properties": {"virtualNetwork": {"id": made.id}, "registrationEnabled": False}},
+    ).result()
+    assert link.properties.virtual_network_link_state == "Completed"
+    network.private_endpoints.begin_create_or_update(
+        GROUP, "pe", endpoint(owner.hub_id, made.subnets[0].id, loopback_address)
+    ).result()
+    config = {"name": "hub", "properties": {"privateDnsZoneId": zone.id}}
+    group = network.private_dns_zone_groups.begin_create_or_update(
+        GROUP, "pe", "default", {"properties": {"privateDnsZoneConfigs": [config]}}
+    ).result()
+
+    (record,) = group.private_dns_zone_configs[0].record_sets
+    assert (record.fqdn, record.ip_addresses) == (f"hub.{ZONE}", [loopback_address])
+    assert [each.name for each in network.private_dns_zone_groups.list("pe", GROUP)] == ["default"]
+    assert client.record_sets.get(GROUP, ZONE, "A", "hub").properties.a_records[0].ipv4_address == loopback_address
+    assert list(network.virtual_networks.get(GROUP, "plant").dhcp_options.dns_servers) == [loopback_address]
+    said = dns.query.udp(dns.message.make_query(HOST, "A"), loopback_address, timeout=10)
+    assert said.answer[-1][0].to_text() == loopback_address
+
+    network.private_endpoints.begin_delete(GROUP, "pe").result()
+    with pytest.raises(ResourceNotFoundError):
+        client.record_sets.get(GROUP, ZONE, "A", "hub")
+
+
+def test_a_reader_changes_nothing(hub: RunningHub, zone: Any) -> None:
+    token = make_token(hub, "reader", "Reader")
+    with PrivateDnsManagementClient(Bearer(token), SUBSCRIPTION, **connecting(hub)) as reader:
+        assert reader.private_zones.get(GROUP, ZONE).name == ZONE
+        with pytest.raises(HttpResponseError) as caught:
+            reader.private_zones.begin_delete(GROUP, ZONE)
+    assert caught.value.status_code == 403
+
+
+def endpoint(hub_id: str, subnet_id: str, address: str) -> Any:
+    connection = {"name": "pe", "properties": {"privateLinkServiceId": hub_id, "groupIds": ["iotHub"]}}
+    configuration = {
+        "name": "ip",
+        "properties": {"groupId": "iotHub", "memberName": "iotHub", "privateIPAddress": address},
+    }
+    return {
+        "location": "local",
+        "properties": {
+            "subnet": {"id": subnet_id},
+            "privateLinkServiceConnections": [connection],
+            "ipConfigurations": [configuration],
+        },
+    }

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import Condition
 from isthmus.names.zone import RecordType
 from isthmus.resources.private_zone import PRIVATE_ZONES_MAX, RECORDS_MAX, ZoneRecords
 from isthmus.resources.private_zone_arm import parse_group, parse_link, parse_records, parse_zone
@@ -152,14 +153,19 @@ async def test_an_alias_is_alone_with_its_name() -> None:
 async def test_what_was_changed_meanwhile_is_not_overwritten() -> None:
     world = await started(ZONE)
     first = await world.zones.put_records(ZONE, A, "press", records_body("10.1.0.9"))
-    await world.zones.put_records(ZONE, A, "press", records_body("10.1.0.8"), first.etag)
+    await world.zones.put_records(ZONE, A, "press", records_body("10.1.0.8"), Condition(first.etag))
 
     await refused(
-        world.zones.put_records(ZONE, A, "press", records_body("1.1.1.1"), first.etag), Code.PRECONDITION_FAILED
+        world.zones.put_records(ZONE, A, "press", records_body("1.1.1.1"), Condition(first.etag)),
+        Code.PRECONDITION_FAILED,
     )
-    await refused(world.zones.delete_records(ZONE, A, "press", first.etag), Code.PRECONDITION_FAILED)
-    await refused(world.zones.delete_zone(ZONE, "x"), Code.PRECONDITION_FAILED)
-    await refused(world.zones.put_zone("new.test", {}, "*"), Code.PRECONDITION_FAILED)
+    await refused(world.zones.delete_records(ZONE, A, "press", Condition(first.etag)), Code.PRECONDITION_FAILED)
+    await refused(world.zones.delete_zone(ZONE, Condition("x")), Code.PRECONDITION_FAILED)
+    await refused(world.zones.put_zone("new.test", {}, Condition("*")), Code.PRECONDITION_FAILED)
+    new = Condition(if_none_match="*")
+    await refused(world.zones.put_zone(ZONE, {}, new), Code.PRECONDITION_FAILED)
+    await refused(world.zones.put_records(ZONE, A, "press", records_body(), new), Code.PRECONDITION_FAILED)
+    await world.zones.put_zone("new.test", {}, new)
 
 
 async def test_changes_at_once_all_count() -> None:

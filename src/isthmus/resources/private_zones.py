@@ -14,7 +14,7 @@ from dataclasses import replace
 import msgspec
 
 from isthmus.base.errors import Code, HubError
-from isthmus.base.etags import parse_if_match
+from isthmus.base.etags import ALWAYS, Condition
 from isthmus.base.ids import Ids
 from isthmus.base.state import (
     COMMIT_TRIES_MAX,
@@ -148,12 +148,12 @@ class PrivateZones:
         """What a zone group puts into zones, by the zone's name."""
         return {zone: self._of_group(group, zone) for _, zone in group.zones}
 
-    async def put_zone(self, name: str, body: Json, if_match: str | None = None) -> PrivateZone:
+    async def put_zone(self, name: str, body: Json, condition: Condition = ALWAYS) -> PrivateZone:
         """Declares a zone, or changes its tags; raises HubError ArgumentInvalid, PreconditionFailed, QuotaExceeded."""
         guid = self._ids.uuid()
 
         def rule(present: PrivateZone | None) -> PrivateZone:
-            _check_etag(f"private DNS zone {name}", present.etag if present is not None else None, if_match)
+            _check_etag(f"private DNS zone {name}", present.etag if present is not None else None, condition)
             if present is None and len(self._zones) >= PRIVATE_ZONES_MAX:
                 raise HubError(Code.QUOTA_EXCEEDED, f"{PRIVATE_ZONES_MAX} private DNS zones are allowed")
             zone = parse_zone(name, body, present)
@@ -161,12 +161,12 @@ class PrivateZones:
 
         return _there(await self._change(name, rule), name)
 
-    async def delete_zone(self, name: str, if_match: str | None = None) -> None:
+    async def delete_zone(self, name: str, condition: Condition = ALWAYS) -> None:
         """Takes a zone back; raises HubError GenericNotFound, GenericConflict while a link or a group has it."""
 
         def rule(present: PrivateZone | None) -> None:
             zone = _there(present, name)
-            _check_etag(f"private DNS zone {name}", zone.etag, if_match)
+            _check_etag(f"private DNS zone {name}", zone.etag, condition)
             users = [f"the link {link.name}" for link in zone.links]
             users += [
                 f"the zone group of {group.endpoint}"
@@ -178,7 +178,7 @@ class PrivateZones:
 
         await self._change(name, rule)
 
-    async def put_link(self, zone_name: str, name: str, body: Json, if_match: str | None = None) -> ZoneLink:
+    async def put_link(self, zone_name: str, name: str, body: Json, condition: Condition = ALWAYS) -> ZoneLink:
         """Links a zone to a declared network, or changes the link; raises HubError as `put_zone`, GenericNotFound."""
         asked = parse_link(name, body)
         network = self._networks.facts().require(asked.network)
@@ -186,7 +186,7 @@ class PrivateZones:
         def rule(present: PrivateZone | None) -> PrivateZone:
             zone = _there(present, zone_name)
             known, other = zone.link(name), zone.link_to(network.name)
-            _check_etag(f"virtual network link {name}", known.etag if known is not None else None, if_match)
+            _check_etag(f"virtual network link {name}", known.etag if known is not None else None, condition)
             if other is not None and other is not known:
                 raise HubError(Code.CONFLICT, f"{network.name} is linked to {zone.name} already, by {other.name}")
             if known is None:
@@ -204,7 +204,7 @@ class PrivateZones:
         )
 
     async def put_records(
-        self, zone_name: str, kind: RecordType, name: str, body: Json, if_match: str | None = None
+        self, zone_name: str, kind: RecordType, name: str, body: Json, condition: Condition = ALWAYS
     ) -> ZoneRecords:
         """Writes a whole record set; raises HubError as `put_zone`, GenericNotFound, GenericConflict by an alias."""
         asked = parse_records(kind, name, body)
@@ -212,7 +212,7 @@ class PrivateZones:
         def rule(present: PrivateZone | None) -> PrivateZone:
             zone = _there(present, zone_name)
             known = self._own_records(zone, kind, asked.name)
-            _check_etag(f"record set {name}", known.etag if known is not None else None, if_match)
+            _check_etag(f"record set {name}", known.etag if known is not None else None, condition)
             if known is None:
                 _check_room(len(zone.records), RECORD_SETS_MAX, "record sets")
                 self._check_alias(zone, asked)
@@ -225,7 +225,7 @@ class PrivateZones:
         assert found is not None
         return found
 
-    async def delete_records(self, zone_name: str, kind: RecordType, name: str, if_match: str | None = None) -> None:
+    async def delete_records(self, zone_name: str, kind: RecordType, name: str, condition: Condition = ALWAYS) -> None:
         """Deletes a record set; raises HubError GenericNotFound, InvalidOperation for a zone group's."""
         relative = checked_relative_name(name)
 
@@ -236,7 +236,7 @@ class PrivateZones:
                 raise HubError(
                     Code.NOT_FOUND, f"The private DNS zone {zone.name} has no {kind.value} record set {name}"
                 )
-            _check_etag(f"record set {name}", known.etag, if_match)
+            _check_etag(f"record set {name}", known.etag, condition)
             return zone.without_records(kind, relative)
 
         await self._change(zone_name, rule)
@@ -377,10 +377,9 @@ def _there(zone: PrivateZone | None, name: str) -> PrivateZone:
     return zone
 
 
-def _check_etag(what: str, present: str | None, if_match: str | None) -> None:
-    wanted = parse_if_match(if_match)
-    if wanted is not None and (present is None or wanted not in ("*", present)):
-        raise HubError(Code.PRECONDITION_FAILED, f"The {what} was changed since it was read")
+def _check_etag(what: str, present: str | None, condition: Condition) -> None:
+    if not condition.holds(present):
+        raise HubError(Code.PRECONDITION_FAILED, f"The {what} is not as it should be: somebody has changed or made it")
 
 
 def _check_room(count: int, most: int, what: str) -> None:

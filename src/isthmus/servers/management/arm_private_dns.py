@@ -102,17 +102,17 @@ class ArmPrivateDns:
 
     async def _put_zone(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._zone(names[0]) if self._zones.find(names[0]) is not None else None
-        await self._zones.put_zone(names[0], call.json(), call.if_match)
+        await self._zones.put_zone(names[0], call.json(), call.condition)
         return self._put(call, f"private DNS zone {names[0]}", before, self._zone(names[0]))
 
     async def _patch_zone(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._zone(names[0])
-        await self._zones.put_zone(names[0], _overlaid(before, call.json()), call.if_match)
+        await self._zones.put_zone(names[0], _overlaid(before, call.json()), call.condition)
         return self._put(call, f"private DNS zone {names[0]}", before, self._zone(names[0]))
 
     async def _delete_zone(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._zone(names[0])
-        await self._zones.delete_zone(names[0], call.if_match)
+        await self._zones.delete_zone(names[0], call.condition)
         return self._deleted(call, f"private DNS zone {names[0]}", before)
 
     async def _list_links(self, call: Call, names: tuple[str, ...]) -> Reply:
@@ -125,12 +125,12 @@ class ArmPrivateDns:
     async def _put_link(self, call: Call, names: tuple[str, ...]) -> Reply:
         known = self._zones.require(names[0]).link(names[1]) is not None
         before = self._link(*names) if known else None
-        await self._zones.put_link(names[0], names[1], call.json(), call.if_match)
+        await self._zones.put_link(names[0], names[1], call.json(), call.condition)
         return self._put(call, f"link {names[1]} of {names[0]}", before, self._link(*names))
 
     async def _patch_link(self, call: Call, names: tuple[str, ...]) -> Reply:
         before = self._link(*names)
-        await self._zones.put_link(names[0], names[1], _overlaid(before, call.json()), call.if_match)
+        await self._zones.put_link(names[0], names[1], _overlaid(before, call.json()), call.condition)
         return self._put(call, f"link {names[1]} of {names[0]}", before, self._link(*names))
 
     async def _delete_link(self, call: Call, names: tuple[str, ...]) -> Reply:
@@ -154,12 +154,12 @@ class ArmPrivateDns:
     ) -> Reply:
         known = self._zones.find_records(self._zones.require(names[0]), kind, names[1]) is not None
         before = self._records(kind, names) if known else None
-        await self._zones.put_records(names[0], kind, names[1], body, call.if_match)
+        await self._zones.put_records(names[0], kind, names[1], body, call.condition)
         return self._put(call, _set_text(kind, names), before, self._records(kind, names))
 
     async def _delete_records(self, call: Call, kind: RecordType, names: tuple[str, ...]) -> Reply:
         before = self._records(kind, names)
-        await self._zones.delete_records(names[0], kind, names[1], call.if_match)
+        await self._zones.delete_records(names[0], kind, names[1], call.condition)
         return self._deleted(call, _set_text(kind, names), before)
 
     async def _list_groups(self, call: Call, names: tuple[str, ...]) -> Reply:

@@ -172,6 +172,7 @@ class RemoteManagement:
             query,
             body=await _body(request),
             if_match=request.headers.get("If-Match"),
+            if_none_match=request.headers.get("If-None-Match"),
             who=token.label,
             door=live.connection.door.label,
             address=live.connection.peer_address,

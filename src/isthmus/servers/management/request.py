@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import Condition
 from isthmus.network.door import LOCAL_DOOR
 
 
@@ -25,6 +26,12 @@ class Call:
     who: str = ""
     door: str = LOCAL_DOOR.label
     address: str = ""
+    if_none_match: str | None = None
+
+    @property
+    def condition(self) -> Condition:
+        """What the call asks of what is there."""
+        return Condition(self.if_match, self.if_none_match)
 
     def json(self) -> dict[str, object]:
         """The body as a JSON object; raises HubError ArgumentInvalid."""
@@ -47,10 +54,18 @@ class Reply:
         return b"" if self.value is None else msgspec.json.encode(self.value)
 
 
-def call_of(method: str, target: str, *, body: bytes = b"", if_match: str | None = None, who: str = "") -> Call:
+def call_of(
+    method: str,
+    target: str,
+    *,
+    body: bytes = b"",
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    who: str = "",
+) -> Call:
     """The call of an HTTP request line and its body; each segment is percent-decoded exactly once."""
     path, query = split_target(target)
-    return Call(method, path, query, body, if_match, who)
+    return Call(method, path, query, body, if_match, who, if_none_match=if_none_match)
 
 
 def split_target(target: str) -> tuple[tuple[str, ...], dict[str, str]]:

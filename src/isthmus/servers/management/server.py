@@ -48,6 +48,7 @@ class ManagementServer:
             request.raw_path,
             body=await request.read(),
             if_match=request.headers.get("If-Match"),
+            if_none_match=request.headers.get("If-None-Match"),
             who=f"owner:uid:{connection.peer_uid}" if connection is not None else "owner",
         )
         return json_response(await self._api.answer(call))
