@@ -353,7 +353,7 @@ async def test_local_socket_in_a_deep_folder(door: FrontDoor, tmp_path: Path) ->
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         with pytest.raises(ConfigurationError, match="A server runs on this folder already"):
             door.listeners.open_unix(path, Pump)
-        door.listeners._unix.pop(path).close()  # as a killed server leaves it
+        door.listeners._unix.pop(path)[1].close()  # as a killed server leaves it
 
     door.listeners.open_unix(path, Pump)
     door.listeners.close_unix(path)

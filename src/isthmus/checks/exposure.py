@@ -118,7 +118,7 @@ def _bell(question: _Question, index: int, source: str) -> Bell:
     socket = question.socket
     address = source if socket["address"] in WILDCARDS else socket["address"]
     origin = source if (":" in address) == (":" in source) else "::1" if ":" in address else "127.0.0.1"
-    return Bell(address, socket["port"], socket["plane"], origin, question.host, f"{NOBODY}-{index}")
+    return Bell(address, socket["port"], socket["plane"], origin, question.host, question.hub, f"{NOBODY}-{index}")
 
 
 def _ask(question: _Question, bell: Bell, vantage: Vantage) -> Met | None:
@@ -127,7 +127,10 @@ def _ask(question: _Question, bell: Bell, vantage: Vantage) -> Met | None:
     if question.is_elsewhere:
         return None
     if protocol == "unix":
-        return look_at_file(question.socket["address"])
+        return look_at_file(question.socket["file"])
+    if protocol == "udp" and question.socket["place"]:
+        # A datagram has no handshake: it would go to whoever has that address out here, and be of no use to anybody.
+        return Met("listens; not asked from here", reached=False)
     if bell.plane == "names":
         return query_name(bell, datagrams=protocol == "udp")
     return knock(bell, vantage.trust, vantage.keys.get(question.hub))

@@ -53,14 +53,16 @@ class Survey:
     blind: tuple[str, ...]
 
 
-def survey(pids: Iterable[int], home: int) -> Survey:
+def survey(pids: Iterable[int], home: int, paths: Iterable[str] = ()) -> Survey:
     """Every socket that listens in one of the processes or their descendants; `home` is the process whose place is ''.
 
-    Reads /proc; enters named namespaces where it may.
+    So do the processes that listen at one of the Unix sockets at `paths`, whoever runs them. Reads /proc; enters named
+    namespaces where it may.
     """
-    holders: dict[str, list[int]] = {}
+    servants = _at_paths(home, frozenset(paths))
+    holders: dict[str, list[int]] = {inode: [] for inode in servants}
     blind: list[str] = []
-    for pid in sorted(family(pids)):
+    for pid in sorted(family([*pids, *(pid for each in servants.values() for pid in each)])):
         try:
             for inode in _inodes(pid):
                 holders.setdefault(inode, []).append(pid)
@@ -92,6 +94,18 @@ def family(pids: Iterable[int]) -> set[int]:
         if pid not in found:
             found.add(pid)
             waiting += children.get(pid, [])
+    return found
+
+
+def _at_paths(home: int, paths: frozenset[str]) -> dict[str, list[int]]:
+    """By inode, who listens at the paths, as far as that may be seen."""
+    table = _tables(PROC / str(home) / "net") if paths else {}
+    found: dict[str, list[int]] = {inode: [] for inode, _, path, _ in _listening(table) if path in paths}
+    for process in PROC.glob("[0-9]*") if found else ():
+        pid = int(process.name)
+        with contextlib.suppress(OSError):
+            for inode in found.keys() & set(_inodes(pid)):
+                found[inode].append(pid)
     return found
 
 

@@ -37,13 +37,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """Where to knock: `source` is the address to come from, `host` the hub's name in TLS and in the protocol."""
+    """Where to knock: `source` is the address to come from, `host` the hub's name in TLS, `hub` its short one."""
 
     address: str
     port: int
     plane: str
     source: str
     host: str
+    hub: str = ""
     device: str = NOBODY
 
 
@@ -115,12 +116,11 @@ def _https(bell: Bell, trust: ssl.SSLContext, key: Key | None) -> Met:
 
 
 def _amqp(bell: Bell, trust: ssl.SSLContext, key: Key | None) -> Met:
-    hub = bell.host.partition(".")[0]
-    stranger = _plain(bell, trust, f"{bell.device}@sas.{hub}", "no token")
+    stranger = _plain(bell, trust, f"{bell.device}@sas.{bell.hub}", "no token")
     refused = stranger is SaslCode.AUTH
     if key is None:
         return Met(f"stranger {_sasl(stranger)}", stranger_refused=refused)
-    owner = _plain(bell, trust, f"{key.policy}@sas.root.{hub}", key.token)
+    owner = _plain(bell, trust, f"{key.policy}@sas.root.{bell.hub}", key.token)
     words = f"stranger {_sasl(stranger)}, key {_sasl(owner)}"
     return Met(words, stranger_refused=refused, served=owner is SaslCode.OK)
 

@@ -43,7 +43,8 @@ def exposure(target: Target, source: str) -> Any:
     pids = [process["pid"] for process in table["processes"]]
     since = iso_utc(SystemClock().utc_ms())
     vantage = Vantage(source, _trust(target), _keys(target, table), lambda device: _rule(target, device, since))
-    rows = matrix(table, survey(pids, pids[0]), vantage)
+    paths = [each["address"] for each in table["sockets"] if each["protocol"] == "unix"]
+    rows = matrix(table, survey(pids, pids[0], paths), vantage)
     agrees = all(row.agrees for row in rows)
     return Readable(_text(rows), [row.to_json() for row in rows], 0 if agrees else DIFFERENT)
 

@@ -99,13 +99,18 @@ class Listeners:
         )
         self._listening: dict[tuple[str, str, int], tuple[Bound, AcceptLoop]] = {}
         self._names: dict[tuple[str, str, int], tuple[tuple[Bound, Bound], Served]] = {}
-        self._unix: dict[Path, AcceptLoop] = {}
+        self._unix: dict[Path, tuple[str, AcceptLoop]] = {}
 
     @property
     def bound(self) -> tuple[Bound, ...]:
         """Every place that is listened at with a socket of its own."""
         names = (bound for both, _ in self._names.values() for bound in both)
         return (*(bound for bound, _ in self._listening.values()), *names)
+
+    @property
+    def local(self) -> tuple[tuple[Path, str], ...]:
+        """Every Unix socket that is listened at, and its name as the kernel has it."""
+        return tuple((path, name) for path, (name, _) in self._unix.items())
 
     @property
     def connections(self) -> int:
@@ -212,15 +217,14 @@ class Listeners:
         A socket file that a dead server left behind is replaced. Raises `ConfigurationError` when a live one has it.
         """
         opened = _unix_socket(path)
-        self._unix[path] = AcceptLoop(
-            opened, lambda taken, _peer: self._accepted.take_local(make_handler, taken), self._loop
-        )
+        accepting = AcceptLoop(opened, lambda taken, _peer: self._accepted.take_local(make_handler, taken), self._loop)
+        self._unix[path] = (opened.getsockname(), accepting)
 
     def close_unix(self, path: Path) -> None:
         """Stops listening there and removes the file; connections live on. Without effect where nothing listens."""
-        accepting = self._unix.pop(path, None)
-        if accepting is not None:
-            accepting.close()
+        found = self._unix.pop(path, None)
+        if found is not None:
+            found[1].close()
             path.unlink(missing_ok=True)
 
     def stop_accepting(self) -> None:

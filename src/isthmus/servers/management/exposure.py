@@ -27,7 +27,11 @@ VANTAGE = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """A socket that is listened at, by whom; `reported` is what its machine says of one that is not on this one."""
+    """A socket that is listened at, by whom.
+
+    `reported` is what its machine says of one that is not on this one; a Unix socket's `address` is the name that the
+    kernel has for it, `file` where it lies.
+    """
 
     process: str
     place: str
@@ -37,6 +41,7 @@ class Exposed:
     plane: Plane | None
     door: Door
     reported: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class ExposureCalls:
             "door": socket.door.label,
             "who": who(socket, tuple(hubs)),
             "reported": socket.reported,
+            "file": socket.file,
             "hubs": self._admissions(socket, hubs, source) if socket.plane in HUB_PLANES else {},
         }
 
