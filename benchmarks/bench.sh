@@ -1,11 +1,13 @@
 #!/bin/sh
-# Builds the load generator, installs the peers where that is possible, and runs the comparison (arguments: run.py's).
+# Builds the load generator, installs the peers where that is possible, and runs the comparison (arguments: run.py's;
+# `carriers` first: carriers.py's).
 set -eu
 cd "$(dirname "$0")"
 
 install_peers() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
-  command -v mosquitto >/dev/null && command -v rabbitmq-server >/dev/null && [ -e /usr/include/openssl/ssl.h ] && return 0
+  command -v mosquitto >/dev/null && command -v rabbitmq-server >/dev/null && command -v haproxy >/dev/null &&
+    [ -e /usr/include/openssl/ssl.h ] && return 0
   # No package may start its service: what runs is started by the benchmark alone.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
@@ -16,9 +18,14 @@ install_peers() {
   echo "Installing the peers of the comparison ..." >&2
   apt-get update -q >/dev/null
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-    gcc make libssl-dev openssl mosquitto rabbitmq-server >/dev/null
+    gcc make libssl-dev openssl mosquitto rabbitmq-server haproxy >/dev/null
 }
 
 install_peers
 make -s mqttload
-../.venv/bin/python run.py "$@"
+script=run.py
+if [ "${1-}" = carriers ]; then
+  script=carriers.py
+  shift
+fi
+../.venv/bin/python "$script" "$@"

@@ -1,15 +1,15 @@
-"""A sending device inside a lab's namespace, followed from outside."""
+"""A sending device inside a network namespace, a lab's or another, followed from outside."""
 
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
 
 from house.source import ROOT
-from support.lab import RunningLab
 
 PROGRAM: Final = ROOT / "tests" / "clients" / "grid_sender.py"
 WAIT_SECONDS: Final = 40.0
@@ -18,10 +18,24 @@ WAIT_SECONDS: Final = 40.0
 END_SECONDS_MAX: Final = 20.0
 
 
+class Surroundings(Protocol):
+    """Where a device and its hub are."""
+
+    @property
+    def ca(self) -> Path:
+        """What the device trusts."""
+
+    def isthmus(self, *arguments: str) -> str:
+        """Runs a command against the hub."""
+
+    def within(self, node: str, command: Sequence[str]) -> list[str]:
+        """The command that runs another one where the device is."""
+
+
 class Sender:
     """One device that sends as fast as it is acknowledged, some twenty messages a second at most."""
 
-    def __init__(self, lab: RunningLab, host: str, device_id: str, hub: str = "factory") -> None:
+    def __init__(self, lab: Surroundings, host: str, device_id: str, hub: str = "factory") -> None:
         self.device_id = device_id
         self._told: list[dict[str, Any]] = []
         self._grown = threading.Condition(threading.RLock())
@@ -56,10 +70,10 @@ class Sender:
         with self._grown:
             return [told for told in self._told if told["what"] == what]
 
-    def acknowledge_more(self, count: int = 5) -> None:
+    def acknowledge_more(self, count: int = 5, seconds: float = WAIT_SECONDS) -> None:
         """Returns when so many more messages were acknowledged than there are now."""
         wanted = len(self.acknowledged) + count
-        self.wait(lambda: len(self.acknowledged) >= wanted, f"{count} more acknowledgements")
+        self.wait(lambda: len(self.acknowledged) >= wanted, f"{count} more acknowledgements", seconds)
 
     def cut_within(self, seconds: float, act: Callable[[], object]) -> float:
         """Does something that must cut the session, and asserts it did so within the time after it was done."""
@@ -71,10 +85,10 @@ class Sender:
         assert took < seconds, f"cut {took:.2f} s after the command had ended"
         return took
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
         """Returns when the condition holds, which is asked again at each happening."""
         with self._grown:
-            assert self._grown.wait_for(condition, WAIT_SECONDS), f"no {what} within {WAIT_SECONDS} s: {self._last()}"
+            assert self._grown.wait_for(condition, seconds), f"no {what} within {seconds} s: {self._last()}"
 
     def end(self) -> None:
         """Ends the device; without effect when it has ended."""
