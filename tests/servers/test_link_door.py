@@ -597,3 +597,15 @@ async def test_a_check_ends_with_its_connector(world: LinkWorld) -> None:
         await asking
     with pytest.raises(HubError, match="not connected"):
         await world.door.check("plant-a", {})
+
+
+async def test_a_socket_at_a_private_endpoints_address_is_the_link_doors_all_the_same(
+    world: LinkWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wildcard listener has that address, too."""
+    endpoint = world.domain.endpoints.require("pe-plant")
+    monkeypatch.setattr(world.listeners._accepted, "_owner_of", lambda address, place: endpoint.door)
+    outer = await world.dial()
+    await outer.until_end()
+
+    assert [door.label for door, _, _, _ in world.refusals] == ["link"]

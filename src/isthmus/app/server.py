@@ -19,6 +19,7 @@ from isthmus.app.gateway import Gateway
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
+from isthmus.base.hosts import normal_address
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
 from isthmus.base.state import StateClosed, WhenFull
 from isthmus.config import Config
@@ -215,6 +216,8 @@ class Server:
             logger.warning("work of closed sessions did not end", extra={"seconds": LAST_WORDS_SECONDS})
 
     def _objection(self, place: str, address: str) -> str:
+        if not place and address in map(normal_address, self._config.link.bind):
+            return f"{address} is the link door's address; give the endpoint one of its own"
         return self._doors.objection(place, address)
 
     def _forget_ready(self) -> None:

@@ -99,7 +99,9 @@ class AcceptedSockets:
     def take(self, entrance: Entrance, peer_socket: socket.socket, peer: tuple[str, int]) -> None:
         """Makes a connection of a TCP socket, or closes it when the budget turns it away."""
         local_address = entrance.local_address or str(peer_socket.getsockname()[0])
-        door = self._owner_of(local_address, entrance.place) or entrance.door
+        door = entrance.door
+        if entrance.plane is not Plane.LINK:
+            door = self._owner_of(local_address, entrance.place) or door
         objection = entrance.reception.objection(peer[0])
         if objection is not None:
             peer_socket.close()
