@@ -16,6 +16,8 @@ from clients.devices import client_of, make_device
 from clients.names import resolved
 from house.source import ROOT
 from names import corefile
+from support.connector import RunningConnector, plant
+from support.listening import listening
 from support.netns import NEEDS_ROOT, Namespace, join, may_make_namespaces, namespaces
 from support.server import RunningHub
 
@@ -81,9 +83,9 @@ def test_clients_of_two_networks_use_the_usual_name(
     named: RunningHub, customers: list[tuple[Namespace, Namespace]]
 ) -> None:
     make_device(named, "press")
-    for number, (plant, machine) in enumerate(customers):
+    for number, (place, machine) in enumerate(customers):
         address = f"10.1.0.{5 + number}"
-        make_network(named, f"plant{number}", f"netns:{plant.name}", "10.1.0.0/24")
+        make_network(named, f"plant{number}", f"netns:{place.name}", "10.1.0.0/24")
         make_endpoint(named, f"plant{number}", address)
         (server,) = named.json("network", "vnet", "show", "-n", f"plant{number}")["dhcpOptions"]["dnsServers"]
         assert server == address
@@ -104,25 +106,48 @@ def test_clients_of_two_networks_use_the_usual_name(
 def test_a_name_comes_and_goes_with_its_endpoint(
     named: RunningHub, customers: list[tuple[Namespace, Namespace]]
 ) -> None:
-    plant, machine = customers[0]
-    make_network(named, "plant", f"netns:{plant.name}", "10.1.0.0/24")
+    place, machine = customers[0]
+    make_network(named, "plant", f"netns:{place.name}", "10.1.0.0/24")
     make_endpoint(named, "plant", "10.1.0.5")
     assert ask_from(machine, "10.1.0.5")["glibc"] == ["10.1.0.5"]
 
     named.restart()
     assert ask_from(machine, "10.1.0.5")["udp"] == [PRIVATE, "10.1.0.5"]
 
-    assert "10.1.0.5:53" in plant.run("ss", "-lntuH")
+    assert "10.1.0.5:53" in place.run("ss", "-lntuH")
 
     named.isthmus("network", "private-endpoint", "delete", "-n", "plant-pe")
-    assert "10.1.0.5:" not in plant.run("ss", "-lntuH")
+    assert "10.1.0.5:" not in place.run("ss", "-lntuH")
+
+
+def test_a_connector_serves_the_names_of_its_network(named: RunningHub, loopback_address: str, tmp_path: Path) -> None:
+    connector = RunningConnector(tmp_path / "connector")
+    try:
+        connector.start(plant(named, loopback_address))
+        assert named.json("network", "vnet", "show", "-n", "plant")["dhcpOptions"]["dnsServers"] == [loopback_address]
+        assert ("udp", loopback_address, 53) in listening(connector.pid)
+        assert answers(loopback_address, HOST) == [PRIVATE, loopback_address]
+
+        named.isthmus("network", "private-dns", "zone", "create", "-n", "plant.test")
+        named.isthmus(
+            *("network", "private-dns", "link", "vnet", "create", "-z", "plant.test", "-n", "here", "-v", "plant"),
+            *("-e", "false"),
+        )
+        named.isthmus(
+            *("network", "private-dns", "record-set", "a", "add-record", "-z", "plant.test", "-n", "press"),
+            *("-a", "10.9.0.1"),
+        )
+        assert answers(loopback_address, "press.plant.test") == ["10.9.0.1"]
+        connector.stop()
+    finally:
+        connector.kill()
 
 
 def test_hosts_lines_serve_a_machine_with_a_fixed_resolver(
     named: RunningHub, customers: list[tuple[Namespace, Namespace]]
 ) -> None:
-    plant, machine = customers[0]
-    make_network(named, "plant", f"netns:{plant.name}", "10.1.0.0/24")
+    place, machine = customers[0]
+    make_network(named, "plant", f"netns:{place.name}", "10.1.0.0/24")
     make_endpoint(named, "plant", "10.1.0.5")
     folder = Path("/etc/netns", machine.name)
     folder.mkdir(parents=True, exist_ok=True)

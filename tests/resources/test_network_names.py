@@ -189,6 +189,23 @@ class TestAdvice:
         assert world.names.advice("10.2.7.7", world.hubs.require("hub")) == ""
 
 
+@pytest.mark.parametrize(
+    ("resolved", "wrong"),
+    [
+        (["10.1.0.4"], ""),
+        (["::ffff:10.1.0.4"], ""),
+        (["192.0.2.9"], "192.0.2.9"),
+        (["10.1.0.4", "10.2.0.4"], "10.2.0.4"),
+    ],
+)
+def test_a_client_that_was_misled_is_told_so(world: World, resolved: list[str], wrong: str) -> None:
+    said = world.names.misled("plant", HOST.upper(), resolved)
+
+    assert bool(said) is bool(wrong)
+    assert not wrong or f"was resolved to {wrong}, which" in said
+    assert world.names.misled("plant", "elsewhere.test", resolved) == ""
+
+
 async def test_a_servers_address_that_was_named_comes_first_and_is_kept(world: World) -> None:
     body = network_body("10.1.0.0/16", line="10.1.0.0/24")
     body["properties"]["dhcpOptions"] = {"dnsServers": ["10.1.0.53", "10.1.0.4"]}

@@ -9,11 +9,11 @@ serves it elsewhere is told of each change, before the change is answered.
 An endpoint in no declared network counts as in a network of the name that it gives, which only its like reach.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from isthmus.base.hosts import is_address, normal_address
-from isthmus.names.zone import Names, Zone, host_zones, merged
+from isthmus.names.zone import Names, Zone, host_zones, merged, normal_name
 from isthmus.network.private_endpoints import ConnectionStatus
 from isthmus.network.reach import Reachable, may_reach
 from isthmus.network.virtual_networks import holds
@@ -110,6 +110,20 @@ class NetworkNames:
         return (
             f"{address} is in {way.network} and resolved the public address: let it ask DNS server {way.servers[0]}, "
             f"where {way.host} is {', '.join(way.addresses)}"
+        )
+
+    def misled(self, network: str, host: str, resolved: Iterable[str]) -> str:
+        """What is wrong with the addresses that a client in a network resolved a hub's name to, as a sentence.
+
+        Empty when all of them are private ones that the network's clients use, or when the name has none there.
+        """
+        private = self.addresses(network).get(normal_name(host), ())
+        wrong = [address for address in map(normal_address, resolved) if address not in private]
+        if not private or not wrong:
+            return ""
+        return (
+            f"in {network}, {host} was resolved to {', '.join(wrong)}, which is the public address or a stale one: "
+            f"ask DNS server {self.servers(network)[0]}, where it is {', '.join(private)}"
         )
 
     def _own_servers(self, network: str) -> tuple[str, ...]:
