@@ -26,6 +26,9 @@ from isthmus.servers.management.token_calls import TokenCalls
 
 logger = logging.getLogger(__name__)
 
+QUESTIONS = frozenset({"listkeys", "checknameavailability", "$testall", "$testnew"})
+"""Words behind which a POST changes nothing (ARM's form of a question that needs a body or tells a secret)."""
+
 
 class CommandBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A cloud-to-device message as the command line sends it; `body` is base64."""
@@ -143,7 +146,7 @@ class ManagementApi:
 
 def _administers(call: Call) -> bool:
     """True for what changes a resource; making room in the journal is what helps when it is full."""
-    reads = call.method in ("GET", "HEAD") or call.path[-1].lower() == "listkeys"
+    reads = call.method in ("GET", "HEAD") or call.path[-1].lower() in QUESTIONS
     return not reads and call.path[0].lower() not in ("hubs", "audit")
 
 

@@ -1,0 +1,86 @@
+"""What the how-to pages show is what the commands print, but for addresses, times and other names of the place."""
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from checks.test_exposure import endpoint
+from house.source import ROOT
+from isthmus.access.findings import Fault
+from support.server import RunningHub
+
+HOW_TO = ROOT / "docs" / "how-to"
+CONNECTION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
+SHOWN_CONNECTION = "d94e640f-116f-4e39-8bce-3556e41f74d3"
+
+
+def test_the_exposure_matrix_is_as_shown(make_hub: Callable[..., RunningHub], loopback_address: str) -> None:
+    hub = make_hub(hostname="hub.plant.example")
+    hub.isthmus(*endpoint(hub, "plant", loopback_address))
+    hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    printed = hub.run("check", "exposure").stdout
+    for actual, name in (
+        (hub.address, "10.10.0.1"),
+        (loopback_address, "10.20.0.9"),
+        (str(hub.data), "/var/lib/isthmus"),
+        (f"user {os.getuid()}", "user 990"),
+    ):
+        printed = printed.replace(actual, name)
+    printed = CONNECTION.sub(SHOWN_CONNECTION, printed)
+    assert cells(printed) == cells(shown(HOW_TO / "prove-what-is-open.md", "isthmus check exposure"))
+
+
+def test_a_verification_is_as_shown(make_hub: Callable[..., RunningHub], tmp_path: Path) -> None:
+    heads = tmp_path / "heads"
+    hub = make_hub(settings=f'[audit]\nheads_file = "{heads}"\n')
+    hub.isthmus("device-identity", "create", "-d", "press-1")
+    hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    hub.isthmus("connection-string")
+    hub.stop()
+    whole, broken = shown_blocks(HOW_TO / "audit.md", "isthmus audit verify --head /mnt")
+    assert standing(hub.run("audit", "verify", "--head", str(heads)).stdout) == standing(whole)
+    with sqlite3.connect(hub.data / "state.db") as state:
+        state.execute("DELETE FROM journal WHERE entry_id = 3")
+        state.execute("UPDATE journal SET hub = 'other' WHERE entry_id = 2")
+    state.close()
+    assert standing(hub.run("audit", "verify", "--head", str(heads)).stdout) == standing(broken)
+
+
+def test_every_fault_is_explained() -> None:
+    page = (HOW_TO / "audit.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == {fault.value for fault in Fault}
+
+
+@pytest.mark.parametrize("text", ["$ isthmus a\nb\n", "nothing"])
+def test_a_page_without_the_command_is_noticed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(AssertionError):
+        shown(tmp_path / "page.md", "isthmus check exposure")
+
+
+def shown(page: Path, command: str) -> str:
+    """What a page shows below a command, up to the end of the block or the next command."""
+    found = shown_blocks(page, command)
+    assert len(found) == 1, f"{page.name} shows {command!r} {len(found)} times"
+    return found[0]
+
+
+def shown_blocks(page: Path, command: str) -> list[str]:
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    commands = [each for block in blocks for each in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    return [output for line, _, output in (each.partition("\n") for each in commands) if line.startswith(command)]
+
+
+def cells(table: str) -> list[list[str]]:
+    """The words of each line, whatever the width of its columns."""
+    return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines() if line.strip() and "----" not in line]
+
+
+def standing(text: str) -> str:
+    """The text without its times and without how many heads went out, which depends on how long it ran."""
+    return re.sub(r"^heads: [0-9]+ match", "heads: some match", TIME.sub("TIME", text), flags=re.MULTILINE)

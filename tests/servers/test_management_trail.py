@@ -1,0 +1,150 @@
+"""Nothing is changed by management without a record that tells who, what, before and after; no route is left out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from isthmus.access.journal import Decision, Verdict
+from isthmus.resources.hub import GROUP_PATH
+from isthmus.servers.management.arm import _pattern
+from resources.world import (
+    endpoint_body,
+    group_body,
+    in_subnet,
+    line_body,
+    link_body,
+    network_body,
+    peering_body,
+    site_body,
+)
+from servers.management_world import ADDRESS, ENDPOINTS, HUB, HUBS, OWNER, ManagementWorld
+
+NETWORK = f"{GROUP_PATH}/providers/Microsoft.Network"
+PLANT, OFFICE = f"{NETWORK}/virtualNetworks/plant", f"{NETWORK}/virtualNetworks/office"
+PEERING = f"{PLANT}/virtualNetworkPeerings/to-office"
+SITE = f"{NETWORK}/localNetworkGateways/site"
+ENDPOINT = f"{ENDPOINTS}/plant"
+ZONE = f"{NETWORK}/privateDnsZones/privatelink.example.test"
+LINK, GROUP = f"{ZONE}/virtualNetworkLinks/here", f"{ENDPOINT}/privateDnsZoneGroups/default"
+READERS = f"{HUB}/eventHubEndpoints/events/ConsumerGroups/readers"
+POLICY = f"{HUB}/doorPolicies/floor"
+CONNECTION = f"{HUB}/privateEndpointConnections"
+
+QUESTIONS = {
+    "microsoft.devices/checknameavailability",
+    "microsoft.devices/iothubs/*/routing/*/$testall",
+    "microsoft.devices/iothubs/*/routing/*/$testnew",
+}
+"""Routes of POST that change nothing and tell no secret."""
+
+Step = tuple[str, str, object]
+TAGS = {"tags": {"a": "b"}}
+
+
+def records(**members: object) -> dict[str, Any]:
+    return {"properties": {"ttl": 60, **members}}
+
+
+RECORD_SETS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("A", {"aRecords": [{"ipv4Address": "10.1.0.9"}]}),
+    ("AAAA", {"aaaaRecords": [{"ipv6Address": "fd00::1"}]}),
+    ("CNAME", {"cnameRecord": {"cname": "other.test"}}),
+    ("TXT", {"txtRecords": [{"value": ["x"]}]}),
+)
+
+MAKING: Sequence[Step] = (
+    ("PUT", f"{HUBS}/second", {}),
+    ("PATCH", HUB, TAGS),
+    ("PUT", PLANT, network_body("10.1.0.0/16")),
+    ("PUT", OFFICE, network_body("10.2.0.0/16")),
+    ("PATCH", PLANT, TAGS),
+    ("PUT", f"{PLANT}/subnets/line", line_body("10.1.0.0/24")),
+    ("PUT", PEERING, peering_body("office")),
+    ("PUT", SITE, site_body("plant", "10.9.0.0/24")),
+    ("PATCH", SITE, TAGS),
+    ("PUT", ENDPOINT, in_subnet(endpoint_body(HUB, ADDRESS, manual=True), f"{PLANT}/subnets/line")),
+    (
+        "PUT",
+        CONNECTION,
+        {"properties": {"privateLinkServiceConnectionState": {"status": "Approved", "description": ""}}},
+    ),
+    ("PUT", READERS, {"properties": {"name": "readers"}}),
+    ("PUT", POLICY, {"properties": {"doors": ["public"], "deviceIds": ["press"]}}),
+    ("PUT", ZONE, {"location": "global"}),
+    ("PATCH", ZONE, TAGS),
+    ("PUT", LINK, link_body("plant")),
+    ("PATCH", LINK, TAGS),
+    ("PUT", GROUP, group_body(main="privatelink.example.test")),
+    *(("PUT", f"{ZONE}/{kind}/{kind.lower()}", records(**members)) for kind, members in RECORD_SETS),
+    *(("PATCH", f"{ZONE}/{kind}/{kind.lower()}", {"properties": {"ttl": 7}}) for kind, _ in RECORD_SETS),
+    ("POST", f"{HUB}/listkeys", None),
+    ("POST", f"{HUB}/IotHubKeys/service/listkeys", None),
+)
+REMOVING: Sequence[Step] = (
+    *(("DELETE", f"{ZONE}/{kind}/{kind.lower()}", None) for kind, _ in RECORD_SETS),
+    ("DELETE", GROUP, None),
+    ("DELETE", LINK, None),
+    ("DELETE", ZONE, None),
+    ("DELETE", POLICY, None),
+    ("DELETE", READERS, None),
+    ("DELETE", CONNECTION, None),
+    ("DELETE", ENDPOINT, None),
+    ("DELETE", SITE, None),
+    ("DELETE", PEERING, None),
+    ("DELETE", f"{PLANT}/subnets/line", None),
+    ("DELETE", OFFICE, None),
+    ("DELETE", f"{HUBS}/second", None),
+)
+
+
+async def test_every_step_of_management_leaves_a_record_of_who_what_before_and_after() -> None:
+    world = await ManagementWorld().start()
+    taken: set[tuple[str, str]] = set()
+    for method, target, body in (*MAKING, *REMOVING):
+        path = await connection_path(world) if target == CONNECTION else target
+        count = len(await world.noted())
+        answer = await world.ask(method, path, body)
+        assert answer.status < 300, (method, path, answer.json)
+        taken.add((method, pattern(path)))
+        told = (await world.noted())[count:]
+        assert told, f"{method} {path} left no record"
+        assert all(is_complete(decision, method) for decision in told), (method, path, told)
+    changing = {route for route in world.api.arm._routes if route[0] != "GET" and route[1] not in QUESTIONS}
+    assert taken == changing, "each route that changes something has its step here"
+
+
+async def test_tokens_leave_records_without_their_secret() -> None:
+    world = await ManagementWorld().start()
+    made = (await world.ask("PUT", "/tokens/plant", {"role": "Reader"})).json
+    await world.ask("DELETE", "/tokens/plant")
+    created, deleted = await world.noted()
+    assert is_complete(created, "PUT")
+    assert is_complete(deleted, "DELETE")
+    assert made["token"] not in created.after + deleted.before
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_what_was_refused_is_no_change(method: str) -> None:
+    world = await ManagementWorld().start()
+    assert (await world.ask(method, f"{HUBS}/no-such-hub/doorPolicies/x", {})).status >= 400
+    assert await world.noted() == []
+
+
+def is_complete(decision: Decision, method: str) -> bool:
+    if decision.principal != OWNER or not decision.detail:
+        return False
+    if decision.verdict is Verdict.READ:
+        return method == "POST"
+    created, removed = not decision.before, not decision.after
+    return decision.verdict is Verdict.CHANGED and not (created and removed) and removed is (method == "DELETE")
+
+
+async def connection_path(world: ManagementWorld) -> str:
+    """The connection of the one endpoint, whose name the hub has made."""
+    (connection,) = (await world.ask("GET", CONNECTION)).json
+    return f"{CONNECTION}/{connection['name']}"
+
+
+def pattern(path: str) -> str:
+    return _pattern(path.lower().partition("/providers/")[2].split("/"))
