@@ -120,6 +120,34 @@ async def test_damaged_queries_hurt_nobody(loopback_address: str) -> None:
         assert (await resolver(loopback_address, port).resolve(HUB, "A"))[0].to_text() == "10.1.0.5"
 
 
+async def test_what_everybody_asks_for_is_answered_beyond_the_limit(
+    loopback_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, other = dns.message.make_query(HUB, "A", id=1), dns.message.make_query("x.isthmus.test", "A")
+    names = Names(PLANT)
+    with serving(names, address=loopback_address) as port, socket.socket(type=socket.SOCK_DGRAM) as asking:
+        asking.connect((loopback_address, port))
+        first = await dns.asyncquery.udp(usual, loopback_address, port=port, timeout=5)
+        monkeypatch.setattr(serve, "ANSWERS_MADE_PER_SECOND_MAX", 0)
+        asking.send(other.to_wire())
+        usual.id = 2
+        again = await dns.asyncquery.udp(usual, loopback_address, port=port, timeout=5)
+
+    assert (again.id, told(again)) == (2, told(first))
+    assert len(names.answers) == 1
+
+
+async def test_kept_answers_are_bounded(loopback_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "ANSWERS_KEPT_MAX", 2)
+    names = Names(PLANT)
+    with serving(names, address=loopback_address) as port:
+        for number in range(5):
+            query = dns.message.make_query(f"x{number}.isthmus.test", "A")
+            said = await dns.asyncquery.udp(query, loopback_address, port=port, timeout=5)
+            assert said.rcode() == dns.rcode.NXDOMAIN
+            assert len(names.answers) <= 2
+
+
 async def test_who_is_closed_answers_no_more(loopback_address: str) -> None:
     with serving(NAMES, address=loopback_address) as port:
         reader, writer = await asyncio.open_connection(loopback_address, port)

@@ -300,6 +300,7 @@ class Server:
         yield from self._audit_readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
         yield Reading("names_queries", "DNS queries", self._names.queries, total=True)
+        yield Reading("names_dropped", "DNS queries dropped", self._names.dropped, total=True)
         yield from self._link_readings()
 
     def _audit_readings(self) -> Iterator[Reading]:

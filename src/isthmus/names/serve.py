@@ -7,6 +7,10 @@ after the other, and end when the peer is silent for a while, or has asked very 
 the one that has been silent longest makes room. Answers are pure; only what must be asked of others waits, within the
 forwarder's own limits. Which names a client sees is decided by the address that it reached, and asked for with every
 query, so that a change counts at once.
+
+An answer that was made once is given again as long as the view is the same, so that what everybody asks for costs little.
+Making answers has a limit per second, beyond which queries are dropped: who asks for ever other names takes a part of
+the processor, and not the hub.
 """
 
 import asyncio
@@ -22,8 +26,16 @@ from isthmus.names.answer import QUERY_BYTES_MAX, Ask, answer, failed, relayed
 from isthmus.names.forward import Forwarder, Unanswered
 from isthmus.names.zone import Names
 
-DATAGRAMS_PER_WAKE_MAX = 64
-"""Queries answered before everybody else has a turn: some 20 ms of work."""
+DATAGRAMS_PER_WAKE_MAX = 32
+"""Queries answered before everybody else has a turn: ten milliseconds of work when none was answered before."""
+
+ANSWERS_MADE_PER_SECOND_MAX = 1_000
+"""Of all addresses together: at 300 µs each, a third of a processor. Beyond it a datagram is dropped, as one may be that
+comes too fast, and a connection closed.
+"""
+
+ANSWERS_KEPT_MAX = 1_024
+"""Answers kept of one view; when there are as many, all are forgotten."""
 
 ACCEPTS_PER_WAKE_MAX = 16
 """Connections accepted before everybody else has a turn."""
@@ -72,6 +84,10 @@ class NameServer:
         self.forwarder = forwarder
         self.queries = 0
         """Queries since the start, whatever the answer."""
+        self.dropped = 0
+        """Of these, those that were dropped because too many answers had to be made."""
+        self._loop = asyncio.get_running_loop()
+        self._since, self._made = self._loop.time(), 0
         self._served: set[Served] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[asyncio.Task[None], None] = {}
@@ -93,7 +109,28 @@ class NameServer:
     def answer(self, data: bytes, names: Names, source: str, *, over_tcp: bool) -> bytes | Ask | None:
         """The answer to a query, or what is to be asked of others; None when there is to be none."""
         self.queries += 1
-        return answer(data, names, over_tcp=over_tcp, forwards=self.forwarder.is_on and is_inside(source))
+        forwards = self.forwarder.is_on and is_inside(source)
+        key = (data[2:], over_tcp, forwards)
+        kept = names.answers.get(key)
+        if kept is not None:
+            return data[:2] + kept
+        if not self._may_make():
+            self.dropped += 1
+            return None
+        made = answer(data, names, over_tcp=over_tcp, forwards=forwards)
+        if isinstance(made, bytes):
+            if len(names.answers) >= ANSWERS_KEPT_MAX:
+                names.answers.clear()
+            names.answers[key] = made[2:]
+        return made
+
+    def _may_make(self) -> bool:
+        """Counts one more answer of this second; False when there were too many."""
+        now = self._loop.time()
+        if now - self._since >= 1:
+            self._since, self._made = now, 0
+        self._made += 1
+        return self._made <= ANSWERS_MADE_PER_SECOND_MAX
 
     async def asked(self, ask: Ask) -> bytes:
         """The answer that others give; a failure when they do not."""

@@ -75,10 +75,14 @@ class View:
 
 
 class Names:
-    """A view, indexed: the zone of a name, and what the zone has for it."""
+    """A view, indexed: the zone of a name, and what the zone has for it.
+
+    `answers` is for whoever answers out of it, to keep what has been made once: a view never changes.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
+        self.answers: dict[tuple[bytes, bool, bool], bytes] = {}
         self._zones = {zone.name: zone for zone in view.zones}
         self._sets = {zone.name: _by_name(zone) for zone in view.zones}
 
