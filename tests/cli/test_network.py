@@ -115,6 +115,28 @@ def test_connections_are_listed_as_a_bare_array(management: FakeManagement, run:
         assert len(json.loads(run("network", "private-endpoint-connection", "list", *named).out)) == 1
 
 
+def test_what_can_be_connected_is_listed(management: FakeManagement, run: Run) -> None:
+    management.on("GET", f"{HUB_ID}/privateLinkResources", {"value": [{"name": "iotHub"}]})
+    types = (
+        HUB_ID.rpartition("/Microsoft.Devices")[0] + "/Microsoft.Network/locations/local/availablePrivateEndpointTypes"
+    )
+    management.on("GET", types, {"value": [{"resourceName": "Microsoft.Devices/IotHubs"}]})
+
+    assert run("network", "private-link-resource", "list", "--query", "[].name", "-o", "tsv").out == "iotHub\n"
+    shown = run("network", "private-endpoint", "list-types", "--query", "[0].resourceName", "-o", "tsv")
+    assert shown.out == "Microsoft.Devices/IotHubs\n"
+
+
+def test_what_a_hub_counts_is_shown(management: FakeManagement, run: Run) -> None:
+    management.on("GET", f"{HUB_ID}/IotHubStats", {"totalDeviceCount": 3})
+    for view in ("quotaMetrics", "skus"):
+        management.on("GET", f"{HUB_ID}/{view}", {"value": [{"view": view}]})
+
+    assert json.loads(run("iot", "hub", "show-stats", "-n", "hub").out) == {"totalDeviceCount": 3}
+    assert json.loads(run("iot", "hub", "show-quota-metrics").out) == [{"view": "quotaMetrics"}]
+    assert json.loads(run("iot", "hub", "list-skus").out) == [{"view": "skus"}]
+
+
 def test_another_kind_of_resource_has_no_connections_here(management: FakeManagement, run: Run) -> None:
     done = run("network", "private-endpoint-connection", "list", "--name", "a", "--type", "Microsoft.Storage/x")
     assert done.code == 1

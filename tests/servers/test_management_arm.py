@@ -90,6 +90,13 @@ async def test_a_hub_that_somebody_changed_is_not_overwritten(world: ManagementW
     assert world.domain.hubs.require("hub").public_network_access
 
 
+async def test_a_hub_that_is_gone_is_not_made_again_by_who_meant_to_change_it(world: ManagementWorld) -> None:
+    refused = await world.ask("PUT", f"{HUBS}/second", {}, if_match='"AAAAAAAAAAE="')
+
+    assert (refused.status, refused.code) == (412, "PreconditionFailed")
+    assert len(world.domain.hubs.all()) == 1
+
+
 async def test_a_hub_goes_and_the_last_one_stays(world: ManagementWorld) -> None:
     await world.ask("PUT", f"{HUBS}/second", {})
 

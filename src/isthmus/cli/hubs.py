@@ -71,6 +71,24 @@ def delete_hub(target: Target) -> Any:
     return target.manage("DELETE", target.hub_id(), query=API)
 
 
+@click.command("show-stats", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+def show_stats(target: Target) -> Any:
+    """Counts the devices of a hub by their status."""
+    return target.manage("GET", f"{target.hub_id()}/IotHubStats", query=API)
+
+
+@click.command("show-quota-metrics", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+def show_quota_metrics(target: Target) -> Any:
+    """Lists what of a hub's quotas is used."""
+    return target.manage("GET", f"{target.hub_id()}/quotaMetrics", query=API)["value"]
+
+
+@click.command("list-skus", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
+def list_skus(target: Target) -> Any:
+    """Lists the sizes that a hub may be given; nothing here depends on them."""
+    return target.manage("GET", f"{target.hub_id()}/skus", query=API)["value"]
+
+
 @policy.command("list", hub_flags=("--hub-name",), remote=False)
 def list_policies(target: Target) -> Any:
     """Lists the policies of a hub with their keys."""

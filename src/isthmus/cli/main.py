@@ -17,7 +17,17 @@ from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.errors import CommandError
 from isthmus.cli.explanations import explain
-from isthmus.cli.hubs import create_hub, delete_hub, list_hubs, policy, show_hub, update_hub
+from isthmus.cli.hubs import (
+    create_hub,
+    delete_hub,
+    list_hubs,
+    list_skus,
+    policy,
+    show_hub,
+    show_quota_metrics,
+    show_stats,
+    update_hub,
+)
 from isthmus.cli.identities import device_identity, module_identity
 from isthmus.cli.lab import lab
 from isthmus.cli.message_routes import message_route
@@ -34,11 +44,12 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(create_hub, show_hub, list_hubs, update_hub, delete_hub, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
+    *(show_stats, show_quota_metrics, list_skus),
 )
 HUB_COMING = (
     *("configuration", "job", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
     *("devicestream", "identity", "message-enrichment", "message-endpoint"),
-    *("route", "routing-endpoint", "list-skus", "manual-failover", "show-quota-metrics", "show-stats"),
+    *("route", "routing-endpoint", "manual-failover"),
     "show-connection-string",
 )
 TOP_COMING = (

@@ -22,17 +22,19 @@ network = Group(
     "network",
     help="Private endpoints and the virtual networks they are in.",
     coming=(
-        *("private-link-resource", "private-link-service", "nsg", "nic", "public-ip"),
+        *("private-link-service", "nsg", "nic", "public-ip"),
         *("route-table", "vnet-gateway", "vpn-connection", "express-route", "dns", "watcher"),
     ),
 )
 private_endpoint = Group(
     "private-endpoint",
     help="Private endpoints: addresses inside a network that lead to one resource.",
-    coming=("update", "ip-config", "asg", "list-types"),
+    coming=("update", "ip-config", "asg"),
 )
 private_endpoint_connection = Group("private-endpoint-connection", help="The hub's side of private endpoints.")
+private_link_resource = Group("private-link-resource", help="What of a hub a private endpoint can lead to.")
 network.add_command(private_endpoint)
+network.add_command(private_link_resource)
 network.add_command(private_endpoint_connection)
 network.add_command(vnet)
 network.add_command(local_gateway)
@@ -106,6 +108,14 @@ def delete_endpoint(target: Target, endpoint: str) -> Any:
     return _endpoints(target, "DELETE", endpoint)
 
 
+@private_endpoint.command("list-types", hub_flags=HUB_ONLY, remote=False)
+@click.option("--location", "-l", default="local", show_default=True, help="Any word.")
+def list_types(target: Target, location: str) -> Any:
+    """Lists the kinds of resources that a private endpoint can lead to."""
+    path = target.resource_id(NETWORK_PROVIDER, "locations", location) + "/availablePrivateEndpointTypes"
+    return target.manage("GET", path, query={"api-version": NETWORK_API})["value"]
+
+
 def _connection_options(function: Any) -> Any:
     """Either --id, or the connection's name with the hub's."""
     for option in (
@@ -157,6 +167,16 @@ def list_connections(target: Target, resource_id: str, resource_name: str, resou
     """Lists the connections of a hub."""
     resource = _hub_id(target, resource_id, resource_name, resource_type)
     return target.manage("GET", f"{resource}/privateEndpointConnections", query={"api-version": DEVICES_API})
+
+
+@private_link_resource.command("list", hub_flags=HUB_ONLY, remote=False)
+@click.option("--id", "resource_id", default="", help="Id of the hub.")
+@click.option("--name", "-n", "resource_name", default="", help="The hub, where --id is not given.")
+@click.option("--type", "resource_type", default=HUB_TYPE, show_default=True, help="Kind of the resource.")
+def list_link_resources(target: Target, resource_id: str, resource_name: str, resource_type: str) -> Any:
+    """Lists what of a hub a private endpoint can lead to."""
+    resource = _hub_id(target, resource_id, resource_name, resource_type)
+    return target.manage("GET", f"{resource}/privateLinkResources", query={"api-version": DEVICES_API})["value"]
 
 
 def _endpoints(target: Target, method: str, name: str = "", body: object | None = None) -> Any:

@@ -12,6 +12,7 @@ from isthmus.access.explain import change_texts
 from isthmus.access.journal import Decision, Journal, Verdict
 from isthmus.access.principal import Right
 from isthmus.base.errors import Code, HubError
+from isthmus.base.etags import parse_if_match
 from isthmus.base.hosts import normal_host
 from isthmus.network.private_endpoints import ConnectionStatus
 from isthmus.resources.arm import connection_to_arm, hub_to_arm, link_resources_to_arm
@@ -117,6 +118,8 @@ class Arm:
     async def _put_hub(self, call: Call, names: tuple[str, ...]) -> Reply:
         body = call.json()
         present = self._hubs.by_name(names[0])
+        if present is None and parse_if_match(call.if_match) is not None:
+            raise HubError(Code.PRECONDITION_FAILED, f"There is no hub {names[0]} any more, so it has no such etag")
         if present is None:
             hub = await self._create(names[0], body)
             self._changed(call, hub.name, "hub created", None, hub)
