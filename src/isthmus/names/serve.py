@@ -8,9 +8,9 @@ the one that has been silent longest makes room. Answers are pure; only what mus
 forwarder's own limits. Which names a client sees is decided by the address that it reached, and asked for with every
 query, so that a change counts at once.
 
-An answer that was made once is given again as long as the view is the same, so that what everybody asks for costs little.
-Making answers has a limit per second, beyond which queries are dropped: who asks for ever other names takes a part of
-the processor, and not the hub.
+An answer that was made once is given again as long as the view is the same, so that what everybody asks for costs
+little. Making answers has a limit per second, beyond which queries are dropped: who asks for ever other names takes a
+part of the processor, and not the hub.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ DATAGRAMS_PER_WAKE_MAX = 32
 """Queries answered before everybody else has a turn: ten milliseconds of work when none was answered before."""
 
 ANSWERS_MADE_PER_SECOND_MAX = 1_000
-"""Of all addresses together: at 300 µs each, a third of a processor. Beyond it a datagram is dropped, as one may be that
-comes too fast, and a connection closed.
+"""Of all addresses together: at 300 µs each, a third of a processor. Beyond it a datagram is dropped, as any may be, and
+a connection closed.
 """
 
 ANSWERS_KEPT_MAX = 1_024
