@@ -51,10 +51,21 @@ class Work:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the carrier has used and uses."""
+
+    cpu_seconds: float
+    resident_kib: int
+
+
+BULK = Work("256 KiB there and back, 500 connections", ECHO_PORT, 500, len(PIECE))
+"""Shows what a connection keeps that has carried much."""
 WORKS = (
     Work("round trips of 256 B, 200 connections", ECHO_PORT, 200, 256),
     Work("bytes up, 8 connections", DROP_PORT, 8, len(PIECE)),
     Work("bytes down, 8 connections", FLOOD_PORT, 8, len(PIECE)),
+    BULK,
 )
 
 
@@ -88,21 +99,22 @@ def stand(folder: Path) -> Standing:
     return Standing(context, identity, authority.ca_path)
 
 
-def drive(
-    standing: Standing, cores: set[int], seconds: float, cpu_seconds: Callable[[], float]
-) -> list[dict[str, float]]:
-    """Runs every work once; for each: `count` a second (round trips, or bytes) and `cpu_us` of the carrier for each."""
+def drive(standing: Standing, cores: set[int], seconds: float, used: Callable[[], Usage]) -> list[dict[str, float]]:
+    """Runs every work once; for each: `count` a second (round trips, or bytes), the carrier's `cpu_us` and `kib`.
+
+    `cpu_us` is for one of what is counted, `kib` the memory for one connection.
+    """
     os.sched_setaffinity(0, cores)
-    return uvloop.run(_drive(standing, seconds, cpu_seconds))
+    return uvloop.run(_drive(standing, seconds, used))
 
 
-async def _drive(standing: Standing, seconds: float, cpu_seconds: Callable[[], float]) -> list[dict[str, float]]:
+async def _drive(standing: Standing, seconds: float, used: Callable[[], Usage]) -> list[dict[str, float]]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Door, ADDRESS, DOOR_PORT, ssl=standing.contexts, backlog=1024)
     header_first = loop.create_task(_take_header_first(standing.contexts))
     try:
         await _carrier_listens()
-        return [await _measure(work, seconds, cpu_seconds) for work in WORKS]
+        return [await _measure(work, seconds, used) for work in WORKS]
     finally:
         header_first.cancel()
         server.close()
@@ -146,16 +158,18 @@ async def _carrier_listens() -> None:
         return
 
 
-async def _measure(work: Work, seconds: float, cpu_seconds: Callable[[], float]) -> dict[str, float]:
+async def _measure(work: Work, seconds: float, used: Callable[[], Usage]) -> dict[str, float]:
     counted = [0]
     stop = asyncio.Event()
     act = {ECHO_PORT: _round_trips, DROP_PORT: _send, FLOOD_PORT: _receive}[work.port]
+    before = used()
     streams = [await asyncio.open_connection(PRIVATE_ADDRESS, work.port) for _ in range(work.connections)]
     tasks = [asyncio.create_task(act(reader, writer, work.size, counted, stop)) for reader, writer in streams]
     await asyncio.sleep(WARM_UP_SECONDS)
-    count, cpu, began = counted[0], cpu_seconds(), time.monotonic()
+    count, start, began = counted[0], used(), time.monotonic()
     await asyncio.sleep(seconds)
-    count, cpu, took = counted[0] - count, cpu_seconds() - cpu, time.monotonic() - began
+    end = used()
+    count, cpu, took = counted[0] - count, end.cpu_seconds - start.cpu_seconds, time.monotonic() - began
     stop.set()
     for task in tasks:
         if task.done():
@@ -164,7 +178,8 @@ async def _measure(work: Work, seconds: float, cpu_seconds: Callable[[], float])
     await asyncio.gather(*tasks, return_exceptions=True)
     for _, writer in streams:
         writer.transport.abort()
-    return {"count": count / took, "cpu_us": cpu / count * 1e6 if count else 0.0}
+    kib = (end.resident_kib - before.resident_kib) / work.connections
+    return {"count": count / took, "cpu_us": cpu / count * 1e6 if count else 0.0, "kib": kib}
 
 
 async def _round_trips(

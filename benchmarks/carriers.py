@@ -32,7 +32,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from carrier_door import ADDRESS, DOOR_PORT, DOOR_PORT_HEADER_FIRST, NAME, PORTS, PRIVATE_ADDRESS, WORKS, drive, stand
+from carrier_door import (
+    ADDRESS,
+    BULK,
+    DOOR_PORT,
+    DOOR_PORT_HEADER_FIRST,
+    ECHO_PORT,
+    NAME,
+    PORTS,
+    PRIVATE_ADDRESS,
+    WORKS,
+    Usage,
+    drive,
+    stand,
+)
 from peers import HOST_NAME, Own, Running, start, stop
 from run import HERE, RUN_SECONDS_MAX, WORK, commit, machine
 
@@ -227,7 +240,7 @@ def _bytes(carriers: list[Carrier], seconds: float) -> Iterator[Row]:
         leads = Leads(standing.identity.path.parent, PRIVATE_ADDRESS, PORTS, f"{ADDRESS}:{DOOR_PORT}")
         with _carrying(carrier, folder, leads, HUB_CORE) as process:
             assert process is not None
-            rows = drive(standing, CARRIER_CORE, seconds, functools.partial(_cpu, process.pid))
+            rows = drive(standing, CARRIER_CORE, seconds, functools.partial(_used, process.pid))
             for work, row in zip(WORKS, rows, strict=True):
                 yield {"carrier": carrier.name, "shape": work.name} | row
             _tell(carrier.name, "bytes")
@@ -289,11 +302,12 @@ def _byte_table(rows: list[Row], carriers: list[Carrier]) -> str:
             if not own:
                 continue
             count, cpu = _median(own, "count"), _median(own, "cpu_us")
-            said = (
-                f"{count:,.0f} /s, carrier {cpu:.1f} us each"
-                if work.size == WORKS[0].size
-                else f"{count / 1e6:,.0f} MB/s, carrier {cpu * 1e3:.2f} ms/MB"
-            )
+            if work is BULK:
+                said = f"{_median(own, 'kib'):.1f} KiB a connection"
+            elif work.port == ECHO_PORT:
+                said = f"{count:,.0f} /s, carrier {cpu:.1f} us each"
+            else:
+                said = f"{count / 1e6:,.0f} MB/s, carrier {cpu * 1e3:.2f} ms/MB"
             lines.append(f"{work.name:40} {carrier.name:10} {said}")
     return "\n".join(lines) + "\n"
 
@@ -310,10 +324,11 @@ def _isthmus(data: Path, *arguments: str) -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def _cpu(pid: int) -> float:
-    """User and system seconds of a process so far."""
+def _used(pid: int) -> Usage:
+    """User and system time of a process so far, and the memory it has now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return Usage(seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") // 1024)
 
 
 def _accepts(address: str, port: int) -> bool:

@@ -25,6 +25,10 @@ DIAL_SECONDS = 15.0
 READ_BYTES = 65_536
 """Read at a time while shaking hands."""
 
+PIECE_BYTES = 12_288
+"""What a line's TLS works on at once: it keeps a third more in each direction for its life, so that a line that has
+carried much still takes less than 64 KiB; whole records of 16 KiB were 10 % faster and took 72 KiB."""
+
 
 class DialFailed(Exception):  # noqa: N818 - what happened to a call
     """The hub was not reached; the text says where and why. `judged` is true when what answered is not our hub."""
@@ -75,7 +79,7 @@ class Dialler:
     async def _secure(
         self, connected: socket.socket, target: Target, context: ssl.SSLContext, outer: Layer | None, rest: bytes
     ) -> Line:
-        inner = TlsLayer(context, server_side=False, server_name=target.server_name)
+        inner = TlsLayer(context, server_side=False, server_name=target.server_name, piece_bytes=PIECE_BYTES)
         layer = inner if outer is None else StackedLayer(outer, inner)
         try:
             early = inner.receive(rest) if rest else b""
@@ -96,7 +100,7 @@ async def _tunnel(connected: socket.socket, proxy: Proxy, target: Target) -> tup
     request = tunnel_request(proxy, target.host, target.port)
     try:
         if proxy.secure:
-            outer = TlsLayer(_default_trust(), server_side=False, server_name=proxy.host)
+            outer = TlsLayer(_default_trust(), server_side=False, server_name=proxy.host, piece_bytes=PIECE_BYTES)
             await _shake_hands(connected, outer)
             outer.send(request)
             request = outer.outgoing()

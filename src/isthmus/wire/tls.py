@@ -90,6 +90,7 @@ class TlsLayer:
         "_incoming_write",
         "_outgoing",
         "_outgoing_read",
+        "_piece_bytes",
         "_read",
         "_records",
         "_tls",
@@ -101,7 +102,16 @@ class TlsLayer:
         "version",
     )
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool = True, server_name: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = True,
+        server_name: str | None = None,
+        piece_bytes: int = RECORD_BYTES,
+    ) -> None:
+        """`piece_bytes` is what OpenSSL is given at once, either way: a third more is what each direction may keep."""
+        self._piece_bytes = piece_bytes
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -132,25 +142,27 @@ class TlsLayer:
         During the handshake the answer is usually empty and `outgoing` is not. Bytes after the peer's close_notify are
         ignored. Raises `TlsError`; an alert for the peer may wait in `outgoing` then.
         """
-        if len(data) <= RECORD_BYTES:
+        size = self._piece_bytes
+        if len(data) <= size:
             self._incoming_write(data)
             return self._advance()
         pieces = []
-        for start in range(0, len(data), RECORD_BYTES):
-            self._incoming_write(data[start : start + RECORD_BYTES])
+        for start in range(0, len(data), size):
+            self._incoming_write(data[start : start + size])
             pieces.append(self._advance())
         return b"".join(pieces)
 
     def send(self, data: bytes | memoryview) -> None:
         """Encrypts plaintext of any length; call it only once established. Raises `TlsError`."""
         try:
-            if len(data) <= RECORD_BYTES:
+            size = self._piece_bytes
+            if len(data) <= size:
                 if data:
                     self._write(data)
                 return
             rest = memoryview(data)
             while rest:
-                rest = rest[self._write(rest[:RECORD_BYTES]) :]
+                rest = rest[self._write(rest[:size]) :]
                 self._records.append(self._outgoing_read())
         except ssl.SSLError as error:
             raise TlsError(_words(error)) from error
