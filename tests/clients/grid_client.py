@@ -19,6 +19,8 @@ from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 
+LARGE = 200_000
+
 
 @dataclass(frozen=True)
 class Task:
@@ -93,8 +95,10 @@ def attempt(outcomes: dict[str, str], cell: str, act: Callable[[], object]) -> N
 
 
 def send(device: Any, text: str) -> None:
+    """Sends a message, and one that no single packet of any way can carry."""
     device.connect()
     device.send_message(text)
+    device.send_message("-" * LARGE)
 
 
 def listen(device: Any, met: Meetings) -> None:

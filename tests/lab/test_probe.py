@@ -26,19 +26,26 @@ def test_a_closed_public_side_refuses_on_every_plane(named_hub: RunningHub) -> N
 
 def test_where_nobody_listens_is_closed(named_hub: RunningHub, loopback_addresses: Callable[[], str]) -> None:
     nobody = loopback_addresses()
-    sent = replace(errand(named_hub), tries=tuple((plane, nobody) for plane in PLANES))
+    sent = replace(errand(named_hub), tries=tuple((plane, nobody, False) for plane in PLANES))
     assert run(sent) == [CLOSED] * len(PLANES)
 
 
 def test_another_certificate_is_told(named_hub: RunningHub) -> None:
-    sent = replace(errand(named_hub), host_name="other.example.test", tries=(("mqtt", named_hub.address),))
+    sent = replace(errand(named_hub), host_name="other.example.test", tries=(("mqtt", named_hub.address, False),))
     (verdict,) = run(sent)
     assert verdict.startswith("certificate: ")
 
 
 def test_a_name_that_nobody_has_is_told(named_hub: RunningHub) -> None:
-    (verdict,) = run(replace(errand(named_hub), host_name="nobody.invalid", tries=(("https", ""),)))
+    (verdict,) = run(
+        replace(errand(named_hub), host_name="nobody.invalid", tries=(("https", named_hub.address, True),))
+    )
     assert verdict == "no such name"
+
+
+def test_a_name_that_leads_elsewhere_is_told(named_hub: RunningHub) -> None:
+    sent = replace(errand(named_hub), host_name="localhost", tries=(("https", named_hub.address, True),))
+    assert run(sent) == ["the name means 127.0.0.1"]
 
 
 @pytest.fixture
@@ -58,5 +65,5 @@ def errand(hub: RunningHub) -> Errand:
         device_token=sas_token(f"{name}/devices/probe", device["SharedAccessKey"]),
         policy="service",
         policy_token=sas_token(name, service["SharedAccessKey"], "service"),
-        tries=tuple((plane, hub.address) for plane in HUB_PLANES),
+        tries=tuple((plane, hub.address, False) for plane in HUB_PLANES),
     )

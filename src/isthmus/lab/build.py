@@ -1,15 +1,12 @@
 """From a layout to namespaces: everything below the hub, in the order that each part needs the one before."""
 
 from contextlib import ExitStack
-from pathlib import Path
 
+from isthmus.lab.files import make_folder, write_file
 from isthmus.lab.kernel import Inside, make_namespace, opened, require_free, write_setting
 from isthmus.lab.layout import Layout, Node, namespace_of
 from isthmus.lab.record import Record
 from isthmus.lab.wireguard import SOCKETS, make_keys, socket_of
-
-FILES = Path("/etc/netns")
-"""Where `ip netns exec` takes a namespace's own files from (ip-netns(8))."""
 
 
 class Builder:
@@ -33,7 +30,7 @@ class Builder:
             }
             self._connect(inside)
         for tunnel in self._layout.tunnels:
-            self._make_folder(SOCKETS)
+            make_folder(self._record, SOCKETS)
             make_keys(self._record, tunnel)
             for end in tunnel.ends:
                 self._record.add("file", str(socket_of(end)))
@@ -47,19 +44,7 @@ class Builder:
         if node.low_ports:
             write_setting(name, "ip_unprivileged_port_start", 0)
         if node.hosts:
-            self._write_files(name, node.hosts)
-
-    def _write_files(self, name: str, hosts: str) -> None:
-        self._make_folder(FILES)
-        folder = FILES / name
-        self._make_folder(folder)
-        self._record.add("file", str(folder / "hosts"))
-        (folder / "hosts").write_text(hosts)
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.exists():
-            self._record.add("folder", str(folder))
-            folder.mkdir(mode=0o755)
+            write_file(self._record, name, "hosts", node.hosts)
 
     def _connect(self, inside: dict[str, Inside]) -> None:
         for node in inside.values():

@@ -87,6 +87,11 @@ class Declaration:
             )
         self._say(f"private endpoint {network.endpoint} in {name} leads to {hub['name']}, approved")
 
+    def name_servers(self, network: str) -> list[str]:
+        """The name servers that the hub says a network's clients have, as a DHCP server would hand them out."""
+        shown = self._run("network", "vnet", "show", "-n", network)
+        return [str(server) for server in shown["dhcpOptions"]["dnsServers"]]
+
     def close_public(self) -> None:
         """Closes the public side of every hub."""
         for hub in (self._plan.hub.first, *self._plan.hub.others):

@@ -11,9 +11,10 @@ from isthmus.lab.build import Builder
 from isthmus.lab.connector import start_connector
 from isthmus.lab.declare import CommandLine, Declaration
 from isthmus.lab.errors import LabError
+from isthmus.lab.files import write_file
 from isthmus.lab.hub import start_hub
 from isthmus.lab.kernel import is_root
-from isthmus.lab.layout import Layout, layout_of
+from isthmus.lab.layout import Layout, layout_of, namespace_of
 from isthmus.lab.matrix import Cell, Prober
 from isthmus.lab.plan import Plan, Presence, load_plan
 from isthmus.lab.processes import PYTHON, last_words, start
@@ -26,6 +27,9 @@ from isthmus.lab.ways import cut, mend
 
 VPN_SECONDS_MAX = 30.0
 """For a first handshake, with all of wireguard-go's patience between tries."""
+
+RESOLVER = "options timeout:1 attempts:3\n"
+"""A name server is at the private endpoint's own address, and away while there is no endpoint (resolv.conf(5))."""
 
 SUPERVISOR = "supervisor"
 
@@ -102,11 +106,22 @@ class Lab:
             if plan.networks[name].presence is Presence.CONNECTOR:
                 start_connector(record, plan, name, self._clock)
                 self._say(f"connector {name}, unprivileged, carries what comes to {plan.networks[name].endpoint}")
+        self._hand_out_names(declaration)
         self._wait_for_tunnels(layout)
         if not plan.hub.public:
             declaration.close_public()
             self._say("the public side is closed")
         record.path(BUILT).touch()
+
+    def _hand_out_names(self, declaration: Declaration) -> None:
+        """Tells hosts their name servers; a site asks those of the network that its gateway leads to."""
+        plan = self.plan
+        of_place = {name: declaration.name_servers(name) for name in plan.networks}
+        of_place |= {name: of_place[site.gateway] for name, site in plan.sites.items()}
+        for name, host in plan.hosts.items():
+            if servers := of_place.get(host.network):
+                lines = [f"nameserver {server}\n" for server in servers]
+                write_file(self._record, namespace_of(plan.name, name), "resolv.conf", "".join([*lines, RESOLVER]))
 
     def _wait_for_tunnels(self, layout: Layout) -> None:
         if layout.tunnels and not wait_until(self._clock, VPN_SECONDS_MAX, self._tunnels_live):

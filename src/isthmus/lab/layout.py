@@ -11,11 +11,10 @@ both, and does not forward.
 
 import hashlib
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isthmus.lab.plan import HUB, INTERNET, TRANSFER_RANGE, Plan, Presence, SitePlan, gateway_address
-from isthmus.lab.reach import usual_address
+from isthmus.lab.reach import reached_endpoints
 
 LAN = "lan"
 """The bridge of a router."""
@@ -29,7 +28,7 @@ ANYWHERE = "0.0.0.0/0"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A namespace: `forwards` makes it a router, `hosts` is its own /etc/hosts.
+    """A namespace: `forwards` makes it a router, `hosts` is its own /etc/hosts, where it has no name server.
 
     `low_ports` lets anybody in it bind ports below 1024, as Kubernetes lets pods
     (`net.ipv4.ip_unprivileged_port_start`).
@@ -174,7 +173,7 @@ class _Drawing:
             self._bound(name, network.endpoint)
         if network.presence is Presence.CONNECTOR:
             pod = pod_of(name)
-            self._nodes.append(Node(pod, low_ports=True, hosts=_hosts_file(self._plan, INTERNET)))
+            self._nodes.append(Node(pod, low_ports=True, hosts=_hosts_file(self._plan)))
             self._plug_in(pod, name, network.endpoint, interface="eth0", port="pod")
             self._default_route(pod, name)
             self._plug_in(pod, INTERNET, network.connector, interface=INTERNET, port=name)
@@ -218,7 +217,8 @@ class _Drawing:
 
     def _host(self, name: str) -> None:
         host = self._plan.hosts[name]
-        self._nodes.append(Node(name, hosts=_hosts_file(self._plan, host.network)))
+        named = reached_endpoints(self._plan, host.network)
+        self._nodes.append(Node(name, hosts="" if named else _hosts_file(self._plan)))
         self._plug_in(name, host.network, host.address, interface="eth0", port=name)
         if host.network != INTERNET:
             self._default_route(name, host.network)
@@ -238,11 +238,7 @@ def _with_length(address: str, block: str) -> str:
     return f"{address}/{ipaddress.IPv4Network(block).prefixlen}"
 
 
-def _hosts_file(plan: Plan, place: str) -> str:
-    return "".join(f"{line}\n" for line in _hosts_lines(plan, place))
-
-
-def _hosts_lines(plan: Plan, place: str) -> Iterator[str]:
-    yield "127.0.0.1 localhost"
-    for hub in (plan.hub.first, *plan.hub.others):
-        yield f"{usual_address(plan, place, hub)} {plan.hub.host_name_of(hub)}"
+def _hosts_file(plan: Plan) -> str:
+    """What the internet's DNS says: the public address, for every hub."""
+    lines = [f"{plan.hub.address} {plan.hub.host_name_of(hub)}" for hub in (plan.hub.first, *plan.hub.others)]
+    return "".join(f"{line}\n" for line in ("127.0.0.1 localhost", *lines))

@@ -119,7 +119,7 @@ class Prober:
             "device_token": sign(resource, self._device_keys[host], self._expires_s),
             "policy": POLICY,
             "policy_token": sign(host_name, self._policy_keys[hub], self._expires_s, POLICY),
-            "tries": [(plane, "" if attempt.by_name else attempt.address) for attempt, plane in planned],
+            "tries": [(plane, attempt.address, attempt.by_name) for attempt, plane in planned],
         }
 
     def _policy_key(self, hub: str) -> str:

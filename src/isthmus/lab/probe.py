@@ -43,12 +43,16 @@ LINK = "link"
 CLOSED = "closed"
 """Nobody listens there."""
 
+NO_SUCH_NAME = "no such name"
+NO_NAME_SERVER = "no name server"
+"""None answers."""
+
 NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENETDOWN})
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What one probe is sent out for; `tries` are pairs of a plane and an address, an empty one the name's."""
+    """What one probe is sent out for; a try is a plane, an address, and whether the usual name has to lead there."""
 
     host_name: str
     ca: str
@@ -56,7 +60,7 @@ class Errand:
     device_token: str
     policy: str
     policy_token: str
-    tries: tuple[tuple[str, str], ...]
+    tries: tuple[tuple[str, str, bool], ...]
 
 
 class Stream(Protocol):
@@ -137,17 +141,24 @@ def run(errand: Errand) -> list[str]:
         return list(threads.map(lambda each: _verdict(errand, *each), errand.tries))
 
 
-def _verdict(errand: Errand, plane: str, address: str) -> str:
+def _verdict(errand: Errand, plane: str, address: str, by_name: bool) -> str:
     port, act = PLANES[plane]
     try:
-        with _connected(address or errand.host_name, port) as plain:
+        meant = _meaning(errand.host_name) if by_name else {address}
+        if meant != {address}:
+            return f"the name means {', '.join(sorted(meant))}"
+        with _connected(address, port) as plain:
             context = ssl.create_default_context(cafile=errand.ca)
             with context.wrap_socket(plain, server_hostname=errand.host_name) as tls:
                 return OPEN if act(errand, tls) else REFUSED
-    except socket.gaierror:
-        return "no such name"
+    except socket.gaierror as error:
+        return NO_NAME_SERVER if error.errno == socket.EAI_AGAIN else NO_SUCH_NAME
     except (TimeoutError, OSError, EOFError) as error:
         return _failure(error)
+
+
+def _meaning(host_name: str) -> set[str]:
+    return {str(found[4][0]) for found in socket.getaddrinfo(host_name, None, socket.AF_INET, socket.SOCK_STREAM)}
 
 
 def _connected(host: str, port: int) -> socket.socket:
@@ -246,7 +257,7 @@ def _web_socket(errand: Errand, tls: ssl.SSLSocket, protocol: str) -> WebSocketS
 
 def main() -> None:
     given: dict[str, Any] = json.load(sys.stdin)
-    tries = tuple((str(plane), str(address)) for plane, address in given.pop("tries"))
+    tries = tuple((str(plane), str(address), bool(by_name)) for plane, address, by_name in given.pop("tries"))
     json.dump(run(Errand(tries=tries, **given)), sys.stdout)
 
 
