@@ -29,6 +29,7 @@ from isthmus.network.door import Door
 from isthmus.resources.virtual_network_arm import network_id
 from isthmus.servers.gateway.budget import SocketBudget
 from isthmus.servers.gateway.connection import Handler
+from isthmus.servers.gateway.link_certifying import Issuing
 from isthmus.servers.gateway.link_door import Inside, LinkDoor, LinkSettings, LinkTrust
 from isthmus.servers.gateway.listener import Listeners
 from isthmus.servers.gateway.plane import Plane
@@ -329,7 +330,7 @@ def _trust(folder: Path, hours: list[float]) -> LinkTrust:
 
     strict = link_context(server, trusted=str(authority.trust_path), protocols=[CONTROL_PROTOCOL])
     opening = link_context(server, trusted=None, protocols=[])
-    return LinkTrust(LinkContexts(strict, ENROL_SERVER_NAME, opening), certify, "the hub's CA")
+    return LinkTrust(LinkContexts(strict, ENROL_SERVER_NAME, opening), Issuing(certify, "the hub's CA"))
 
 
 def _inner_contexts(folder: Path) -> ServerContexts:

@@ -343,7 +343,7 @@ async def test_a_token_is_used_once(world: LinkWorld) -> None:
     assert isinstance(second, Refused)
     assert second.code == RefusalCode.TOKEN
     assert world.rules == ["link.token-used"]
-    assert world.door.enrolments == 1
+    assert world.door.certifying.enrolments == 1
     assert [each.detail for each in await world.noted() if each.verdict is Verdict.CHANGED] == [
         f"connector plant-a enrolled as link {world.domain.connectors.require('plant-a').link_id}"
     ]
@@ -460,6 +460,20 @@ async def test_a_renewal_that_cannot_be_granted_keeps_the_connection(world: Link
     control.engine.renew(new_request()[1])
     control.flush()
     assert isinstance(await control.hear(), Certificate)
+
+
+async def test_a_connector_does_not_renew_again_and_again(world: LinkWorld) -> None:
+    control = await world.control(await world.identity())
+    await control.hear()
+    answers = []
+    for _ in range(3):
+        control.engine.renew(new_request()[1])
+        control.flush()
+        answers.append(await control.hear())
+
+    assert [type(answer).__name__ for answer in answers] == ["Certificate", "Refused", "Refused"]
+    assert isinstance(answers[1], Refused)
+    assert answers[1].code == RefusalCode.BUSY
 
 
 async def test_a_certificate_that_runs_out_ends_its_control_connection(world: LinkWorld) -> None:

@@ -17,6 +17,7 @@ from isthmus.names.setup import NamesSetup, encode_names_setup
 from isthmus.network.virtual_networks import PresenceKind
 from isthmus.servers.gateway.certificates import Certificates
 from isthmus.servers.gateway.doors import Doors
+from isthmus.servers.gateway.link_certifying import Issuing
 from isthmus.servers.gateway.link_door import Inside, LinkDoor, LinkSettings, LinkTrust
 from isthmus.servers.gateway.listener import Listeners
 from isthmus.servers.management.connectors import LinkFace
@@ -42,7 +43,10 @@ def link_door(
     tls_name = domain.hubs.all()[0].host_name
     door = LinkDoor(
         LinkSettings(config.link.bind or config.bind, config.link_port, config.link.allow, config.link.spares),
-        LinkTrust(certificates.link_contexts(tls_name, authority.trust_path), issue, certificates.ca_path.read_text()),
+        LinkTrust(
+            certificates.link_contexts(tls_name, authority.trust_path),
+            Issuing(issue, certificates.ca_path.read_text()),
+        ),
         Inside(
             certificates.contexts,
             lambda: doors.ports,

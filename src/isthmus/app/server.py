@@ -316,11 +316,11 @@ class Server:
 
     def _link_readings(self) -> Iterator[Reading]:
         if self._link is not None:
-            links = self._link.links
+            links, enrolments = self._link.links, self._link.certifying.enrolments
             yield Reading("link_connectors", "Connectors that are connected", links.connected)
             yield Reading("link_connections", "Connections that connectors carry", links.carried)
             yield Reading("link_spares", "Connections that connectors keep ready", links.spares)
-            yield Reading("link_enrolments", "Connectors enrolled by a token", self._link.enrolments, total=True)
+            yield Reading("link_enrolments", "Connectors enrolled by a token", enrolments, total=True)
 
     def _background(self) -> Iterator[tuple[str, Work]]:
         """What runs as long as the server, by name."""

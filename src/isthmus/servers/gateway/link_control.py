@@ -2,8 +2,7 @@
 
 Theory of operation. A `ControlHandler` drives the engine of `wire/link/hub_side.py`: reads go in, and what the engine
 has to say leaves after each of them. One timer ends a connection whose connector is silent, or whose certificate ran
-out without having been renewed. Renewals and enrolments wait for the disk; they run to their end whatever becomes of
-the connection, and say nothing when it is gone.
+out without having been renewed. Certificates are made elsewhere (`link_certifying.py`) and told here.
 """
 
 import asyncio
@@ -45,17 +44,23 @@ class ControlHouse(Protocol):
     def gone(self, control: "ControlHandler") -> None:
         """Its connection is closed; also called for one that never greeted."""
 
-    def spawn_renewal(self, control: "ControlHandler", csr: str) -> None:
-        """Makes a new certificate for it, and tells it."""
 
-    def spawn_enrolment(self, enrolment: "EnrolHandler", request: Enrol) -> None:
-        """Makes a first certificate, and tells."""
+class Certifier(Protocol):
+    """Who makes certificates for them, by and by."""
+
+    def renew(self, control: "ControlHandler", csr: str) -> None:
+        """Begins to make a new certificate; it is told, or why there is none."""
+
+    def enrol(self, enrolment: "EnrolHandler", request: Enrol) -> None:
+        """Begins to make a first certificate; it is told, or why there is none."""
 
 
 class ControlHandler:
     """One control connection; see the theory of operation above."""
 
-    def __init__(self, house: ControlHouse, socket: LinkSocket, clock: Clock, timers: Timers) -> None:
+    def __init__(
+        self, house: ControlHouse, certifier: Certifier, socket: LinkSocket, clock: Clock, timers: Timers
+    ) -> None:
         assert socket.connector is not None
         assert socket.identity is not None
         self.connector = socket.connector
@@ -67,6 +72,7 @@ class ControlHandler:
         """Of the setup that was sent last."""
         self._setup: Setup | None = None
         self._house = house
+        self._certifier = certifier
         self.socket = socket
         self._clock = clock
         self._timers = timers
@@ -186,11 +192,12 @@ class ControlHandler:
             case Hello():
                 self._greet()
             case Status():
-                self.status = message
+                before, self.status = self.status, message
                 self._wake(message.generation)
-                self._house.reported(self)
+                if before is None or before.endpoints != message.endpoints:
+                    self._house.reported(self)
             case Renew(csr=csr):
-                self._house.spawn_renewal(self, csr)
+                self._certifier.renew(self, csr)
             case Result(id=number):
                 waiting = self._results.pop(number, None)
                 if waiting is not None and not waiting.done():
@@ -237,9 +244,9 @@ class ControlHandler:
 class EnrolHandler:
     """The connection of one enrolment: a request, an answer, the end."""
 
-    def __init__(self, house: ControlHouse, socket: LinkSocket) -> None:
+    def __init__(self, certifier: Certifier, socket: LinkSocket) -> None:
         self.socket = socket
-        self._house = house
+        self._certifier = certifier
         self._engine = HubEnrolment()
         self._asked = False
 
@@ -256,7 +263,7 @@ class EnrolHandler:
             return
         if request is not None:
             self._asked = True
-            self._house.spawn_enrolment(self, request)
+            self._certifier.enrol(self, request)
 
     def closed(self, reason: str) -> None:
         """Nobody waits."""

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 
 from isthmus.access.connector_authority import ConnectorIdentity
 from isthmus.access.journal import Decision, Journal, Verdict
-from isthmus.base.clock import Clock, iso_utc
+from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, ConfigurationError, HubError, Refusal
 from isthmus.network.virtual_networks import holds
 from isthmus.resources.connector import Connector
-from isthmus.resources.connectors import Connectors, Issue
+from isthmus.resources.connectors import Connectors
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.servers.gateway.accepted import Accepted
 from isthmus.servers.gateway.connection import Handler, Owner
-from isthmus.servers.gateway.lasting_work import LastingWork
+from isthmus.servers.gateway.link_certifying import Certifying, Issuing
 from isthmus.servers.gateway.link_control import ControlHandler, EnrolHandler, TurnedAwayHandler
 from isthmus.servers.gateway.link_layer import Role
 from isthmus.servers.gateway.link_refusals import address_refused, destination_refused, network_refused, too_many
@@ -39,10 +39,7 @@ from isthmus.servers.gateway.plane import Plane
 from isthmus.wire.link.messages import (
     ENDPOINTS_MAX,
     EndpointSetup,
-    EndpointStatus,
-    Enrol,
     RefusalCode,
-    Refused,
     Result,
     Setup,
 )
@@ -82,11 +79,10 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class LinkTrust:
-    """What the link door proves itself with, and makes connectors' certificates with; `authorities` is the hub's CA."""
+    """What the link door proves itself with, and makes connectors' certificates with."""
 
     contexts: LinkContexts
-    issue: Issue
-    authorities: str
+    issuing: Issuing
 
 
 class LinkDoor:
@@ -106,8 +102,7 @@ class LinkDoor:
         names_of: NamesOf = lambda network: {},
     ) -> None:
         self.links = Links()
-        self.enrolments = 0
-        """Certificates that were made for a token, since the start."""
+        self.certifying = Certifying(trust.issuing, connectors, journal, clock)
         self._settings = settings
         self._trust = trust
         self._inside = inside
@@ -117,16 +112,10 @@ class LinkDoor:
         self._journal = journal
         self._clock = clock
         self._names_of = names_of
-        self._work = LastingWork()
         self._listening = False
         self._draining = False
 
     # ── listening ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def listening(self) -> bool:
-        """True while connectors can dial."""
-        return self._listening
 
     def open(self) -> None:
         """Listens where it does not yet; at all addresses or at none. Raises `ConfigurationError`."""
@@ -160,7 +149,7 @@ class LinkDoor:
 
     async def close(self) -> None:
         """Waits for enrolments and renewals that are under way."""
-        await self._work.drained()
+        await self.certifying.drained()
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,13 +188,7 @@ class LinkDoor:
 
     def shown(self, name: str) -> dict[str, object]:
         """What a connector has open now, for people."""
-        links = self.links.of(name)
-        return {
-            "connected": bool(links.controls),
-            "processes": [_process(control) for control in links.controls],
-            "carriedConnections": links.carried,
-            "spareConnections": len(links.waiting),
-        }
+        return self.links.of(name).shown()
 
     # ── sockets (see `accepted.Reception`, `link_socket.LinkHouse`) ──────────────────────────────────────────────
 
@@ -241,9 +224,9 @@ class LinkDoor:
     def make_handler(self, socket: LinkSocket) -> Handler:
         """The handler of a connection that carries nothing."""
         if socket.role is Role.CONTROL:
-            return ControlHandler(self, socket, self._clock, asyncio.get_running_loop())
+            return ControlHandler(self, self.certifying, socket, self._clock, asyncio.get_running_loop())
         if socket.role is Role.ENROLLING:
-            return EnrolHandler(self, socket)
+            return EnrolHandler(self.certifying, socket)
         return TurnedAwayHandler("The connector was revoked.")
 
     def joined(self, socket: LinkSocket) -> None:
@@ -266,15 +249,16 @@ class LinkDoor:
         """Takes a control connection in, and sets its connector up."""
         if self._draining:
             return "The hub is stopping; come back by and by."
-        if len(self.links.of(control.connector.name).controls) >= CONTROLS_MAX:
-            control.socket.refuse(too_many(control.connector, CONTROLS_MAX))
-            return f"There are {CONTROLS_MAX} control connections of this connector already."
         replaced = self.links.greet(control)
         if replaced is not None:
             replaced.socket.connection.abort("replaced by a newer connection of its process")
+        if len(self.links.of(control.connector.name).controls) > CONTROLS_MAX:
+            self.links.gone(control)
+            control.socket.refuse(too_many(control.connector, CONTROLS_MAX))
+            return f"There are {CONTROLS_MAX} control connections of this connector already."
         hello = control.hello
         said = f"process {hello.instance} at {hello.hostname}" if hello is not None else ""
-        self._note(control, Verdict.ALLOWED, f"connector {control.connector.name} is connected: {said}")
+        self._admitted(control, f"connector {control.connector.name} is connected: {said}")
         self._set_up(control)
         return ""
 
@@ -290,66 +274,18 @@ class LinkDoor:
     def gone(self, control: ControlHandler) -> None:
         """A control connection is closed."""
         self.links.gone(control)
+        self.certifying.gone(control)
 
-    def spawn_renewal(self, control: ControlHandler, csr: str) -> None:
-        """Makes a new certificate for a connector, and tells it."""
-        self._work.spawn(self._renew(control, csr))
-
-    def spawn_enrolment(self, enrolment: EnrolHandler, request: Enrol) -> None:
-        """Makes a first certificate for whoever has a token, and tells."""
-        self._work.spawn(self._enrol(enrolment, request))
-
-    async def _renew(self, control: ControlHandler, csr: str) -> None:
-        try:
-            issued = await self._connectors.renew(control.identity, csr, self._trust.issue)
-        except HubError as error:
-            self._renewal_refused(control, error)
-            return
-        until = iso_utc(issued.identity.not_after_ms)
-        self._note(control, Verdict.CHANGED, f"certificate of connector {control.connector.name} renewed until {until}")
-        control.certified(issued, self._trust.authorities)
-
-    def _renewal_refused(self, control: ControlHandler, error: HubError) -> None:
-        code = _code_of(error)
-        if error.refusal is not None:
-            control.socket.refuse(error.refusal)
-        if code == RefusalCode.REVOKED:
-            control.turn_away(code, error.message)
-        else:
-            # The old certificate is as good as before: the connector may ask again.
-            control.say(Refused(code=code, message=error.message))
-
-    async def _enrol(self, enrolment: EnrolHandler, request: Enrol) -> None:
-        try:
-            self._journal.require_room()
-            connector, issued = await self._connectors.enrol(request.token_secret, request.csr, self._trust.issue)
-        except HubError as error:
-            enrolment.refuse(error.refusal, _code_of(error), error.message)
-            return
-        self.enrolments += 1
-        connection = enrolment.socket.connection
-        self._journal.write(
-            Decision(
-                Verdict.CHANGED,
-                plane=Plane.LINK.value,
-                door=connection.door.label,
-                address=connection.peer_address,
-                principal=_principal(connector),
-                detail=f"connector {connector.name} enrolled as link {connector.link_id}",
-            )
-        )
-        enrolment.certified(issued, self._trust.authorities)
-
-    def _note(self, control: ControlHandler, verdict: Verdict, what: str) -> None:
+    def _admitted(self, control: ControlHandler, what: str) -> None:
         connection = control.socket.connection
         self._journal.write(
             Decision(
-                verdict,
+                Verdict.ALLOWED,
                 plane=Plane.LINK.value,
                 door=connection.door.label,
                 address=connection.peer_address,
-                principal=_principal(control.connector),
-                rule="link.certificate" if verdict is Verdict.ALLOWED else "",
+                principal=f"connector:{control.connector.name}",
+                rule="link.certificate",
                 detail=what,
             )
         )
@@ -386,44 +322,3 @@ def _is_in(endpoint: PrivateEndpoint, connector: Connector) -> bool:
 
 def _refused(refusal: Refusal) -> HubError:
     return HubError(Code.UNAUTHORIZED_ACCESS, "The connection is refused", refusal)
-
-
-def _principal(connector: Connector) -> str:
-    return f"connector:{connector.name}"
-
-
-_CODES = {
-    "link.request": RefusalCode.REQUEST,
-    "link.revoked": RefusalCode.REVOKED,
-    "link.unknown-connector": RefusalCode.REVOKED,
-    "link.token-unknown": RefusalCode.TOKEN,
-    "link.token-used": RefusalCode.TOKEN,
-    "link.token-expired": RefusalCode.TOKEN,
-}
-
-
-def _code_of(error: HubError) -> str:
-    return _CODES.get(error.refusal.rule if error.refusal is not None else "", RefusalCode.BUSY)
-
-
-def _process(control: ControlHandler) -> dict[str, object]:
-    hello, status = control.hello, control.status
-    return {
-        "instance": hello.instance if hello is not None else "",
-        "hostName": hello.hostname if hello is not None else "",
-        "address": control.peer_address,
-        "connectedTime": iso_utc(control.since_ms),
-        "certificateExpiryTime": iso_utc(control.identity.not_after_ms),
-        "setUp": status is not None and status.generation >= control.generation,
-        "endpoints": [_status(each) for each in (status.endpoints if status is not None else ())],
-        "names": [_status(each) for each in (status.names if status is not None else ())],
-    }
-
-
-def _status(status: EndpointStatus) -> dict[str, object]:
-    return {
-        "address": status.address,
-        "ports": list(status.ports),
-        "listening": status.listening,
-        "reason": status.reason,
-    }

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from isthmus.base.clock import iso_utc
 from isthmus.servers.gateway.link_control import ControlHandler
 from isthmus.servers.gateway.link_layer import Role
 from isthmus.servers.gateway.link_socket import LinkSocket
+from isthmus.wire.link.messages import EndpointStatus
 
 WAITING_MAX = 256
 """Connections of one connector on which no header has begun: a burst of its devices, and its spare ones; with one more,
@@ -24,6 +26,15 @@ class LiveLinks:
     def carried(self) -> int:
         """Connections that carry somebody."""
         return sum(socket.carries_somebody for socket in self.sockets)
+
+    def shown(self) -> dict[str, object]:
+        """For people."""
+        return {
+            "connected": bool(self.controls),
+            "processes": [_process(control) for control in self.controls],
+            "carriedConnections": self.carried,
+            "spareConnections": len(self.waiting),
+        }
 
 
 class Links:
@@ -102,3 +113,26 @@ class Links:
 
 def _instance(control: ControlHandler) -> str:
     return control.hello.instance if control.hello is not None else ""
+
+
+def _process(control: ControlHandler) -> dict[str, object]:
+    hello, status = control.hello, control.status
+    return {
+        "instance": hello.instance if hello is not None else "",
+        "hostName": hello.hostname if hello is not None else "",
+        "address": control.peer_address,
+        "connectedTime": iso_utc(control.since_ms),
+        "certificateExpiryTime": iso_utc(control.identity.not_after_ms),
+        "setUp": status is not None and status.generation >= control.generation,
+        "endpoints": [_status(each) for each in (status.endpoints if status is not None else ())],
+        "names": [_status(each) for each in (status.names if status is not None else ())],
+    }
+
+
+def _status(status: EndpointStatus) -> dict[str, object]:
+    return {
+        "address": status.address,
+        "ports": list(status.ports),
+        "listening": status.listening,
+        "reason": status.reason,
+    }

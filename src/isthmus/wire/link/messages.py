@@ -179,6 +179,6 @@ class RefusalCode:
     REQUEST = "request"
     """The certificate request cannot be granted."""
     BUSY = "busy"
-    """Too many connections of this connector, or the hub is stopping: try again later."""
+    """Too many connections of this connector, a renewal too soon, or the hub is stopping: try again later."""
     PROTOCOL = "protocol"
     """It broke a rule of the protocol."""
