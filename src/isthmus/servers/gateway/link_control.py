@@ -228,6 +228,9 @@ class ControlHandler:
         """Looks again when the connector would be dead, or its certificate run out."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.socket.connection.closing:
+            # A certificate came too late.
+            return
         silent = self._engine.deadline - self._clock.monotonic()
         left = (self.identity.not_after_ms - self._clock.utc_ms()) / 1_000
         self._timer = self._timers.call_later(max(0.0, min(silent, left)), self._look)
