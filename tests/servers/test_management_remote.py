@@ -69,14 +69,19 @@ class Elsewhere:
 
 @asynccontextmanager
 async def elsewhere(
-    folder: Path, address: str, *, owners: dict[str, Door] | None = None, allow: tuple[str, ...] = ()
+    folder: Path,
+    address: str,
+    *,
+    owners: dict[str, Door] | None = None,
+    allow: tuple[str, ...] = (),
+    sockets_max: int = 1_000,
 ) -> AsyncIterator[Elsewhere]:
     world = await ManagementWorld().start()
     domain, metrics, actor = world.domain, Metrics(), SlowActor(world)
     gate = Gate(domain.hubs, domain.registry, domain.journal, metrics, SystemClock(), CountedIds())
     remote = RemoteManagement(actor, domain.tokens, gate, domain.journal, CountedIds(), allow)
     server = web.Server(remote.handle, access_log=None, handler_cancellation=True)
-    async with front_door(folder, owners=owners) as front:
+    async with front_door(folder, owners=owners, sockets_max=sockets_max) as front:
         bound = front.listeners.open(
             address,
             0,
@@ -119,6 +124,26 @@ async def test_a_wrong_guess_costs_its_connection(far: Elsewhere, shown: str) ->
         assert refused.tracking_id.startswith(answer.headers["x-ms-request-id"])
     assert (refused.plane, refused.rule) == ("management", "auth.unknown-token" if shown else "auth.missing")
     assert not far.actor.calls
+
+
+async def test_guesses_and_silent_sockets_do_not_cost_an_operator_his_connection(
+    tmp_path: Path, loopback_address: str
+) -> None:
+    async with elsewhere(tmp_path, loopback_address, sockets_max=8) as far:
+        headers = await far.token()
+        assert (await far.ask("GET", HUB, headers, params=VERSION))[0] == 200
+        port = int(far.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection(loopback_address, port) for _ in range(32)]
+        async with ClientSession(connector=TCPConnector(ssl=client_context(), force_close=True)) as stranger:
+            for guess in range(16):
+                shown = {"Authorization": f"Bearer {guess}"}
+                async with stranger.get(far.url + HUB, headers=shown, params=VERSION) as answer:
+                    assert answer.status == 401
+        assert (await far.ask("GET", HUB, headers, params=VERSION))[0] == 200
+        entered = [each for each in await far.world.domain.journal.read(_all()) if each.rule == "auth.token"]
+        for _, writer in silent:
+            writer.transport.abort()
+    assert len(entered) == 1
 
 
 async def test_a_body_is_not_read_before_the_token_is_good(far: Elsewhere) -> None:
