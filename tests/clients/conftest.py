@@ -10,6 +10,7 @@ import certifi
 import pytest
 from azure.iot.hub import IoTHubRegistryManager
 
+from clients.managing import Managing, make_token, managing
 from clients.reading import EventCollector
 from support.loopback import Loopback
 from support.server import RunningHub
@@ -31,10 +32,14 @@ def swept_up() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub of this module's own, on its own loopback address."""
+def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """A hub of this module's own, on its own loopback address.
+
+    The module may say `HUB_OPTIONS`, more options of `isthmus up`, and `HUB_HOST`, the host name.
+    """
+    options, host = getattr(request.module, "HUB_OPTIONS", ()), getattr(request.module, "HUB_HOST", "")
     with Loopback() as loopback:
-        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take())
+        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take(), hostname=host, options=options)
         try:
             running.start()
             yield running
@@ -42,6 +47,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
             running.stop()
         finally:
             running.kill()
+
+
+@pytest.fixture(scope="module")
+def owner(hub: RunningHub) -> Iterator[Managing]:
+    """The stock management clients of somebody who may do everything."""
+    with managing(hub, make_token(hub, "owner")) as clients:
+        yield clients
 
 
 @pytest.fixture(autouse=True)

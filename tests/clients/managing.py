@@ -16,7 +16,7 @@ from support.server import RunningHub
 GROUP = "isthmus"
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 PORT = 8444
-OPTIONS = ("--management-port", str(PORT))
+MANAGEMENT_OPTIONS = ("--management-port", str(PORT))
 
 
 class Bearer:

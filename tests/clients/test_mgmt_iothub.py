@@ -5,7 +5,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -23,29 +23,11 @@ from azure.mgmt.iothub.models import (
 )
 
 from clients.devices import connected, make_device
-from clients.managing import GROUP, OPTIONS, PORT, Managing, make_token, managing, told
+from clients.managing import GROUP, MANAGEMENT_OPTIONS, PORT, Managing, make_token, managing, told
 from clients.reading import WAIT_SECONDS
-from support.loopback import Loopback
 from support.server import RunningHub
 
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub that is managed over TLS."""
-    with Loopback() as loopback:
-        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take(), options=OPTIONS)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
-
-
-@pytest.fixture(scope="module")
-def owner(hub: RunningHub) -> Iterator[Managing]:
-    with managing(hub, make_token(hub, "owner")) as clients:
-        yield clients
+HUB_OPTIONS = MANAGEMENT_OPTIONS
 
 
 def test_hubs_are_listed_and_read(owner: Managing) -> None:

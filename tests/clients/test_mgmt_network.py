@@ -11,31 +11,12 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from clients.devices import client_of, connected, make_device
-from clients.managing import GROUP, OPTIONS, PORT, Managing, make_token, managing, told
+from clients.managing import GROUP, MANAGEMENT_OPTIONS, PORT, Managing, make_token, managing, told
 from clients.names import resolved
-from support.loopback import Loopback
 from support.server import ISTHMUS, RunningHub
 
+HUB_OPTIONS = MANAGEMENT_OPTIONS
 CUT_SECONDS = 1.0
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub that is managed over TLS."""
-    with Loopback() as loopback:
-        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take(), options=OPTIONS)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
-
-
-@pytest.fixture(scope="module")
-def owner(hub: RunningHub) -> Iterator[Managing]:
-    with managing(hub, make_token(hub, "owner")) as clients:
-        yield clients
 
 
 @pytest.fixture

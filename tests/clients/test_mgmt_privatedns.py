@@ -10,32 +10,12 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
 from azure.mgmt.privatedns import PrivateDnsManagementClient
 
-from clients.managing import GROUP, OPTIONS, SUBSCRIPTION, Bearer, Managing, connecting, make_token, managing
-from support.loopback import Loopback
+from clients.managing import GROUP, MANAGEMENT_OPTIONS, SUBSCRIPTION, Bearer, Managing, connecting, make_token
 from support.server import RunningHub
 
-HOST = "hub.isthmus.test"
+HUB_HOST = "hub.isthmus.test"
+HUB_OPTIONS = MANAGEMENT_OPTIONS
 ZONE = "privatelink.isthmus.test"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub with a name that is managed over TLS."""
-    with Loopback() as loopback:
-        folder = tmp_path_factory.mktemp("hub")
-        running = RunningHub(folder, loopback.take(), hostname=HOST, options=OPTIONS)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
-
-
-@pytest.fixture(scope="module")
-def owner(hub: RunningHub) -> Iterator[Managing]:
-    with managing(hub, make_token(hub, "owner")) as clients:
-        yield clients
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +121,7 @@ def test_an_endpoint_is_seen_by_name_through_links_and_zone_groups(
     assert [each.name for each in network.private_dns_zone_groups.list("pe", GROUP)] == ["default"]
     assert client.record_sets.get(GROUP, ZONE, "A", "hub").properties.a_records[0].ipv4_address == loopback_address
     assert list(network.virtual_networks.get(GROUP, "plant").dhcp_options.dns_servers) == [loopback_address]
-    said = dns.query.udp(dns.message.make_query(HOST, "A"), loopback_address, timeout=10)
+    said = dns.query.udp(dns.message.make_query(HUB_HOST, "A"), loopback_address, timeout=10)
     assert said.answer[-1][0].to_text() == loopback_address
 
     network.private_endpoints.begin_delete(GROUP, "pe").result()
