@@ -109,6 +109,24 @@ async def test_a_further_connection_ends_the_one_that_was_silent_longest(
             writer.close()
 
 
+async def test_a_connection_that_is_ended_before_it_began_is_closed(
+    loopback_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a wake-up are accepted before any has a turn, and so may make room for each other before that."""
+    monkeypatch.setattr(serve, "CONNECTIONS_MAX", 1)
+    with serving(NAMES, address=loopback_address) as port:
+        peers = [socket.create_connection((loopback_address, port)) for _ in range(4)]
+        streams = [await asyncio.open_connection(sock=peer) for peer in peers]
+        streams[-1][1].write(framed(dns.message.make_query(HUB, "A").to_wire()))
+        assert (await read(streams[-1][0])).rcode() == dns.rcode.NOERROR
+
+        for reader, _ in streams[:-1]:
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+        for _, writer in streams:
+            writer.close()
+
+
 async def test_damaged_queries_hurt_nobody(loopback_address: str) -> None:
     with serving(NAMES, address=loopback_address) as port, socket.socket(type=socket.SOCK_DGRAM) as asking:
         asking.connect((loopback_address, port))

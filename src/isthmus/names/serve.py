@@ -30,12 +30,15 @@ DATAGRAMS_PER_WAKE_MAX = 32
 """Queries answered before everybody else has a turn: ten milliseconds of work when none was answered before."""
 
 ANSWERS_MADE_PER_SECOND_MAX = 1_000
-"""Of all addresses together: at 300 µs each, a third of a processor. Beyond it a datagram is dropped, as any may be, and
-a connection closed.
+"""Of all addresses together: at 300 µs each, a third of a processor. Beyond it a datagram is dropped, as any may be, or
+a connection is closed.
 """
 
 ANSWERS_KEPT_MAX = 1_024
 """Answers kept of one view; when there are as many, all are forgotten."""
+
+KEPT_BYTES_MAX = 2_048
+"""Of a query with its answer that are kept; larger ones are made anew each time."""
 
 ACCEPTS_PER_WAKE_MAX = 16
 """Connections accepted before everybody else has a turn."""
@@ -118,7 +121,7 @@ class NameServer:
             self.dropped += 1
             return None
         made = answer(data, names, over_tcp=over_tcp, forwards=forwards)
-        if isinstance(made, bytes):
+        if isinstance(made, bytes) and len(data) + len(made) <= KEPT_BYTES_MAX:
             if len(names.answers) >= ANSWERS_KEPT_MAX:
                 names.answers.clear()
             names.answers[key] = made[2:]
@@ -176,6 +179,8 @@ class Served:
         self._names_of = names_of
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[None]] = set()
+        self._accepted: dict[asyncio.Task[None], socket.socket] = {}
+        """Sockets whose conversation has not begun: one that is ended before that closes no socket itself."""
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(datagrams, self._take_datagrams)
         self._loop.add_reader(listening, self._accept)
@@ -237,7 +242,14 @@ class Served:
             accepted.setblocking(False)
             task = self._server.connected(self._converse(accepted, peer[0]))
             self._conversations.add(task)
-            task.add_done_callback(self._conversations.discard)
+            self._accepted[task] = accepted
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._conversations.discard(task)
+        accepted = self._accepted.pop(task, None)
+        if accepted is not None:
+            accepted.close()
 
     def _rest(self) -> None:
         logger.error("accepting queries pauses", extra={"reason": "no descriptor left"})
@@ -248,11 +260,13 @@ class Served:
 
     async def _converse(self, accepted: socket.socket, source: str) -> None:
         """One TCP connection, until its peer is silent, has gone, or has asked too often."""
+        task = asyncio.current_task()
         try:
             reader, writer = await asyncio.open_connection(sock=accepted, limit=QUERY_BYTES_MAX)
         except OSError:
-            accepted.close()
             return
+        if task is not None:
+            del self._accepted[task]
         try:
             await self._talk(reader, writer, source)
         except (TimeoutError, OSError, EOFError):
