@@ -3,13 +3,13 @@
 Theory of operation. A network's clients see a hub by its usual name at private endpoints that they can use: those of
 the network itself where it has one, else those of networks that it reaches; of these the Approved ones, and only where
 there is none the others, whose door then says why it is closed. Private zones that are linked to the network come
-before that. A view is made when it is first asked for and kept until anything changes that it is made of; whoever
-serves it elsewhere is told of each change, before the change is answered.
+before that. A view is made when it is first asked for and kept until anything changes that it is made of: listeners of
+changes that came later than this one find the new view.
 
 An endpoint in no declared network counts as in a network of the name that it gives, which only its like reach.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from isthmus.base.hosts import is_address, normal_address
@@ -24,9 +24,6 @@ from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.resources.private_zone import served_zone
 from isthmus.resources.private_zones import PrivateZones
 from isthmus.resources.virtual_networks import VirtualNetworks
-
-NamesListener = Callable[[], Awaitable[None]]
-"""Is told that what any network's clients see may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +46,11 @@ class NetworkNames:
         self._zones = zones
         self._known: dict[str, Names] = {}
         self._addresses: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._listeners: list[NamesListener] = []
         networks.serve_names_at(self._own_servers)
-        hubs.on_change(lambda _old, _new: self._changed())
-        endpoints.on_change(lambda _old, _new: self._changed())
-        networks.on_change(lambda _facts: self._changed())
-        zones.on_change(self._changed)
-
-    def on_change(self, listener: NamesListener) -> None:
-        """Awaits `listener()` after each change of what any view is made of."""
-        self._listeners.append(listener)
+        hubs.on_change(lambda _old, _new: self._forget())
+        endpoints.on_change(lambda _old, _new: self._forget())
+        networks.on_change(lambda _facts: self._forget())
+        zones.on_change(self._forget)
 
     def names(self, network: str) -> Names:
         """What the clients of a network see; only zones of its own for one that nobody has declared."""
@@ -161,11 +153,9 @@ class NetworkNames:
         yield from (network.name for network in facts.networks if holds(network.prefixes, address))
         yield from (site.network for site in facts.gateways if holds(site.prefixes, address))
 
-    async def _changed(self) -> None:
+    async def _forget(self) -> None:
         self._known.clear()
         self._addresses.clear()
-        for listener in self._listeners:
-            await listener()
 
 
 def _in(endpoint: PrivateEndpoint, network: str) -> bool:

@@ -8,6 +8,7 @@ committed only while its zones are there; with its endpoint it goes. The records
 afresh each time, from the endpoint and the hub as they are now.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from isthmus.base.state import (
     Key,
     Put,
     State,
+    StateClosed,
     Stored,
 )
 from isthmus.names.zone import RecordType, normal_name
@@ -282,8 +284,10 @@ class PrivateZones:
         await self._tell()
 
     async def _endpoint_changed(self, old: PrivateEndpoint | None, new: PrivateEndpoint | None) -> None:
-        if old is not None and new is None and old.name.lower() in self._groups:
-            await self._delete_group(old.name.lower())
+        """Clears up behind a deleted endpoint, whose group counts for nothing any more: nothing else depends on it."""
+        if old is not None and new is None and self._groups.pop(old.name.lower(), None) is not None:
+            with contextlib.suppress(StateClosed):
+                await self._state.commit([Delete(Key(GROUP_KIND, NO_HUB, old.name.lower()))])
 
     async def _change(self, name: str, rule: Rule) -> PrivateZone | None:
         return await self._completion.run(self._commit(normal_name(name), rule))
