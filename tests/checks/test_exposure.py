@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from support.connector import RunningConnector, plant
 from support.listening import listening
+from support.namespace_helper import RunningHelper, as_nobody, may_run_as_nobody, own
 from support.netns import NEEDS_ROOT, Namespace, join, may_make_namespaces, namespaces
 from support.server import RunningHub
 
@@ -152,6 +154,33 @@ def test_a_socket_in_a_namespace_that_the_hub_does_not_know_of_is_found(
             )
         finally:
             running.kill()
+
+
+@NEEDS
+def test_a_helper_of_its_own_is_a_row_and_its_sockets_are_looked_for(loopback_address: str) -> None:
+    if not may_run_as_nobody():
+        pytest.skip("the user nobody cannot read this checkout")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="isthmus-test-")))
+        folder.chmod(0o755)
+        plant_network, client = stack.enter_context(namespaces(2))
+        helper = RunningHelper(folder, "--namespace", plant_network.name, "--address", "10.1.0.0/24")
+        helper.start()
+        stack.callback(helper.kill)
+        home = folder / "nobody"
+        home.mkdir()
+        own(home)
+        settings = f'[network]\nhelper = "{helper.socket}"\n'
+        running = RunningHub(home, loopback_address, hostname="hub.isthmus.test", settings=settings, under=as_nobody())
+        stack.callback(running.kill)
+        running.start()
+        give_network(running, plant_network, client)
+        rows = matrix(running)
+        found = everywhere(running.pid, [plant_network]) | everywhere(helper.pid, [plant_network])
+        assert {place(row) for row in rows} == found
+        (row,) = [row for row in rows if row["process"] == "namespace helper"]
+        assert (row["address"], row["who"]) == (str(helper.socket), "the users it was told")
+        assert row["observed"] == "mode 0666, user 0"
 
 
 def matrix(hub: RunningHub, *, code: int = 0) -> list[Row]:

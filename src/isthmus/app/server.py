@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from isthmus.access.journal import Decision, Verdict
 from isthmus.app.audit import head_export
 from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.exposure import installation
@@ -141,6 +142,9 @@ class Server:
         domain.endpoints.on_change(lambda _old, _new: self._name_doors.settle())
         domain.networks.on_change(lambda _facts: self._name_doors.settle())
         await seeding.apply_endpoints(seed)
+        if config.seed:
+            said = f"seed {config.seed} applied"
+            domain.journal.write(Decision(Verdict.CHANGED, door="local", principal="isthmus", detail=said))
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
         api = management_api(

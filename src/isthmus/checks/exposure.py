@@ -15,6 +15,9 @@ KNOCKS_AT_ONCE = 16
 CONNECTOR = "connector:"
 """Begins the place of what a connector reports."""
 
+HELPER = "namespace helper"
+"""The process that listens at its socket for the hub's user."""
+
 _TOLD = ("process", "place", "protocol", "address", "plane", "door", "who")
 WILDCARDS = ("0.0.0.0", "::")
 
@@ -116,9 +119,16 @@ def _spot(socket: Json) -> Spot:
 
 def _bell(question: _Question, index: int, source: str) -> Bell:
     socket = question.socket
-    address = source if socket["address"] in WILDCARDS else socket["address"]
-    origin = source if (":" in address) == (":" in source) else "::1" if ":" in address else "127.0.0.1"
+    address = socket["address"]
+    origin = source if (":" in address) == (":" in source) else _loopback(address)
+    if address in WILDCARDS:
+        address = origin
     return Bell(address, socket["port"], socket["plane"], origin, question.host, question.hub, f"{NOBODY}-{index}")
+
+
+def _loopback(address: str) -> str:
+    """The machine itself, in the family of an address."""
+    return "::1" if ":" in address else "127.0.0.1"
 
 
 def _ask(question: _Question, bell: Bell, vantage: Vantage) -> Met | None:
@@ -163,10 +173,13 @@ def _obeys(admission: Json, met: Met, rule: str) -> bool:
 
 
 def _is_plain(question: _Question, met: Met) -> bool:
-    """What serves no hub: names and metrics answer whoever reaches them, everything else refuses strangers."""
+    """What serves no hub: names and metrics answer whoever reaches them, everything else refuses strangers.
+
+    The helper's socket may be reached by every user: it asks the kernel who they are (unix(7), SO_PEERCRED).
+    """
     if question.socket["plane"] in ("names", "metrics"):
         return not met.stranger_refused
-    return met.stranger_refused
+    return met.stranger_refused or question.socket["process"] == HELPER
 
 
 def _expected(question: _Question) -> str:
@@ -175,6 +188,8 @@ def _expected(question: _Question) -> str:
         return "serves keys, refuses strangers" if admission["admitted"] else f"refuses all: {admission['rule']}"
     if plane in ("names", "metrics"):
         return "answers"
+    if question.socket["process"] == HELPER:
+        return "asks the kernel who calls"
     return "for its user only" if question.socket["protocol"] == "unix" else "refuses strangers"
 
 
@@ -196,8 +211,9 @@ def _further(found: Iterable[Found], known: set[Spot]) -> Iterable[Found]:
 def _unknown(found: Found, vantage: Vantage) -> Row:
     spot = found.spot
     if spot.protocol == "tcp" and not spot.place:
-        address = vantage.source if spot.address in WILDCARDS else spot.address
-        observed = knock(Bell(address, spot.port, "", vantage.source, ""), vantage.trust, None).words
+        origin = vantage.source if (":" in spot.address) == (":" in vantage.source) else _loopback(spot.address)
+        address = origin if spot.address in WILDCARDS else spot.address
+        observed = knock(Bell(address, spot.port, "", origin, ""), vantage.trust, None).words
     else:
         observed = "listens"
     return Row(

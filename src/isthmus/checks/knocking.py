@@ -70,6 +70,9 @@ def knock(bell: Bell, trust: ssl.SSLContext, key: Key | None) -> Met:
         return Met(f"TLS ends: {(error.reason or 'closed').lower().replace('_', ' ')}", served=False)
     except TimeoutError:
         return Met("no answer", reached=False)
+    except (ConnectionResetError, BrokenPipeError):
+        # Address rules of a door close a socket before anything is read of it.
+        return Met("closed", served=False)
     except OSError as error:
         return Met(f"unreachable: {error.strerror or error}".lower(), reached=False)
 
