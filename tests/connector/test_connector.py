@@ -112,6 +112,8 @@ async def test_no_more_connections_than_the_machine_can_hold(hub: FakeHub, run: 
     async with device(address, port) as first:
         await _say(first, b"x")
         end = await hub.end()
+        end.write(b"answered")
+        assert await receive(first, 8) == b"answered"
         with pytest.raises(ConnectionResetError):
             async with device(address, port) as second:
                 await receive(second, 1)
@@ -120,6 +122,42 @@ async def test_no_more_connections_than_the_machine_can_hold(hub: FakeHub, run: 
     async with device(address, port) as third:
         await _say(third, b"y")
         assert await (await hub.end()).read(1) == b"y"
+
+
+async def test_whoever_the_hub_did_not_answer_makes_room(hub: FakeHub, run: Run, address: str) -> None:
+    """Sockets that say nothing keep nobody out, and nobody who was answered is sent away for them."""
+    port = free_port(address)
+    hub.setup = _setup(1, address, port)
+    running = await run(hub, most=3)
+    await running.set_up()
+    async with device(address, port) as answered, device(address, port) as silent, device(address, port) as other:
+        await _say(answered, b"x")
+        ends = [await hub.end() for _ in range(3)]
+        speaking = next(end for end in ends if end.header.source_port == answered.getsockname()[1])
+        speaking.write(b"!")
+        assert await receive(answered, 1) == b"!"
+        async with device(address, port) as fresh:
+            await _say(fresh, b"y")
+            assert await (await hub.end()).read(1) == b"y"
+            with pytest.raises(ConnectionResetError):
+                await receive(silent, 1)
+            speaking.write(b"?")
+            assert await receive(answered, 1) == b"?"
+        assert other.fileno() >= 0
+
+
+async def test_an_endpoint_may_have_an_ipv6_address(hub: FakeHub, run: Run) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as probing:
+        port = probing.getsockname()[1]
+    hub.setup = _setup(1, "::1", port)
+    await (await run(hub)).set_up()
+    reader, writer = await asyncio.open_connection("::1", port)
+    writer.write(b"x")
+    end = await hub.end()
+    assert (end.header.source_address, end.header.destination_address) == ("::1", "::1")
+    end.write(b"y")
+    assert await reader.readexactly(1) == b"y"
+    writer.close()
 
 
 async def test_it_comes_back_when_its_hub_does(hub: FakeHub, run: Run, address: str) -> None:

@@ -71,7 +71,7 @@ class Carried:
         scratch: Scratch,
         over: Callable[["Carried", str], None],
     ) -> None:
-        """`over` is called once, with the reason, when both sockets are closed; not when `abort` is called."""
+        """`over` is called once, with the reason, when both sockets are closed, whoever closed them."""
         self._client = client
         self._client_fd = client.fileno()
         self._line = line.socket

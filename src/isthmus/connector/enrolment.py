@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from isthmus.base.clock import Clock
+from isthmus.base.ids import Ids
+from isthmus.connector.backoff import Backoff
 from isthmus.connector.dialling import DialFailed, Dialler, Target
 from isthmus.connector.folder import Enrolled, Folder, Identity, target_of
 from isthmus.connector.identity import IdentityError, certificate_request, new_key
@@ -34,24 +36,34 @@ ANSWER_SECONDS = 30.0
 logger = logging.getLogger(__name__)
 
 
-async def enrol(token: EnrolmentToken, folder: Folder, dialler: Dialler, clock: Clock) -> Identity:
-    """Asks each of the token's hubs in turn and stores what the first one gives; raises `CannotGoOn`.
+async def enrol(token: EnrolmentToken, folder: Folder, dialler: Dialler, *, clock: Clock, ids: Ids) -> Identity:
+    """Asks the token's hubs in turn, again and again while it lasts, and stores what the first one gives.
 
+    Raises `CannotGoOn`: for a token that has expired, when none of the addresses is the token's hub, and for a refusal.
     A hub that answers uses the token up, so that there is no second try after an answer.
     """
-    if token.expires * 1_000 <= clock.utc_ms():
-        raise CannotGoOn("The enrolment token has expired: make a new one with `isthmus connector enrol`.")
-    troubles = []
+    backoff = Backoff(ids)
+    while True:
+        if token.expires * 1_000 <= clock.utc_ms():
+            raise CannotGoOn("The enrolment token has expired: make a new one with `isthmus connector enrol`.")
+        reached = await _first_line(token, dialler, clock)
+        if reached is not None:
+            return await _ask(*reached, token, folder, clock)
+        await asyncio.sleep(backoff.next_seconds())
+
+
+async def _first_line(token: EnrolmentToken, dialler: Dialler, clock: Clock) -> tuple[Line, x509.Certificate] | None:
+    """A line to the first of the token's hubs that answers, and its CA; None when none did this time."""
+    failures = []
     for hub in token.hubs:
-        target = target_of(hub, token.tls_name)
         try:
-            line, authority = await _trusted_line(target, token, dialler, clock)
+            return await _trusted_line(target_of(hub, token.tls_name), token, dialler, clock)
         except DialFailed as error:
             logger.warning("not enrolled", extra={"hub": hub, "reason": str(error)})
-            troubles.append(str(error))
-            continue
-        return await _ask(line, authority, token, folder, clock)
-    raise CannotGoOn(f"The connector could not be enrolled: {'; '.join(troubles)}.")
+            failures.append(error)
+    if all(failure.judged for failure in failures):
+        raise CannotGoOn(f"The connector cannot be enrolled: {'; '.join(map(str, failures))}.")
+    return None
 
 
 async def _trusted_line(

@@ -7,8 +7,9 @@ again every `RETRY_SECONDS`, and `statuses` says why.
 
 An accepted connection waits for a line (`spares.py`), `LINE_SECONDS` at most, unread: what its device sends meanwhile
 waits in the kernel. With its line it is carried until one side ends it. When the connector holds `most` connections,
-further ones are reset at once; when the machine has no descriptors left, accepting pauses and peers wait in the
-backlog.
+the oldest one that the hub has not answered yet makes room, so that sockets which say nothing keep nobody out; when all
+have been answered, further ones are reset at once. When the machine has no descriptors left, accepting pauses and peers
+wait in the backlog.
 
 Usually an endpoint's address is this machine's own. Where it is not (a pod behind a Kubernetes service, whose address
 belongs to the service), `Places` says at which address of the machine to listen instead; the hub is told of the
@@ -84,6 +85,8 @@ class ListeningPlaces:
         self._link_id = 0
         self._retry: asyncio.TimerHandle | None = None
         self._held = 0
+        self._unanswered: dict[Carried, None] = {}
+        """What is carried, the oldest first; those that were answered leave it when somebody looks for room."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -156,14 +159,26 @@ class ListeningPlaces:
 
     def took(self) -> bool:
         """Counts one more connection; False when no more may be held."""
-        if self._held >= self._most:
+        if self._held >= self._most and not self._evict():
             return False
         self._held += 1
         self._idle.clear()
         return True
 
-    def released(self) -> None:
+    def _evict(self) -> bool:
+        """Ends the oldest connection that the hub has not answered; False when there is none."""
+        while self._unanswered:
+            oldest = next(iter(self._unanswered))
+            del self._unanswered[oldest]
+            if not oldest.bytes_down:
+                oldest.abort("made room for another")
+                return True
+        return False
+
+    def released(self, carried: Carried | None = None) -> None:
         """One that was counted is over."""
+        if carried is not None:
+            self._unanswered.pop(carried, None)
         self._held -= 1
         if not self._held:
             self._idle.set()
@@ -176,7 +191,9 @@ class ListeningPlaces:
 
     def carry(self, client: socket.socket, line: Line, over: Callable[[Carried, str], None]) -> Carried:
         """A carried connection that has not begun."""
-        return Carried(client, line, loop=self._loop, scratch=self._scratch, over=over)
+        carried = Carried(client, line, loop=self._loop, scratch=self._scratch, over=over)
+        self._unanswered[carried] = None
+        return carried
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -273,7 +290,7 @@ class _Listener:
 
     def _ended(self, carried: Carried, reason: str) -> None:
         self._carried.discard(carried)
-        self._owner.released()
+        self._owner.released(carried)
         fields = {"address": self.place[0], "port": self.place[1], "reason": reason}
         logger.debug("connection over", extra=fields | {"up": carried.bytes_up, "down": carried.bytes_down})
 

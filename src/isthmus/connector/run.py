@@ -13,10 +13,10 @@ from pathlib import Path
 
 import uvloop
 
-from isthmus.base.clock import SystemClock
+from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.hosts import is_address
-from isthmus.base.ids import RandomIds
+from isthmus.base.ids import Ids, RandomIds
 from isthmus.connector.connector import Connector, Surroundings
 from isthmus.connector.dialling import Dialler
 from isthmus.connector.enrolment import enrol
@@ -88,7 +88,7 @@ async def _run(options: Options, folder: Folder, proxies: Proxies, places: Place
     stop = _told_to_end(asyncio.get_running_loop())
     clock, ids = SystemClock(), RandomIds()
     dialler = Dialler(proxies, clock)
-    working = asyncio.ensure_future(_identity(options, folder, dialler, clock))
+    working = asyncio.ensure_future(_identity(options, folder, dialler, clock=clock, ids=ids))
     if not await _unless(stop, working):
         return 0
     connector = Connector(
@@ -108,7 +108,7 @@ async def _run(options: Options, folder: Folder, proxies: Proxies, places: Place
     return 0
 
 
-async def _identity(options: Options, folder: Folder, dialler: Dialler, clock: SystemClock) -> Identity:
+async def _identity(options: Options, folder: Folder, dialler: Dialler, *, clock: Clock, ids: Ids) -> Identity:
     """The folder's identity where it is still of use, else a new one by the token; raises `CannotGoOn`."""
     identity = folder.load()
     if identity is not None and (identity.certified.not_after_ms > clock.utc_ms() or not options.token):
@@ -120,7 +120,7 @@ async def _identity(options: Options, folder: Folder, dialler: Dialler, clock: S
             f"There is no certificate in {options.data} yet: give the token that `isthmus connector enrol` prints, "
             "by --token or ISTHMUS_ENROLMENT_TOKEN."
         )
-    return await enrol(_parsed(options.token), folder, dialler, clock)
+    return await enrol(_parsed(options.token), folder, dialler, clock=clock, ids=ids)
 
 
 def _parsed(token: str) -> EnrolmentToken:
