@@ -247,7 +247,7 @@ async def test_a_hub_of_another_authority_ends_it(
     hub: FakeHub, run: Run, tmp_path: Path, loopback_addresses: Callable[[], str]
 ) -> None:
     async with fake_hub(tmp_path / "other", loopback_addresses()) as other:
-        running = await run(hub, hubs=(other.hub,))
+        running = await run(hub, hubs=("nowhere.invalid:9443", other.hub))
         with pytest.raises(CannotGoOn, match="What answers is not this connector's hub"):
             await _over(running)
 

@@ -143,7 +143,7 @@ class Connector:
             await asyncio.sleep(self._backoff.next_seconds())
 
     async def _reach(self) -> LineStream | None:
-        """A control connection to the first address that answers; raises `CannotGoOn` when none of them is our hub."""
+        """A control connection to the first address that answers; raises `CannotGoOn` when only somebody else does."""
         self._check_life()
         failures = []
         for target in tuple(self._targets):
@@ -155,9 +155,10 @@ class Connector:
                 continue
             self._prefer(target)
             return LineStream(line)
-        if all(failure.judged for failure in failures):
+        judged = next((failure for failure in failures if failure.judged), None)
+        if judged is not None:
             raise CannotGoOn(
-                f"What answers is not this connector's hub ({failures[0]}): "
+                f"What answers is not this connector's hub ({judged}): "
                 "look where its name leads, or enrol the connector anew when the hub has a new CA."
             )
         return None

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 async def enrol(token: EnrolmentToken, folder: Folder, dialler: Dialler, *, clock: Clock, ids: Ids) -> Identity:
     """Asks the token's hubs in turn, again and again while it lasts, and stores what the first one gives.
 
-    Raises `CannotGoOn`: for a token that has expired, when none of the addresses is the token's hub, and for a refusal.
+    Raises `CannotGoOn`: for an expired token, for a refusal, and when somebody else answers and the hub does not.
     A hub that answers uses the token up, so that there is no second try after an answer.
     """
     backoff = Backoff(ids)
@@ -61,7 +61,7 @@ async def _first_line(token: EnrolmentToken, dialler: Dialler, clock: Clock) -> 
         except DialFailed as error:
             logger.warning("not enrolled", extra={"hub": hub, "reason": str(error)})
             failures.append(error)
-    if all(failure.judged for failure in failures):
+    if any(failure.judged for failure in failures):
         raise CannotGoOn(f"The connector cannot be enrolled: {'; '.join(map(str, failures))}.")
     return None
 
