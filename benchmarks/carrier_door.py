@@ -60,12 +60,12 @@ class Usage:
 
 
 BULK = Work("256 KiB there and back, 500 connections", ECHO_PORT, 500, len(PIECE))
-"""Shows what a connection keeps that has carried much."""
+"""Shows what a connection keeps that has carried much; first, while the carrier has no memory to use again."""
 WORKS = (
+    BULK,
     Work("round trips of 256 B, 200 connections", ECHO_PORT, 200, 256),
     Work("bytes up, 8 connections", DROP_PORT, 8, len(PIECE)),
     Work("bytes down, 8 connections", FLOOD_PORT, 8, len(PIECE)),
-    BULK,
 )
 
 
@@ -233,6 +233,9 @@ class Door(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._act(data)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._full = True
+
     def pause_writing(self) -> None:
         self._full = True
 
@@ -255,8 +258,12 @@ class Door(asyncio.Protocol):
             self._flood()
 
     def _flood(self) -> None:
-        while not self._full and not self._transport.is_closing():
-            self._transport.write(PIECE)
+        if self._full:
+            return
+        self._transport.write(PIECE)
+        # Unless that was too much: then `resume_writing` goes on.
+        if not self._full:
+            asyncio.get_running_loop().call_soon(self._flood)
 
     def _converse(self, data: bytes) -> None:
         greeted = self._link.hello is not None
