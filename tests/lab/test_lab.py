@@ -119,6 +119,78 @@ def test_what_the_lab_did_not_make_is_left_alone(unbuilt: RunningLab) -> None:
         subprocess.run(["ip", "netns", "del", theirs], check=True)
 
 
+BOUND = """\
+name = "bound"
+
+[internet]
+range = "203.0.113.0/24"
+
+[hub]
+hostname = "bound.isthmus.test"
+address = "203.0.113.10"
+public = true
+
+[networks.works]
+range = "10.20.0.0/16"
+subnet = "10.20.1.0/24"
+presence = "bind"
+endpoint = "10.20.1.4"
+
+[networks.office]
+range = "10.30.0.0/24"
+
+[[peerings]]
+between = ["works", "office"]
+
+[sites.plant]
+range = "192.168.10.0/24"
+gateway = "works"
+line = true
+
+[hosts]
+crane = { network = "works", address = "10.20.1.20" }
+erp = { network = "office", address = "10.30.0.20" }
+press = { network = "plant", address = "192.168.10.11" }
+visitor = { network = "internet", address = "203.0.113.66" }
+"""
+
+
+@pytest.fixture
+def bound(tmp_path: Path) -> Iterator[RunningLab]:
+    """A small lab of its own, up."""
+    path = tmp_path / "bound.toml"
+    path.write_text(BOUND)
+    small = RunningLab(path, "bound")
+    try:
+        small.run("up")
+        yield small
+    finally:
+        small.down()
+    assert not small.leavings()
+
+
+@needs_lab
+def test_an_address_of_the_hubs_own_machine_serves_a_network_as_well(bound: RunningLab) -> None:
+    rows = bound.json("matrix")
+    met = {(row["from"], row["target"]): row["observed"] for row in rows if row["plane"] == "mqtt"}
+    assert met["visitor", "public"] == "open"
+    assert {met[host, "works"] for host in ("crane", "erp", "press")} == {"open"}
+    assert met["visitor", "works"] == "unreachable"
+
+
+@needs_lab
+def test_a_later_namespace_of_the_same_name_is_left_alone(bound: RunningLab) -> None:
+    name = f"{bound.name}-office"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        assert bound.json("status", code=1)["ok"] is False
+        bound.down()
+        assert [Path(left).name for left in bound.leavings()] == [name]
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
 @needs_lab
 def test_taking_away_nothing_says_so(unbuilt: RunningLab) -> None:
     assert f"There is no lab {unbuilt.name}." in unbuilt.run("down")

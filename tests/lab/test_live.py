@@ -94,6 +94,19 @@ def test_the_line_takes_over_under_a_session_that_goes_on(lab: RunningLab, sende
     assert not sender.told("disconnected")
 
 
+def test_a_connector_that_is_cut_off_for_a_while_loses_nothing(lab: RunningLab) -> None:
+    with Sender(lab, "robot", lab.make_device("robot")) as robot:
+        robot.acknowledge_more()
+        lab.run("cut", "cell/connector")
+        try:
+            rows = lab.json("matrix", "--host", "robot", code=1)
+        finally:
+            lab.run("mend", "cell/connector")
+        assert "open" not in {row["observed"] for row in rows}
+        robot.acknowledge_more(20)
+    assert_nothing_lost(lab, robot)
+
+
 def assert_nothing_lost(lab: RunningLab, sender: Sender) -> None:
     """Every message that was acknowledged is in the log; one that was not may be there as well."""
     events = lab.isthmus(

@@ -22,6 +22,7 @@ from isthmus.lab.record import FOLDER, Record
 from isthmus.lab.status import BUILT, status_of
 from isthmus.lab.supervisor import WAYS
 from isthmus.lab.teardown import take_down
+from isthmus.lab.tools import require_tools
 from isthmus.lab.waiting import wait_until
 from isthmus.lab.ways import cut, mend
 
@@ -52,6 +53,7 @@ class Lab:
 
     def up(self) -> None:
         """Builds everything and starts it; when that fails, takes away what there is and raises LabError."""
+        require_tools(self.plan)
         self._record.begin(self._ids.uuid(), self._file.read_text())
         with self._record.held():
             try:
