@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from isthmus.lab.errors import LabError
@@ -49,6 +50,11 @@ class Declaration:
         self._run = commands.run
         self._say = say
 
+    @cached_property
+    def _hubs(self) -> dict[str, str]:
+        """Each hub's resource id."""
+        return {hub["name"]: hub["id"] for hub in self._run("iot", "hub", "list")}
+
     def networks(self) -> None:
         """Declares virtual networks, peerings, and the sites behind gateways."""
         for name, network in self._plan.networks.items():
@@ -72,25 +78,26 @@ class Declaration:
     def endpoint(self, name: str) -> None:
         """Asks for a network's private endpoint and, as the hub's owner, approves it."""
         network = self._plan.networks[name]
-        hub = self._run("iot", "hub", "show", "-n", network.hub or self._plan.hub.first)
+        hub = self._hubs[network.hub or self._plan.hub.first]
         self._run(
             *("network", "private-endpoint", "create", "-n", name, "--connection-name", name),
-            *("--private-connection-resource-id", hub["id"], "--group-id", GROUP),
+            *("--private-connection-resource-id", hub, "--group-id", GROUP),
             *("--vnet-name", name, "--subnet", SUBNET, "--manual-request", "true"),
             *("--ip-config", f"name={name}", f"group-id={GROUP}", f"member-name={GROUP}"),
             f"private-ip-address={network.endpoint}",
         )
-        for connection in self._pending(hub["id"]):
+        for connection in self._pending(hub):
             self._run(
                 *("network", "private-endpoint-connection", "approve", "--id", connection["id"]),
                 *("--description", "the lab"),
             )
-        self._say(f"private endpoint {network.endpoint} in {name} leads to {hub['name']}, approved")
+        self._say(
+            f"private endpoint {network.endpoint} in {name} leads to {network.hub or self._plan.hub.first}, approved"
+        )
 
-    def name_servers(self, network: str) -> list[str]:
-        """The name servers that the hub says a network's clients have, as a DHCP server would hand them out."""
-        shown = self._run("network", "vnet", "show", "-n", network)
-        return [str(server) for server in shown["dhcpOptions"]["dnsServers"]]
+    def name_servers(self) -> dict[str, list[str]]:
+        """The name servers that the hub says each network's clients have, as a DHCP server would hand them out."""
+        return {shown["name"]: shown["dhcpOptions"]["dnsServers"] for shown in self._run("network", "vnet", "list")}
 
     def close_public(self) -> None:
         """Closes the public side of every hub."""

@@ -118,7 +118,7 @@ class Lab:
     def _hand_out_names(self, declaration: Declaration) -> None:
         """Tells hosts their name servers; a site asks those of the network that its gateway leads to."""
         plan = self.plan
-        of_place = {name: declaration.name_servers(name) for name in plan.networks}
+        of_place = declaration.name_servers()
         of_place |= {name: of_place[site.gateway] for name, site in plan.sites.items()}
         for name, host in plan.hosts.items():
             if servers := of_place.get(host.network):
