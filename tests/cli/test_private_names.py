@@ -31,6 +31,21 @@ def test_a_zone_is_created_and_printed_flat(management: FakeManagement, run: Run
     assert json.loads(done.out)["numberOfRecordSets"] == 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "header"), [((), None), (("--if-none-match",), "*"), (("--if-none-match", "false"), None)]
+)
+def test_only_what_is_new_is_created_when_asked_so(
+    management: FakeManagement, run: Run, flags: tuple[str, ...], header: str | None
+) -> None:
+    management.on("PUT", ZONE, ZONE_BODY)
+    management.on("PUT", f"{ZONE}/A/press", records("A"))
+
+    run(*DNS, "zone", "create", "-n", "plant.test", *flags)
+    run(*DNS, "record-set", "a", "create", "-z", "plant.test", "-n", "press", *flags)
+
+    assert [asked.headers.get("if-none-match") for asked in management.asked[-2:]] == [header, header]
+
+
 def test_a_zones_tags_are_changed(management: FakeManagement, run: Run) -> None:
     management.on("PATCH", ZONE, ZONE_BODY)
 

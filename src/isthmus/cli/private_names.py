@@ -42,6 +42,7 @@ _set_name = click.option("--name", "-n", "name", required=True, help="The record
 _tags = click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Tags.")
 _metadata = click.option("--metadata", cls=Words, metavar="NAME=VALUE...", help="Notes on the record set.")
 _ttl = click.option("--ttl", type=click.INT, default=TTL_DEFAULT, show_default=True, help="Seconds to live.")
+_only_new = three_state("--if-none-match", "only_new", help="Only if there is none of that name yet.")
 _yes = click.option("--yes", "-y", is_flag=True, help="For scripts of az; nothing is asked here.")
 _endpoint = click.option("--endpoint-name", "endpoint", required=True, help="The private endpoint.")
 _group_name = click.option("--name", "-n", "name", required=True, help="The zone group.")
@@ -68,10 +69,12 @@ def export(target: Target, network: str, form: str) -> Any:
 
 @zone.command("create", hub_flags=HUB_ONLY, remote=False)
 @_zone_name
+@_only_new
 @_tags
-def create_zone(target: Target, name: str, tags: Any) -> Any:
+def create_zone(target: Target, name: str, only_new: bool | None, tags: Any) -> Any:
     """Creates a private DNS zone; link it to the networks whose clients shall see it."""
-    return flat(_call(target, "PUT", _zone_path(target, name), {"location": "global", "tags": _pairs(tags, "--tags")}))
+    body = {"location": "global", "tags": _pairs(tags, "--tags")}
+    return flat(_call(target, "PUT", _zone_path(target, name), body, only_new=bool(only_new)))
 
 
 @zone.command("list", hub_flags=HUB_ONLY, remote=False)
@@ -269,10 +272,11 @@ def _add_whole_sets(group: Group, kind: RecordKind) -> None:
     @_in_zone
     @_set_name
     @_ttl
+    @_only_new
     @_metadata
-    def create(target: Target, zone_name: str, name: str, ttl: int, metadata: Any) -> Any:
-        properties = {"ttl": ttl, "metadata": _pairs(metadata, "--metadata")}
-        return flat(_call(target, "PUT", _set_path(target, zone_name, kind, name), {"properties": properties}))
+    def create(target: Target, zone_name: str, name: str, ttl: int, only_new: bool | None, metadata: Any) -> Any:
+        body = {"properties": {"ttl": ttl, "metadata": _pairs(metadata, "--metadata")}}
+        return flat(_call(target, "PUT", _set_path(target, zone_name, kind, name), body, only_new=bool(only_new)))
 
     @group.command("update", hub_flags=HUB_ONLY, remote=False, help="Changes a record set.")
     @_in_zone
@@ -396,8 +400,8 @@ def _group_path(target: Target, endpoint: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
-def _call(target: Target, method: str, path: str, body: object | None = None) -> Any:
-    return target.manage(method, path, body, query={"api-version": PRIVATE_DNS_API})
+def _call(target: Target, method: str, path: str, body: object | None = None, *, only_new: bool = False) -> Any:
+    return target.manage(method, path, body, only_new=only_new, query={"api-version": PRIVATE_DNS_API})
 
 
 for each in RECORD_KINDS:

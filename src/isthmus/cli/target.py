@@ -91,6 +91,7 @@ class Target:
         body: object | None = None,
         *,
         etag: str = "",
+        only_new: bool = False,
         query: Mapping[str, str] | None = None,
     ) -> Any:
         """Calls the management API of the server and returns the answer's JSON.
@@ -98,6 +99,8 @@ class Target:
         Raises Rehearsed for a change that is asked for as a dry run.
         """
         headers = {"If-Match": f'"{etag}"'} if etag else {}
+        if only_new:
+            headers["If-None-Match"] = "*"
         version = {"api-version": DEVICES_API} if path.startswith("/subscriptions/") else {}
         asked = {**version, **(query or {})}
         if self.dry_run is not None and method in CHANGES:
