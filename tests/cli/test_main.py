@@ -20,7 +20,7 @@ from isthmus.base.places import CA_CERTIFICATE
         ("iot", "hub", "device-identity", "children", "add"),
         ("iot", "dps", "create"),
         ("network", "nsg", "create", "--name", "x"),
-        ("role", "assignment", "create"),
+        ("role", "definition", "create"),
         ("storage", "account", "create"),
     ],
 )

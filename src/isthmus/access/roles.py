@@ -1,18 +1,20 @@
 """Roles of management: which actions each allows, and over what.
 
-An action is `{provider}/{type}[/{type}…]/{verb}`: `read`, `write` (make or change), `delete`, or a word of its own
-before `action`. Compared without case; a `*` stands for any characters, slashes included; what `not_actions` names is
-taken away from the same role ("Azure role definitions"). A scope is the path of a resource or of a group of them; it
-covers itself and everything below it, segment by segment ("Scope for Azure RBAC"). Owner, Contributor and Reader mean
-what they mean on Azure; the network approver decides about private endpoint connections and changes nothing else.
+These are roles of tokens, on the management plane; what identities may do with data is in `role_definitions`.
+
+An action ends in a verb: `read`, `write` (make or change), `delete`, or a word of its own before `action`; patterns are
+as in `actions`, and what `not_actions` names is taken away from the same role. A scope is the path of a resource or of
+a group of them; it covers itself and everything below it, segment by segment ("Scope for Azure RBAC"). Owner,
+Contributor and Reader mean what they mean on Azure; the network approver decides about private endpoint connections and
+changes nothing else.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from types import MappingProxyType
+
+from isthmus.access.actions import matches
 
 Segments = tuple[str, ...]
 """A path's segments in small letters; empty for everything there is."""
@@ -42,7 +44,16 @@ ROLES: Mapping[Role, RoleDefinition] = MappingProxyType(
     {
         Role.OWNER: RoleDefinition(("*",)),
         Role.CONTRIBUTOR: RoleDefinition(
-            ("*",), ("Isthmus/tokens/write", "Isthmus/tokens/delete", "Isthmus/audit/action")
+            ("*",),
+            (
+                "Isthmus/tokens/write",
+                "Isthmus/tokens/delete",
+                "Isthmus/audit/action",
+                "Isthmus/authority/*/action",
+                "Microsoft.Authorization/*/write",
+                "Microsoft.Authorization/*/delete",
+                "Microsoft.ManagedIdentity/userAssignedIdentities/secrets/write",
+            ),
         ),
         Role.READER: RoleDefinition(("*/read",)),
         Role.NETWORK_APPROVER: RoleDefinition(
@@ -62,7 +73,7 @@ ROLES: Mapping[Role, RoleDefinition] = MappingProxyType(
 def allows(role: Role, action: str) -> bool:
     """True when the role allows the action."""
     definition = ROLES[role]
-    return _any(definition.actions, action) and not _any(definition.not_actions, action)
+    return matches(definition.actions, action) and not matches(definition.not_actions, action)
 
 
 def segments_of(path: str) -> Segments:
@@ -73,13 +84,3 @@ def segments_of(path: str) -> Segments:
 def covers(scope: Segments, resource: Segments) -> bool:
     """True when the resource is the scope or lies below it."""
     return resource[: len(scope)] == scope
-
-
-def _any(patterns: tuple[str, ...], action: str) -> bool:
-    return any(_compiled(pattern).fullmatch(action) for pattern in patterns)
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Bounded by the patterns of `ROLES`."""
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.IGNORECASE)

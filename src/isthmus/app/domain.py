@@ -24,7 +24,9 @@ from isthmus.resources.network_names import NetworkNames
 from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
 from isthmus.resources.private_zones import PrivateZones
 from isthmus.resources.removal import Removal
+from isthmus.resources.role_assignments import RoleAssignments
 from isthmus.resources.tokens import Tokens
+from isthmus.resources.user_identities import UserIdentities
 from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
@@ -33,6 +35,7 @@ from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_hub_views import ArmHubViews
+from isthmus.servers.management.arm_identities import ArmIdentities
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
@@ -57,7 +60,9 @@ class Domain:
         self._state = state
         self._ids = ids
         self._objection = objection
-        self.hubs = Hubs(state, clock, ids)
+        self.identities = UserIdentities(state, clock, ids)
+        self.roles = RoleAssignments(state, clock)
+        self.hubs = Hubs(state, clock, ids, self.identities.attached)
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)
         self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
@@ -81,6 +86,8 @@ class Domain:
 
     async def start(self, config: Config) -> None:
         """Reads what was there, and makes the first hub where there is none; raises `ConfigurationError`."""
+        await self.identities.load()
+        await self.roles.load()
         await self.hubs.load()
         if not self.hubs.all():
             await self._make_first(config)
@@ -107,7 +114,7 @@ class Domain:
     async def rehearse(self) -> Rehearsal:
         """The resources once more, over a state that keeps what is written to itself."""
         state = RehearsalState(self._state)
-        hubs, networks = Hubs(state, self.clock, self._ids), VirtualNetworks(state, self._ids)
+        hubs, networks = self._rehearsed_hubs(state), VirtualNetworks(state, self._ids)
         endpoints = PrivateEndpoints(state, hubs, self._ids, self._objection, networks)
         await hubs.load()
         await networks.load()
@@ -115,6 +122,9 @@ class Domain:
         return Rehearsal(
             hubs, networks, endpoints, _arm(hubs, networks, endpoints, Journal(state, self.clock), _prepared)
         )
+
+    def _rehearsed_hubs(self, state: State) -> Hubs:
+        return Hubs(state, self.clock, self._ids, self.identities.attached)
 
     def service(self) -> ServiceApi:
         """The service API over it."""
@@ -145,9 +155,11 @@ def management_api(
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
+    identities = ArmIdentities(domain.hubs, domain.identities, domain.roles, domain.journal).routes
+    further = (private_dns, views, identities)
     return ManagementApi(
         hubs=domain.hubs,
-        arm=_arm(domain.hubs, domain.networks, domain.endpoints, domain.journal, prepare, private_dns, views),
+        arm=_arm(domain.hubs, domain.networks, domain.endpoints, domain.journal, prepare, *further),
         dry_runs=DryRuns(domain.rehearse, domain.journal, live, domain.registry, domain.twins, domain.clock),
         journal=domain.journal,
         audit=Audit(domain.journal),

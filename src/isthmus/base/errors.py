@@ -61,6 +61,9 @@ class Code(Enum):
     AUTHORIZATION_FAILED = ("AuthorizationFailed", 403000)
     LINKED_AUTHORIZATION_FAILED = ("LinkedAuthorizationFailed", 403000)
     RESOURCE_NOT_FOUND = ("ResourceNotFound", 404000)
+    PRINCIPAL_NOT_FOUND = ("PrincipalNotFound", 400000)
+    ROLE_DEFINITION_NOT_FOUND = ("RoleDefinitionDoesNotExist", 404000)
+    ROLE_ASSIGNMENT_EXISTS = ("RoleAssignmentExists", 409000)
 
     def __init__(self, wire_name: str, number: int) -> None:
         self.wire_name = wire_name

@@ -1,6 +1,7 @@
 """The tree of commands. The words `iot hub` may be given or left out for the hub's own commands.
 
-Only `policy` is two: `iot hub policy` are the shared access policies, as `az` has it, `policy` the door policies.
+Only two mean something else there: `iot hub policy` are the shared access policies, as `az` has it, `policy` the door
+policies; `iot hub identity` are the identities of a hub, `identity` those that a hub can be given, both as in `az`.
 """
 
 import os
@@ -30,6 +31,7 @@ from isthmus.cli.hubs import (
 )
 from isthmus.cli.identities import device_identity, module_identity
 from isthmus.cli.lab import lab
+from isthmus.cli.managed_identities import hub_identity, identity, role
 from isthmus.cli.message_routes import message_route
 from isthmus.cli.messages import c2d_message, monitor_events
 from isthmus.cli.methods import invoke_device_method, invoke_module_method
@@ -48,12 +50,12 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
 )
 HUB_COMING = (
     *("configuration", "job", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
-    *("devicestream", "identity", "message-enrichment", "message-endpoint"),
+    *("devicestream", "message-enrichment", "message-endpoint"),
     *("route", "routing-endpoint", "manual-failover"),
     "show-connection-string",
 )
 TOP_COMING = (
-    *("role", "identity", "storage", "eventhubs", "servicebus", "resource", "group", "account", "ad"),
+    *("storage", "eventhubs", "servicebus", "resource", "group", "account", "ad"),
     *("login", "logout", "cloud", "monitor"),
 )
 ENDED_BY_CTRL_C = 130
@@ -70,11 +72,13 @@ for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
 hub.add_command(policy)
+hub.add_command(hub_identity)
 for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace_helper):
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
-root.add_command(door_policy)
+for own in (door_policy, identity, role):
+    root.add_command(own)
 device.add_command(c2d_message)
 iot.add_command(hub)
 iot.add_command(device)

@@ -9,6 +9,7 @@ from isthmus.network.private_endpoints import GROUP_ID, PrivateEndpointConnectio
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.durations import format_duration
 from isthmus.resources.hub import CloudToDeviceSettings, Hub
+from isthmus.resources.hub_identity import identity_to_arm
 from isthmus.resources.routes import route_to_arm
 
 HUB_TYPE = "Microsoft.Devices/IotHubs"
@@ -25,7 +26,7 @@ def hub_to_arm(hub: Hub) -> dict[str, object]:
         "etag": hub.etag,
         "resourcegroup": RESOURCE_GROUP,
         "subscriptionid": SUBSCRIPTION,
-        "identity": {"type": "None"},
+        "identity": identity_to_arm(hub.identity),
         "sku": {"name": hub.sku.name.value, "tier": hub.sku.tier, "capacity": hub.sku.units},
         "properties": _properties(hub),
     }

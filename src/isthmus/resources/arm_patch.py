@@ -14,6 +14,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_ip_rule, checked_rules
 from isthmus.resources.arm import connection_to_arm, hub_to_arm, policy_to_arm
 from isthmus.resources.hub import FALLBACK_ROUTE, UNITS_MAX, CloudToDeviceSettings, FeedbackSettings, Hub, SkuName
+from isthmus.resources.hub_identity import with_identity
 from isthmus.resources.members import (
     Json,
     bad,
@@ -59,6 +60,8 @@ def _applied(hub: Hub, patch: Json, passed_over: frozenset[Path]) -> Hub:
     wanted = dict(mapping(merged(present, patch), "the body"))
     if "tags" in patch:
         wanted["tags"] = patch["tags"]
+    if "identity" in patch:
+        wanted["identity"] = patch["identity"]
     changed = hub
     for path, value in differences(present, wanted):
         setter = _SETTERS.get(path)
@@ -75,15 +78,15 @@ def apply_body(hub: Hub, body: Json) -> Hub:
     """As `apply_patch`, for a whole body (PUT): what it leaves out goes back to its default.
 
     A body without `routing` asks for that of a new hub; one that has it without a fallback route switches that off
-    (Microsoft.Devices/IotHubs, `RoutingProperties`). Only `publicNetworkAccess` stays as it is when left out: a client
-    that does not know it must not open the door.
+    (Microsoft.Devices/IotHubs, `RoutingProperties`). Only `publicNetworkAccess` and `identity` stay as they are when
+    left out: a client that does not know them must not open the door, nor end an identity for ever.
     """
     members = mapping(body.get("properties") or {}, "properties")
     if members.get("routing") is None:
         body = {**body, "properties": {**members, "routing": {"fallbackRoute": route_to_arm(FALLBACK_ROUTE)}}}
     whole: object = body
     for path in _SETTERS:
-        if path != ("properties", "publicNetworkAccess"):
+        if path not in _KEPT:
             whole = _with_default(whole, path)
     return _applied(hub, mapping(whole, "the body"), _SERVERS_OWN)
 
@@ -122,6 +125,10 @@ def _set_tags(hub: Hub, value: object, path: str) -> Hub:
     if len(tags) > TAGS_MAX:
         raise bad(path, f"at most {TAGS_MAX} tags")
     return replace(hub, tags=tags)
+
+
+def _set_identity(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, identity=with_identity(hub.identity, value, path))
 
 
 def _set_public_network_access(hub: Hub, value: object, path: str) -> Hub:
@@ -273,6 +280,7 @@ Setter = Callable[[Hub, object, str], Hub]
 
 _SETTERS: Mapping[Path, Setter] = {
     ("tags",): _set_tags,
+    ("identity",): _set_identity,
     ("properties", "publicNetworkAccess"): _set_public_network_access,
     ("properties", "networkRuleSets"): _set_rules,
     ("properties", "ipFilterRules"): _set_classic_rules,
@@ -284,6 +292,9 @@ _SETTERS: Mapping[Path, Setter] = {
     ("sku", "name"): _set_size,
     ("sku", "capacity"): _set_units,
 }
+
+_KEPT: frozenset[Path] = frozenset({("properties", "publicNetworkAccess"), ("identity",)})
+"""Members that a whole body may leave out without setting them back."""
 
 _DECIDE_CONNECTIONS = "use network private-endpoint-connection approve, reject or delete"
 

@@ -20,6 +20,7 @@ from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.door_policies import DoorPolicy
 from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
+from isthmus.resources.hub_identity import NO_IDENTITY, HubIdentity
 
 GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
 """Where all resources of an installation live, unless said otherwise."""
@@ -154,6 +155,7 @@ class Hub:
     tags: dict[str, str] = field(default_factory=dict)
     door_policies: tuple[DoorPolicy, ...] = ()
     sku: Sku = Sku()
+    identity: HubIdentity = NO_IDENTITY
     revision: int = 0
 
     @property

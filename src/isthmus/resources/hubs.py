@@ -44,6 +44,7 @@ from isthmus.resources.hub import (
     default_policies,
     encode_hub,
 )
+from isthmus.resources.hub_identity import FindIdentity, completed, no_such_identity
 
 COUNTER = Key("meta", NO_HUB, "hub-number")
 """The last number that was given to a hub."""
@@ -61,7 +62,8 @@ HubRule = Callable[[Hub], Hub]
 class Hubs:
     """All hubs; `load` first. Reading is synchronous; on the event loop only."""
 
-    def __init__(self, state: State, clock: Clock, ids: Ids) -> None:
+    def __init__(self, state: State, clock: Clock, ids: Ids, find_identity: FindIdentity = no_such_identity) -> None:
+        self._find_identity = find_identity
         self._state = state
         self._clock = clock
         self._ids = ids
@@ -140,7 +142,7 @@ class Hubs:
             policies=default_policies(self._ids),
             location=location or LOCATION,
         )
-        return await self._completion.run(self._create(rule(draft)))
+        return await self._completion.run(self._create(self._identified(rule(draft))))
 
     async def update(self, name: str, patch: Mapping[str, object], if_match: str | None = None) -> Hub:
         """Merges a fragment of an ARM body into the hub and returns the new snapshot, in force.
@@ -184,7 +186,7 @@ class Hubs:
         old = self.require(name)
         for _ in range(COMMIT_TRIES_MAX):
             _check_etag(old, if_match)
-            new = rule(old)
+            new = self._identified(rule(old))
             if new == old and not also:
                 return old
             try:
@@ -237,6 +239,9 @@ class Hubs:
                 failures.append(error)
         if failures:
             raise ExceptionGroup("a change is in force, but not everybody could follow it", failures)
+
+    def _identified(self, hub: Hub) -> Hub:
+        return replace(hub, identity=completed(hub.identity, self._ids.uuid, self._find_identity))
 
     def _index(self) -> None:
         self._by_host = {host: hub for hub in self.all() for host in hub.hosts}

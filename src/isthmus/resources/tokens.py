@@ -15,10 +15,10 @@ from isthmus.access.roles import Role, Segments, segments_of
 from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import Ids
-from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Conflict, Delete, Key, Put, State
 from isthmus.resources.completion import Completion
 from isthmus.resources.members import Json, bad, choice, integer, known_members, text
+from isthmus.resources.scopes import EVERYTHING, checked_scope
 
 TOKENS_MAX = 1_000
 """Tokens of an installation, expired ones included until they are deleted; each is held in memory."""
@@ -31,9 +31,6 @@ TOKEN_PREFIX = "isthmus-management-1."
 """Begins every token, so that scanners for leaked secrets can know one."""
 
 TOKEN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
-EVERYTHING = "/"
-"""The scope of a token that is given none."""
-
 TokenListener = Callable[["ManagementToken"], Awaitable[None]]
 """Is told of a token that was deleted."""
 
@@ -154,18 +151,6 @@ def token_to_json(token: ManagementToken) -> dict[str, object]:
         "createdBy": token.created_by,
         "expiresAt": iso_utc(token.expires_ms),
     }
-
-
-def checked_scope(scope: str) -> str:
-    """The scope as it is kept; raises HubError ArgumentInvalid for one in which nothing can ever be."""
-    segments = segments_of(scope)
-    group = ("subscriptions", SUBSCRIPTION, "resourcegroups", RESOURCE_GROUP.lower())
-    if segments[: len(group)] != group[: len(segments)]:
-        raise bad("scope", f"/ or a resource id below /subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}")
-    below = segments[len(group) :]
-    if below and (below[0] != "providers" or len(below) < 4 or len(below) % 2):
-        raise bad("scope", "/, the id of a subscription, a resource group, or a resource")
-    return "/" + "/".join(part for part in scope.split("/") if part)
 
 
 def _parsed(name: str, body: Json, *, now_ms: int, digest: str, created_by: str) -> ManagementToken:

@@ -22,7 +22,7 @@ from isthmus.resources.hub import Hub, check_host_name, check_hub_name, host_nam
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.management.permissions import asked_by
+from isthmus.servers.management.permissions import asked_by, provider_place
 from isthmus.servers.management.request import Call, Reply
 
 CREATED = 201
@@ -97,7 +97,7 @@ class Arm:
         lowered = [segment.lower() for segment in call.path]
         if "providers" not in lowered:
             raise HubError(Code.NOT_FOUND, "The path names no provider")
-        start = lowered.index("providers") + 1
+        start = provider_place(lowered) + 1
         rest, below = call.path[start:], lowered[start:]
         handler = self._routes.get((call.method, _pattern(below)))
         if handler is None:

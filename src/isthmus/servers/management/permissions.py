@@ -6,7 +6,7 @@ of a collection or of a view of a resource, is about the resource above it. A ca
 installation as a whole, and its action begins with `Isthmus/`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,6 +23,12 @@ VERBS: Mapping[str, str] = MappingProxyType({"GET": "read", "PUT": "write", "PAT
 
 ARM_ROOTS = frozenset({"subscriptions", "providers"})
 GROUP = segments_of(GROUP_PATH)
+
+EXTENSIONS = ("microsoft.authorization",)
+"""Providers whose resources belong to any other resource, and stand below it in their paths."""
+
+KEYS = "{}"
+"""A step to the names of the members of an object, less those that are null."""
 
 Steps = tuple[str, ...]
 
@@ -51,8 +57,12 @@ _JOIN_SUBNET = "Microsoft.Network/virtualNetworks/subnets/join/action"
 _JOIN_ZONE = "Microsoft.Network/privateDnsZones/join/action"
 _NETWORK = "microsoft.network/virtualnetworks"
 
+_IDENTITY = "microsoft.managedidentity/userassignedidentities"
+_ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+
 LINKS: Mapping[str, tuple[Link, ...]] = MappingProxyType(
     {
+        "microsoft.devices/iothubs/write": (Link(("identity", "userAssignedIdentities", KEYS), _IDENTITY, _ASSIGN),),
         "microsoft.network/privateendpoints/write": (
             Link(
                 ("properties", "privateLinkServiceConnections", "*", "properties", "privateLinkServiceId"),
@@ -88,8 +98,11 @@ def asked_by(method: str, path: Iterable[str]) -> Asked:
     if not segments or segments[0] not in ARM_ROOTS or "providers" not in segments:
         first = segments[0] if segments else ""
         return Asked(f"isthmus/{first}/{VERBS.get(method, 'action')}", ())
-    below = segments[segments.index("providers") + 1 :]
+    place = provider_place(segments)
+    below = segments[place + 1 :]
     kind = "/".join((*below[:1], *below[1::2]))
+    if below[:1] == EXTENSIONS:
+        return Asked(f"{kind}/{VERBS.get(method, 'action')}", _scope(segments[:place]))
     is_resource = bool(below) and len(below) % 2 == 1
     base = _base(segments)
     above = below if is_resource else below[:-1]
@@ -98,6 +111,15 @@ def asked_by(method: str, path: Iterable[str]) -> Asked:
         return Asked(f"{kind}/action", resource)
     collection = () if is_resource or method != "GET" else below
     return Asked(f"{kind}/{VERBS.get(method, 'action')}", resource, collection)
+
+
+def provider_place(lowered: Sequence[str]) -> int:
+    """Where in a path the word `providers` stands that names the kind of resource; raises ValueError without one.
+
+    It is the first, but of a role assignment, which belongs to what its path begins with (ARM, extension resources).
+    """
+    last = len(lowered) - 1 - tuple(reversed(lowered)).index("providers")
+    return last if tuple(lowered[last + 1 : last + 2]) == EXTENSIONS else tuple(lowered).index("providers")
 
 
 def check_allowed(token: ManagementToken, call: Call) -> Asked:
@@ -136,6 +158,13 @@ def visible_affected(token: ManagementToken, reply: Reply) -> Reply:
     scope = token.scope_segments
     kept = [each for each in listed if covers(scope, segments_of(hub_resource_id(str(each.get("hub")))))]
     return Reply(reply.status, {**reply.value, "affected": kept})
+
+
+def _scope(segments: Segments) -> Segments:
+    """The scope that a path is, in the one group there is."""
+    if "providers" in segments:
+        return (*_base(segments), *segments[segments.index("providers") :])
+    return _base((*segments, "providers")) if segments else ()
 
 
 def _base(segments: Segments) -> Segments:
@@ -201,9 +230,11 @@ def _decoded(body: bytes) -> object:
 
 
 def _named(value: object, steps: Steps) -> list[str]:
-    """The texts at a place in a JSON value; a star stands for every item of an array."""
+    """The texts at a place in a JSON value; a star stands for every item of an array, `KEYS` for names of members."""
     if not steps:
         return [value] if isinstance(value, str) else []
+    if steps[0] == KEYS:
+        return [name for name, each in value.items() if each is not None] if isinstance(value, Mapping) else []
     if steps[0] == "*":
         return [each for item in value for each in _named(item, steps[1:])] if isinstance(value, list) else []
     return _named(value.get(steps[0]), steps[1:]) if isinstance(value, Mapping) else []
