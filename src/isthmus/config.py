@@ -96,7 +96,7 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The journal of decisions, and its signed heads.
 
-    `entries_max`: records kept, some 300 bytes each. `when_full`: `drop-oldest` removes those at the front and says so;
+    `entries_max`: records kept, some 400 bytes each. `when_full`: `drop-oldest` removes those at the front and says so;
     `refuse-changes` removes nothing by itself and lets nobody change anything until somebody has made room.
     `heads_file`: signed heads are appended to it; it should lie where the hub's machine cannot write but append.
     `syslog`: they are sent to `udp://HOST:PORT`, `tcp://HOST:PORT` or `unix:///PATH`. A head goes out after

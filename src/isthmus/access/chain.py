@@ -15,7 +15,7 @@ from isthmus.access.journal import Decision, Verdict, row_of
 from isthmus.base.state import ChainEnd, JournalEnds, JournalEntry, JournalRow
 
 JOURNAL_ENTRIES_MAX = 1_000_000
-"""Decisions kept unless the configuration says otherwise, about 300 MB on disk; the oldest are pruned."""
+"""Decisions kept unless the configuration says otherwise, about 400 MB on disk; the oldest are pruned."""
 
 JOURNAL_PRUNE_ENTRIES = 10_000
 """Decisions pruned at once, so that pruning is not a cost of every commit."""
