@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from isthmus.access.chain import GENESIS, JOURNAL_BODY_BYTES_MAX, JOURNAL_TEXT_MAX, anchor_of
-from isthmus.access.verify import first_broken
+from isthmus.access.chain import JOURNAL_BODY_BYTES_MAX, JOURNAL_TEXT_MAX, anchor_of
+from isthmus.access.verify import verify
 from isthmus.backends.comparing import DOCUMENT_BYTES_MAX
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
@@ -246,7 +246,7 @@ async def test_a_journal_of_sound_links(state: State) -> None:
     await state.journal_flushed()
     entries = await state.journal_read(JournalFilter())
     assert [(entry.entry_id, entry.utc_ms) for entry in entries] == [(3, 2), (2, 1), (1, 0)]
-    assert first_broken(GENESIS, reversed(entries)) is None
+    assert verify(await state.journal_ends(), reversed(entries), []).is_whole
 
 
 @pytest.mark.parametrize(

@@ -39,15 +39,6 @@ UNKNOWN = b""
 """Stands for the chain of a record that is missing."""
 
 
-def first_broken(base: ChainEnd, entries: Iterable[JournalEntry]) -> int | None:
-    """Number of the first of `entries` (oldest first, all of them) that does not follow `base`; None when sound."""
-    walk = Walk(base, [])
-    for entry in entries:
-        walk.take(entry)
-    findings = walk.chain_findings()
-    return min(finding.first for finding in findings) if findings else None
-
-
 def verify(ends: JournalEnds | None, entries: Iterable[JournalEntry], heads: Sequence[FoundHead]) -> Report:
     """Walks all `entries` (in stored order) and compares them with `heads`; see `Fault` for what is found.
 
