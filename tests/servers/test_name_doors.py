@@ -16,6 +16,7 @@ from isthmus.names.forward import Forwarder
 from isthmus.names.serve import NameServer
 from isthmus.network.door import PUBLIC_DOOR
 from isthmus.resources.virtual_network_arm import subnet_id
+from isthmus.servers.gateway.listener import PortNotPermitted
 from isthmus.servers.gateway.name_doors import NameDoors
 from isthmus.servers.gateway.places import Nowhere
 from isthmus.servers.gateway.plane import Plane
@@ -139,9 +140,23 @@ async def test_a_taken_port_is_missing_until_it_is_free(served: Served, loopback
         await served.endpoint("plant", loopback_address)
         assert f"Port {PORT} at {loopback_address} is in use" in served.doors.missing
         assert served.places == set()
+        assert not served.doors.well
 
     await served.doors.settle()
+    assert served.doors.well
     assert (served.doors.missing, served.places) == ("", both(loopback_address))
+
+
+async def test_a_port_that_may_not_be_bound_is_told_and_is_no_trouble(
+    served: Served, loopback_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PortNotPermitted("Port 53 may not be bound by this user.")
+
+    monkeypatch.setattr(served.front.listeners, "open_names", refused)
+    await served.endpoint("plant", loopback_address)
+    assert "may not be bound" in served.doors.missing
+    assert served.doors.well
 
 
 async def test_an_address_that_strangers_reach_has_no_names(served: Served) -> None:

@@ -278,7 +278,7 @@ class Server:
             Part("namespaces", not unattended, unattended),
             Part("audit-heads", not self._heads.trouble, self._heads.trouble),
             Part("journal", not full, "it is full: nothing can be changed until records are removed" if full else ""),
-            Part("names", not self._name_doors.missing, self._name_doors.missing),
+            Part("names", self._name_doors.well, self._name_doors.missing),
         ]
 
     def _readings(self) -> Iterator[Reading]:

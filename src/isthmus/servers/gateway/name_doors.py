@@ -12,6 +12,7 @@ the names of their networks themselves.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.sockets import SocketKind
@@ -20,7 +21,7 @@ from isthmus.network.door import Door, DoorKind
 from isthmus.network.virtual_networks import NetworkFacts, PresenceKind, holds
 from isthmus.resources.network_names import NetworkNames
 from isthmus.resources.private_endpoints import PrivateEndpoints
-from isthmus.servers.gateway.listener import Listeners
+from isthmus.servers.gateway.listener import Listeners, PortNotPermitted
 from isthmus.servers.gateway.places import Places
 from isthmus.servers.gateway.plane import Plane
 
@@ -61,12 +62,19 @@ class NameDoors:
         self._places = places
         self._port = port
         self._opening: set[tuple[str, str]] = set()
-        self._troubles: dict[tuple[str, str], str] = {}
+        self._troubles: dict[tuple[str, str], ConfigurationError] = {}
 
     @property
     def missing(self) -> str:
         """Where names cannot be served, and why; empty when they are wherever they should be."""
-        return " ".join(f"{address}: {reason}" for (_, address), reason in sorted(self._troubles.items()))
+        return " ".join(
+            f"{address}: {reason}" for (_, address), reason in sorted(self._troubles.items(), key=itemgetter(0))
+        )
+
+    @property
+    def well(self) -> bool:
+        """True when nothing is amiss; a port that this user may not bind is a choice, as the second one of HTTPS is."""
+        return all(isinstance(error, PortNotPermitted) for error in self._troubles.values())
 
     def close(self) -> None:
         """Serves nothing any more from the next `settle` on: the listeners are being closed."""
@@ -90,19 +98,19 @@ class NameDoors:
         try:
             await self._open(spot)
         except ConfigurationError as error:
-            self._note(key, spot, str(error))
+            self._note(key, spot, error)
         else:
             self._troubles.pop(key, None)
         finally:
             self._opening.discard(key)
 
-    def _note(self, key: tuple[str, str], spot: _Spot, reason: str) -> None:
+    def _note(self, key: tuple[str, str], spot: _Spot, error: ConfigurationError) -> None:
         if spot.named:
             # Somebody else's server, as a rule: it answers at an address of its own machine.
             return
-        if self._troubles.get(key) != reason:
-            logger.warning("names are not served", extra={"address": spot.address, "reason": reason})
-        self._troubles[key] = reason
+        if str(self._troubles.get(key, "")) != str(error):
+            logger.warning("names are not served", extra={"address": spot.address, "reason": str(error)})
+        self._troubles[key] = error
 
     async def _open(self, spot: _Spot) -> None:
         opened = None
