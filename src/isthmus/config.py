@@ -129,6 +129,16 @@ class NamesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(each for each in found if each is not None)
 
 
+class CheckSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Walks of the private paths by the clock.
+
+    `interval_seconds`: time between two rounds over all approved private endpoints, whose results are metrics; 0 (the
+    default) walks none, because each round is some entries of the journal for each endpoint.
+    """
+
+    interval_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -158,6 +168,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link: LinkSettings = LinkSettings()
     audit: AuditSettings = AuditSettings()
     names: NamesSettings = NamesSettings()
+    check: CheckSettings = CheckSettings()
 
     @property
     def data_folder(self) -> Path:

@@ -10,7 +10,20 @@ from house.source import PACKAGE, Import, Module, calls, imports, modules
 GROUND = frozenset({"base", "wire", "query"})
 MIDDLE = frozenset({"telemetry", "access", "names", "network", "resources", "devices", "queues", "routing", "commands"})
 HANDS_AND_DOORS = frozenset(
-    {"neighbours", "namespaces", "backends", "sinks", "servers", "config", "seed", "seeding", "logs", "demo", "cli"}
+    {
+        "neighbours",
+        "namespaces",
+        "paths",
+        "backends",
+        "sinks",
+        "servers",
+        "config",
+        "seed",
+        "seeding",
+        "logs",
+        "demo",
+        "cli",
+    }
 )
 EVERYTHING = GROUND | MIDDLE | HANDS_AND_DOORS
 
@@ -45,7 +58,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         "hands implement ports and return value types, and never call the use cases",
     ),
     "sinks": (frozenset({"base", "wire", "telemetry", "access", "routing"}), "a sink only delivers"),
-    "servers": (frozenset({*GROUND, *MIDDLE, "neighbours"}), "doors never meet the hands: app connects them"),
+    "servers": (frozenset({*GROUND, *MIDDLE, "neighbours", "paths"}), "doors never meet the hands: app connects them"),
     "config": (frozenset({"base"}), "read once, before anything exists"),
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
@@ -56,7 +69,11 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     ),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
     "namespaces": (frozenset({"base", "logs"}), "what runs as root is small, and knows nothing of the hub"),
-    "connector": (frozenset({"base", "wire", "names", "logs"}), "runs in the customer's network, without the hub"),
+    "connector": (
+        frozenset({"base", "wire", "names", "paths", "logs"}),
+        "runs in the customer's network, without the hub",
+    ),
+    "paths": (frozenset({"base", "wire", "names"}), "walks as a client does, in the hub's process and in connectors"),
     "checks": (frozenset({"base", "wire", "namespaces"}), "asks as a stranger does, of the kernel and of the doors"),
     "lab": (frozenset({"base"}), "speaks to servers by the command line"),
     "app": (EVERYTHING, "builds everything; imported by the command line and by tests only"),
@@ -120,6 +137,7 @@ OTHER_PROCESSES = {
     "isthmus.namespaces.serving": "the Unix socket at which the root helper is asked",
 }
 """Files that open server sockets in a process that is not the hub."""
+NEAR_ENDS = {"isthmus.paths.ground": "binds the near end of an outgoing connection, and listens at nothing"}
 
 
 def each_module() -> list[object]:
@@ -184,7 +202,7 @@ def test_only_the_identifiers_ask_for_randomness(module: Module) -> None:
 
 @pytest.mark.parametrize("module", each_module())
 def test_only_the_listener_opens_server_sockets(module: Module) -> None:
-    if module.name == LISTENER or module.name in OTHER_PROCESSES:
+    if module.name == LISTENER or module.name in OTHER_PROCESSES or module.name in NEAR_ENDS:
         return
     wrong = [call.lineno for name, call in calls(module.tree) if name.rpartition(".")[2] in OPENS_SERVER_SOCKET]
     assert not wrong, f"{module.place}: lines {wrong} open a server socket; {LISTENER} is the only door"

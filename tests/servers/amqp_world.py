@@ -38,6 +38,7 @@ from isthmus.wire.amqp.states import DeliveryState, Error, Source, Target
 from isthmus.wire.amqp.values import AmqpValue, Described, Long, Symbol, ULong
 from servers.gate_world import HOST, GateWorld
 from servers.mqtt_world import Call, FakeConnection, FakePresence, settled
+from servers.probe_mail import FakeProbeMail
 from telemetry.fakes import Waiter
 
 ENTITY = "hub"
@@ -93,7 +94,7 @@ class AmqpWorld:
             state, clock, ids, hub_of=self.doors.hubs.by_number, feedback=self.feedback, connected=Connections()
         )
         self.readers = Readers(self.log, EventEncoder(), clock)
-        nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock)
+        nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock, FakeProbeMail())
         services = AmqpServices(self.doors.gate, self.sessions, nodes, clock)
         self.gateway = AmqpGateway(services, lambda: self.timers)
         cutting = Cutting(self.sessions, Connected(FakePresence(), clock), readers=self.readers)

@@ -30,6 +30,7 @@ from isthmus.wire.mqtt.client import ClientSession
 from isthmus.wire.mqtt.errors import ConnectCode
 from isthmus.wire.mqtt.events import ClientEvent
 from isthmus.wire.mqtt.packets import ConnAck, Connect, PubAck, Publish, SubAck, Will
+from servers.probe_mail import FakeProbeMail
 
 HOST = "hub.example.test"
 HUB = Hub(HubId(1), "hub", HOST, 4, 0)
@@ -462,6 +463,7 @@ class World:
         self.connected = Connected(self.presence, self.clock)
         self.sessions = FakeSessions()
         self.hubs = FakeHubs()
+        self.probe_mail = FakeProbeMail()
         self.services = MqttServices(
             gate=self.gate,
             hubs=self.hubs,
@@ -473,6 +475,7 @@ class World:
             connected=self.connected,
             sessions=self.sessions,
             clock=self.clock,
+            probe_mail=self.probe_mail,
         )
         self.gateway = MqttGateway(self.services, lambda: self.timers)
 

@@ -21,6 +21,7 @@ from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttPump, MqttServices
 from isthmus.servers.gateway.ports import DeviceConnection
+from isthmus.servers.gateway.probe_mail import ProbeMail
 from isthmus.telemetry.ports import Log
 from isthmus.wire.mqtt.errors import ConnectCode
 from isthmus.wire.mqtt.packets import ConnAck, Connect, PingResp, Will, encode
@@ -377,6 +378,7 @@ def fitted(gate: Gate, hubs: Hubs, inlet: Accept, log: Log, twins: Twins, queue:
         connected=Connected(Presence(MemoryState(), world.clock), world.clock),
         sessions=world.sessions,
         clock=world.clock,
+        probe_mail=ProbeMail(log, world.clock),
     )
 
 

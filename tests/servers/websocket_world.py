@@ -39,6 +39,7 @@ from isthmus.wire.tls import ServerContexts, server_context
 from servers.front_door import WAIT_SECONDS, client_context
 from servers.http_world import HOST, OTHER_HOST, HttpWorld
 from servers.mqtt_world import FakePresence, FakeQueue, FakeTwins
+from servers.probe_mail import FakeProbeMail
 from support.certificates import issue, write_pem
 
 PATH = "/$iothub/websocket"
@@ -205,6 +206,7 @@ class WebSocketWorld(HttpWorld):
                 connected=self.devices,
                 sessions=self.index,
                 clock=self.clock,
+                probe_mail=FakeProbeMail(),
             )
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from isthmus.access.journal import BUILT_IN, Journal, Verdict, group_of
+from isthmus.base.ids import is_probe
 from isthmus.base.state import JournalFilter
 
 PAGE_ENTRIES = 2_000
@@ -75,8 +76,8 @@ async def arrivals(journal: Journal, hub: str, since_ms: int) -> Arrivals:
         async for page in pages:
             for entry in page:
                 arrival = _decode(entry.body)
-                if arrival in seen or not arrival.door:
-                    # An entry without a door had a body that was too large to be kept.
+                if arrival in seen or not arrival.door or is_probe(arrival.device):
+                    # A probe is gone by itself. An entry without a door had a body that was too large to be kept.
                     continue
                 if len(seen) >= ARRIVALS_MAX:
                     return Arrivals(seen, complete=False)

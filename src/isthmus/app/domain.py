@@ -15,6 +15,7 @@ from isthmus.commands.methods import Methods
 from isthmus.config import Config
 from isthmus.devices.fleet import Fleet
 from isthmus.devices.presence import Presence
+from isthmus.devices.probes import Probes
 from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
 from isthmus.resources.connectors import Connectors
@@ -31,6 +32,7 @@ from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.gateway.proving import Prover
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
@@ -43,6 +45,7 @@ from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
 from isthmus.servers.management.dry_runs import DryRuns, Live, Rehearsal
 from isthmus.servers.management.exposure import ExposureCalls, Installation
+from isthmus.servers.management.path_calls import PathCalls
 from isthmus.servers.management.token_calls import TokenCalls
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
@@ -79,6 +82,7 @@ class Domain:
             state, clock, ids, hub_of=hub_of, feedback=self.feedback, connected=self.connected
         )
         self.registry = Registry(state, clock, ids, self.commands)
+        self.probes = Probes(self.registry, clock, ids)
         self.twins = Twins(state, clock, self.registry, self.connected)
         self.methods = Methods(self.registry, self.connected)
         self.fleet = Fleet(state)
@@ -148,10 +152,12 @@ def management_api(
     link: LinkFace | None = None,
     live: Live = lambda hub: (),
     installation: Callable[[], Installation] | None = None,
+    prover: Prover | None = None,
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
-    `live` tells who is connected to a hub, `installation` what is listened at.
+    `live` tells who is connected to a hub, `installation` what is listened at, and
+    `prover` walks paths.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
@@ -169,6 +175,7 @@ def management_api(
         health=health,
         https_port=https_port,
         tokens=TokenCalls(domain.tokens, domain.journal),
+        paths=PathCalls(domain.hubs, prover),
     )
 
 

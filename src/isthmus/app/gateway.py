@@ -8,6 +8,7 @@ from isthmus.access.arrivals import Arrival
 from isthmus.access.journal import BUILT_IN, asked_of_group
 from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
+from isthmus.base.ids import is_probe
 from isthmus.config import Config
 from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.hub import Hub
@@ -25,6 +26,7 @@ from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
 from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.probe_mail import ProbeMail
 from isthmus.servers.gateway.sessions import Sessions
 from isthmus.servers.gateway.websocket_upgrade import SubProtocol, WebSockets
 from isthmus.servers.management.metrics import Metrics
@@ -37,10 +39,11 @@ class Gateway:
         clock = stores.clock
         self.metrics = Metrics()
         self.sessions = Sessions()
+        self.probe_mail = ProbeMail(stores.log, clock)
         facts = domain.networks.facts
         self.gate = Gate(
             domain.hubs,
-            domain.registry,
+            domain.probes,
             domain.journal,
             self.metrics,
             clock,
@@ -48,6 +51,7 @@ class Gateway:
             facts=facts,
             tags=domain.twins,
             advice=domain.names.advice,
+            probe_refused=domain.probes.refused,
         )
         self.service = domain.service()
         self.accept = Accept(stores.log, domain.twins.snapshots)
@@ -61,7 +65,13 @@ class Gateway:
                 websocket_upgrade.AMQP: SubProtocol(Plane.AMQP, self.amqp.make_pump),
             },
         )
-        front = Front(GateDoorway(self.gate, self.sessions, clock), self.service, clock, websockets=websockets)
+        front = Front(
+            GateDoorway(self.gate, self.sessions, clock),
+            self.service,
+            clock,
+            websockets=websockets,
+            probe_mail=self.probe_mail,
+        )
         self._web = web.Server(front.handle, access_log=None)
         cutting = Cutting(
             self.sessions,
@@ -83,8 +93,10 @@ class Gateway:
         }
 
     def live(self, hub: Hub) -> Iterator[Arrival]:
-        """Who is connected to a hub now: sessions, and readers by their consumer groups."""
+        """Who is connected to a hub now: sessions but probes', and readers by their consumer groups."""
         for session in self.sessions.all(hub.number):
+            if is_probe(session.device):
+                continue
             yield Arrival(
                 session.device,
                 session.principal.label,
@@ -118,10 +130,11 @@ def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
             connected=domain.connected,
             sessions=gateway.sessions,
             clock=stores.clock,
+            probe_mail=gateway.probe_mail,
         )
     )
 
 
 def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
-    nodes = Nodes(stores.log, domain.commands, domain.feedback, gateway.readers, stores.clock)
+    nodes = Nodes(stores.log, domain.commands, domain.feedback, gateway.readers, stores.clock, gateway.probe_mail)
     return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, nodes, stores.clock))

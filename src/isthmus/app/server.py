@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from isthmus.app.gateway import Gateway
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
+from isthmus.app.vantages import Vantages
 from isthmus.base.hosts import normal_address
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
 from isthmus.base.state import StateClosed, WhenFull
@@ -39,6 +41,7 @@ from isthmus.servers.gateway.link_door import LinkDoor
 from isthmus.servers.gateway.listener import Listeners
 from isthmus.servers.gateway.name_doors import NameDoors
 from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.gateway.proving import Outside, Prover, hop_seconds
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.metrics import Reading
 from isthmus.servers.management.remote import RemoteManagement
@@ -101,6 +104,7 @@ class Server:
         self._announced = False
         self._doors: Doors
         self._link: LinkDoor | None = None
+        self._prover: Prover | None = None
 
     async def open(self, seed: Seed) -> None:
         """Reads, seeds, makes certificates, and only then listens; raises `ConfigurationError`."""
@@ -147,6 +151,7 @@ class Server:
             domain.journal.write(Decision(Verdict.CHANGED, door="local", principal="isthmus", detail=said))
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
+        prover = self._prover = self._make_prover(certificates, link)
         api = management_api(
             domain,
             self._health,
@@ -155,6 +160,7 @@ class Server:
             link_face(config, domain, link, certificates),
             self.gateway.live,
             lambda: installation(config, domain, self._listeners, self._doors.ports, link),
+            prover,
         )
         self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(api))
         if config.management.port:
@@ -238,6 +244,12 @@ class Server:
         addresses = tuple(dict.fromkeys((*config.bind, *managed)))
         return Certificates(folder, names, addresses, socket.gethostname(), self._stores.clock)
 
+    def _make_prover(self, certificates: Certificates, link: LinkDoor) -> Prover:
+        config, domain, stores = self._config, self.domain, self._stores
+        outside = Outside(lambda: self._doors.ports, config.bind, config.names.port, certificates.ca_path.read_text())
+        vantages = Vantages(self._places.client, link, stores.clock, stores.ids)
+        return Prover(outside, domain.hubs, domain.endpoints, domain.names, domain.probes, vantages)
+
     def _ports(self) -> dict[str, int]:
         """The ports of all planes by their names, management's only where it is served."""
         ports = {plane.value: port for plane, port in self._doors.ports.items()}
@@ -308,6 +320,7 @@ class Server:
         yield Reading("names_queries", "DNS queries", self._names.queries, total=True)
         yield Reading("names_dropped", "DNS queries dropped", self._names.dropped, total=True)
         yield from self._link_readings()
+        yield from self._path_readings()
 
     def _audit_readings(self) -> Iterator[Reading]:
         settings, heads = self._config.audit, self._heads
@@ -328,6 +341,15 @@ class Server:
             yield Reading("link_spares", "Connections that connectors keep ready", links.spares)
             yield Reading("link_enrolments", "Connectors enrolled by a token", enrolments, total=True)
 
+    def _path_readings(self) -> Iterator[Reading]:
+        """What the last round over the private paths found."""
+        latest = self._prover.latest if self._prover is not None else ()
+        for each in latest:
+            labels = {"endpoint": each.target.label, "plane": each.way.value}
+            yield Reading("path_ok", "1 where a message came back by a private path", each.walk.works, labels=labels)
+        for labels, seconds in hop_seconds(latest):
+            yield Reading("path_seconds", "Time of a private path's hop in the last round", seconds, labels=labels)
+
     def _background(self) -> Iterator[tuple[str, Work]]:
         """What runs as long as the server, by name."""
         domain, clock = self.domain, self._stores.clock
@@ -338,6 +360,8 @@ class Server:
         yield "upkeep", self._upkeep
         yield "private doors", self._look_after_doors
         yield "journal heads", self._heads.run
+        if self._prover is not None and self._config.check.interval_seconds:
+            yield "paths", partial(self._prover.run, self._config.check.interval_seconds)
 
     async def _upkeep(self) -> None:
         while True:

@@ -17,6 +17,10 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9\-:.%_*?!(),=@$']{1,128}")
 """Characters of new device and module ids (IoT Hub REST reference, identity registry)."""
 
 
+PROBE_PREFIX = "~probe-"
+"""Begins the names of probes. A tilde is in no id that may be given, so no device is ever called so."""
+
+
 class DeviceRef(NamedTuple):
     """Names a device, or a module of one, of one hub; `module_id` is empty for the device itself."""
 
@@ -60,3 +64,8 @@ class RandomIds:
 def valid_id(text: str) -> bool:
     """True when `text` may name a new device or module (IoT Hub REST reference, identity registry)."""
     return ID_PATTERN.fullmatch(text) is not None
+
+
+def is_probe(device_id: str) -> bool:
+    """True for the name of a probe, which is in no registry: the hub makes it for a check, for minutes."""
+    return device_id.startswith(PROBE_PREFIX)

@@ -1,4 +1,4 @@
-"""`check`: proof from outside of what is open and what is not."""
+"""`check`, and `check exposure`: proof from outside of what is open and what is not."""
 
 import ssl
 from typing import Any
@@ -26,7 +26,7 @@ COLUMNS = (
     "verdict",
 )
 
-check = Group("check", help="Proof from outside of what is open and what is not.", coming=("path", "endpoint"))
+check = Group("check", help="Proof of what is open, what is not, and which paths work.", coming=("endpoint",))
 
 
 @check.command("exposure", remote=False)

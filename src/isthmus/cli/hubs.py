@@ -9,6 +9,7 @@ from isthmus.cli.connection_strings import find_policy, policies
 from isthmus.cli.edits import Edits, read_pairs
 from isthmus.cli.errors import CommandError
 from isthmus.cli.identities import edit_options
+from isthmus.cli.paths import prove_private
 from isthmus.cli.target import DEVICES_API, DEVICES_PROVIDER, Target
 
 NAME_FLAGS = ("--name", *HUB_FLAGS)
@@ -54,12 +55,20 @@ def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any)
 @click.command("update", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False, dry_run=True)
 @edit_options
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Replaces the tags.")
-def update_hub(target: Target, tags: Any, **given: Any) -> Any:
-    """Changes a hub, such as `--set properties.publicNetworkAccess=Disabled`; answers when every session obeys."""
+@click.option("--force", is_flag=True, help="Closes the public side without a proof that a private path works.")
+def update_hub(target: Target, tags: Any, *, force: bool, **given: Any) -> Any:
+    """Changes a hub, such as `--set properties.publicNetworkAccess=Disabled`; answers when every session obeys.
+
+    Before it closes the public side it walks the paths to the approved private endpoints (`check path`), says in a line
+    which work, and changes nothing when none does.
+    """
     hub = read_hub(target)
+    was_open = _is_open(hub)
     if tags:
         hub["tags"] = read_pairs([word for group in tags for word in group], "--tags")
     Edits(given["to_set"], given["to_add"], given["to_remove"]).apply(hub)
+    if was_open and not _is_open(hub) and not force and target.dry_run is None:
+        click.echo(prove_private(target), err=True)
     return target.manage("PUT", target.hub_id(), hub, etag=hub.get("etag", ""), query=API)
 
 
@@ -100,6 +109,11 @@ def list_policies(target: Target) -> Any:
 def show_policy(target: Target, policy_name: str) -> Any:
     """Shows a policy with its keys."""
     return find_policy(target, policy_name)
+
+
+def _is_open(hub: dict[str, Any]) -> bool:
+    """True unless the public side is closed; what is no word for either is the server's to refuse."""
+    return str(hub.get("properties", {}).get("publicNetworkAccess", "")).lower() != "disabled"
 
 
 def read_hub(target: Target) -> dict[str, Any]:

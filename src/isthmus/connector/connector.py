@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.ids import Ids
 from isthmus.connector.backoff import Backoff
+from isthmus.connector.checking import PathChecks
 from isthmus.connector.control import Ended, Ending, converse
 from isthmus.connector.dialling import DialFailed, Dialler, Target
 from isthmus.connector.folder import Folder, Identity
@@ -78,7 +79,10 @@ class Connector:
         on_set_up: Callable[[Setup], None],
         perform: Perform | None = None,
     ) -> None:
-        """`on_set_up` hears of every setup after it was applied. Raises `CannotGoOn` for an identity that is none."""
+        """`on_set_up` hears of every setup after it was applied; `perform` is a path check when it is left out.
+
+        Raises `CannotGoOn` for an identity that is none.
+        """
         self._identity = identity
         self._folder = folder
         self._dialler = dialler
@@ -87,7 +91,6 @@ class Connector:
         self._machine_name = surroundings.machine_name
         self._instance = ids.uuid()
         self._on_set_up = on_set_up
-        self._perform = perform
         self._contexts = _contexts(identity)
         self._targets = list(identity.targets)
         self._backoff = Backoff(ids)
@@ -96,6 +99,7 @@ class Connector:
             self._spares, places=surroundings.places, most=surroundings.most, changed=self._report
         )
         self._names = NameService(places=surroundings.places, ids=ids, changed=self._report)
+        self._perform = perform or PathChecks(surroundings.places.of, self._addresses, clock, ids).perform
         self._link: ConnectorLink | None = None
         self._stream: LineStream | None = None
         self._next_key = ""
@@ -215,7 +219,7 @@ class Connector:
 
     def check(self, check: Check) -> None:
         """Performs a check and answers it."""
-        if self._perform is None or len(self._work) >= CHECKS_MAX:
+        if len(self._work) >= CHECKS_MAX:
             self._answer(check.id, ok=False, body={"error": "this connector performs no such check now"})
         else:
             self._start(self._check(self._perform, check))
@@ -228,6 +232,10 @@ class Connector:
             self._answer(check.id, ok=False, body={"error": "the check failed inside the connector; its log says why"})
             return
         self._answer(check.id, ok=True, body=body)
+
+    def _addresses(self) -> set[str]:
+        """Where the setup has something of ours."""
+        return {each.address for each in (*self.listening.statuses, *self._names.statuses)}
 
     def _answer(self, check_id: int, *, ok: bool, body: dict[str, object]) -> None:
         if self._link is not None and self._stream is not None:

@@ -69,6 +69,13 @@ class NamespaceClient:
             raise Unattended("The namespace helper passed no socket on.")
         return opened
 
+    async def connecting_socket(self, place: str, address: str, port: int, kind: SocketKind) -> socket.socket:
+        """A socket that is being connected from inside a place (connect(2)); raises as `listening_socket`."""
+        _, opened = await self._ask(Order(Task.CONNECT, _namespace(place), address, port, kind))
+        if opened is None:
+            raise Unattended("The namespace helper passed no socket on.")
+        return opened
+
     async def hold(self, place: str, address: str) -> int:
         """Has the address in a place, and returns the cookie of its network; raises as `listening_socket`."""
         answer, _ = await self._ask(Order(Task.HOLD, _namespace(place), address))

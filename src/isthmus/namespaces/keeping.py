@@ -10,7 +10,7 @@ from isthmus.namespaces.claims import Claims, TooManyClaims
 from isthmus.namespaces.entering import NoNamespace, inside
 from isthmus.namespaces.orders import Address, Answer, Order, Permissions, Spot, Task
 from isthmus.namespaces.record import Added, Record
-from isthmus.namespaces.sockets import bound_socket, cookie_here
+from isthmus.namespaces.sockets import bound_socket, connecting_socket, cookie_here
 
 ORPHAN_SECONDS = 30.0
 """An address that nobody holds stays for so long: a hub restarts within it, and holds its own every few seconds."""
@@ -38,6 +38,8 @@ class Keeping:
                 self._take_back(order.spot)
             return Answer(), None
         try:
+            if order.task is Task.CONNECT:
+                return inside(order.namespace, lambda: _connecting(order))
             self._claims.claim(holder, order.spot)
             return inside(order.namespace, lambda: self._have(order))
         except TooManyClaims:
@@ -89,6 +91,11 @@ class Keeping:
             logger.error("address stays", extra=told | {"reason": str(error)})
         else:
             logger.info("address removed", extra=told)
+
+
+def _connecting(order: Order) -> tuple[Answer, socket.socket]:
+    """In the namespace: a socket on its way to the address, which tells itself whether it gets there."""
+    return Answer(), connecting_socket(ipaddress.ip_address(order.address), order.port, order.kind)
 
 
 def _remove(address: Address, added: Added) -> None:

@@ -31,12 +31,14 @@ class Task(StrEnum):
     """What there is to do.
 
     LISTEN: have the address, and a socket bound to it. HOLD: have the address, and go on having it. RELEASE: take the
-    address back when this helper added it and nobody else holds it.
+    address back when this helper added it and nobody else holds it. CONNECT: a socket that is being connected to the
+    address, from inside; the address is not had by it.
     """
 
     LISTEN = "listen"
     HOLD = "hold"
     RELEASE = "release"
+    CONNECT = "connect"
 
 
 class Spot(msgspec.Struct, frozen=True):
@@ -47,7 +49,7 @@ class Spot(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One order; `port` and `kind` count for LISTEN only."""
+    """One order; `port` and `kind` count for LISTEN and CONNECT only."""
 
     task: Task
     namespace: str
@@ -116,12 +118,12 @@ class Permissions:
         return ""
 
     def _of_port(self, order: Order) -> str:
-        if order.task is not Task.LISTEN:
+        if order.task not in (Task.LISTEN, Task.CONNECT):
             return ""
         if not 0 < order.port < 65_536:
             return "A port is a number from 1 to 65535."
         if self.ports and order.port not in self.ports:
-            return f"The namespace helper may not listen at port {order.port}: start it with --port {order.port}."
+            return f"The namespace helper may not use port {order.port}: start it with --port {order.port}."
         return ""
 
 

@@ -4,6 +4,7 @@ Beside the front door this is the only place that opens server sockets; they are
 """
 
 import errno
+import os
 import socket
 import struct
 
@@ -40,6 +41,21 @@ def bound_socket(address: Address, port: int, kind: SocketKind) -> socket.socket
     except OSError as error:
         made.close()
         raise NotBound(_why(error, address, port)) from error
+    return made
+
+
+def connecting_socket(address: Address, port: int, kind: SocketKind) -> socket.socket:
+    """A socket that is being connected: it becomes writable when it is, or when SO_ERROR says why not (connect(2)).
+
+    Raises OSError for what fails at once.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    type_ = socket.SOCK_STREAM if kind is SocketKind.STREAM else socket.SOCK_DGRAM
+    made = socket.socket(family, type_ | socket.SOCK_NONBLOCK)
+    code = made.connect_ex((str(address), port))
+    if code not in (0, errno.EINPROGRESS):
+        made.close()
+        raise OSError(code, os.strerror(code))
     return made
 
 

@@ -38,7 +38,7 @@ from isthmus.servers.gateway.amqp_links import LinkHandler, error_of
 from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_replies import Replies
 from isthmus.servers.gateway.amqp_tokens import NEVER, Need, Proofs
-from isthmus.servers.gateway.gate import Admitted, Gate
+from isthmus.servers.gateway.gate import Admitted, Gate, probe_of
 from isthmus.servers.gateway.lasting_work import LastingWork
 from isthmus.servers.gateway.plain import parse_plain_user
 from isthmus.servers.gateway.plane import Plane
@@ -128,6 +128,7 @@ class AmqpPump:
         self._is_over = False
         self._is_broken = False
         self._reason = ""
+        self._probe = ""
 
     # ── the connection's side ────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,6 +198,7 @@ class AmqpPump:
     def refused(self, error: HubError, device: str = "") -> Error:
         """Journals a refusal and gives what the peer may hear of it."""
         hub_name = self._hub.name if self._hub is not None else ""
+        device = device or self._probe
         tracking_id = self._services.gate.refused(
             self.connection, Plane.AMQP, hub_name, device, error, principal=self._proofs.principal
         )
@@ -204,6 +206,7 @@ class AmqpPump:
 
     async def put_token(self, token: str, audience: str) -> None:
         """Judges a put-token and keeps the proof; raises HubError."""
+        self._probe = probe_of(audience)
         hub, built_in = self._name_hub(audience), is_built_in(audience)
         admitted = await self._services.gate.token(self.connection, Plane.AMQP, hub, token, audience, built_in=built_in)
         self._keep(audience, admitted, built_in=built_in)

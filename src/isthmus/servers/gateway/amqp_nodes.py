@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from isthmus.access.principal import Right
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.ids import is_probe
 from isthmus.commands.cloud_to_device import CloudToDevice
 from isthmus.commands.feedback import Feedback
 from isthmus.resources.consumer_groups import find_group
@@ -21,12 +23,15 @@ from isthmus.servers.gateway.amqp_contract import (
     parse_address,
     parse_selector,
     partition_number,
+    path_segments,
 )
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
 from isthmus.servers.gateway.amqp_management import Management
+from isthmus.servers.gateway.amqp_probe import ProbeReceiver, ProbeSender
 from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Place, Readers, check_group_door
 from isthmus.servers.gateway.amqp_replies import Replies, ReplyLink, RequestLink
 from isthmus.servers.gateway.amqp_tokens import Need
+from isthmus.servers.gateway.ports import ProbeOutlet
 from isthmus.telemetry.ports import Log, Partition
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.limits import REDIRECT_DETACH_SECONDS
@@ -49,6 +54,7 @@ class Nodes:
     feedback: Feedback
     readers: Readers
     clock: Clock
+    probe_mail: ProbeOutlet
 
     def attach(self, link: Link, pump: Pump, replies: Replies, hub: Hub) -> LinkHandler | None:
         """Judges a new link and accepts it; None when it was redirected. Raises HubError to refuse it.
@@ -56,7 +62,7 @@ class Nodes:
         What was not proved is refused before anything is told of what there is.
         """
         address = parse_address(link.target_address if link.role is LinkRole.RECEIVER else link.source_address)
-        need = need_of(address, hub)
+        need = need_of(address, hub, sends=link.role is LinkRole.RECEIVER)
         if need is not None:
             pump.require(need)
         handler = self._handler(link, pump, replies, hub, address)
@@ -82,12 +88,19 @@ class Nodes:
                 return CommandReceiver(link, pump, self.commands, hub)
             case Node.FEEDBACK, LinkRole.SENDER:
                 return FeedbackSender(link, pump, self.feedback, hub.number)
+            case Node.DEVICE, _ if probe_in(address):
+                return self._of_probe(link, pump, hub, probe_in(address))
             case Node.DEVICE | Node.FILE_NOTIFICATIONS, _:
                 raise _not_implemented(address)
             case Node.EVENT_HUB, LinkRole.RECEIVER:
                 raise _cannot_send(address)
             case _:
                 raise not_found(address.text, "Use the address the documentation gives.")
+
+    def _of_probe(self, link: Link, pump: Pump, hub: Hub, device_id: str) -> LinkHandler:
+        if link.role is LinkRole.RECEIVER:
+            return ProbeReceiver(link, pump, self.probe_mail, hub, device_id)
+        return ProbeSender(link, pump, self.probe_mail, hub, device_id)
 
     def _read(self, link: Link, pump: Pump, hub: Hub, address: Address) -> LinkHandler:
         group = _group(hub, address)
@@ -117,8 +130,11 @@ class Nodes:
         link.refuse_later(moved, detach_at=self.clock.monotonic() + REDIRECT_DETACH_SECONDS)
 
 
-def need_of(address: Address, hub: Hub) -> Need | None:
-    """What has to be proved for a node; None for `$cbs`, and for what is refused to everybody alike."""
+def need_of(address: Address, hub: Hub, *, sends: bool = False) -> Need | None:
+    """What has to be proved for a node, by a peer that reads or `sends`.
+
+    None for `$cbs`, and for what is refused to everybody alike.
+    """
     match address.node:
         case Node.PARTITION:
             path = f"{address.entity}/ConsumerGroups/{address.consumer_group}/Partitions/{address.partition}"
@@ -131,8 +147,18 @@ def need_of(address: Address, hub: Hub) -> Need | None:
             return Need(hub.number, "messages/devicebound", built_in=False)
         case Node.FEEDBACK:
             return Need(hub.number, "messages/serviceBound/feedback", built_in=False)
+        case Node.DEVICE if probe_in(address):
+            # A reader's probe has proved itself for the built-in endpoint alone.
+            built_in = path_segments(address.text)[2:] == ["messages", "events"] and not sends
+            return Need(hub.number, f"devices/{probe_in(address)}", built_in=built_in, right=Right.DEVICE_CONNECT)
         case _:
             return None
+
+
+def probe_in(address: Address) -> str:
+    """The probe whose side of the hub an address means; empty for anybody else's."""
+    segments = path_segments(address.text)
+    return segments[1] if address.node is Node.DEVICE and is_probe(segments[1]) else ""
 
 
 def _group(hub: Hub, address: Address) -> str:

@@ -25,15 +25,16 @@ NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the peer of a link must have proved: a credential that covers a path of the hub, and ServiceConnect.
+    """What the peer of a link must have proved: a credential that covers a path of the hub, and a right.
 
-    All nodes of services ask for that right (IoT Hub developer guide, "Control access to IoT Hub"). `built_in` for
+    All nodes of services ask for ServiceConnect (IoT Hub developer guide, "Control access to IoT Hub"). `built_in` for
     nodes of the built-in endpoint: network rules may leave it out, so what was proved for it proves nothing elsewhere.
     """
 
     hub: HubId
     path: str
     built_in: bool
+    right: Right = Right.SERVICE_CONNECT
 
 
 class Closing(Protocol):
@@ -106,8 +107,8 @@ class Proofs:
         covering = [proof for proof in self._by_audience.values() if proof.covers(need)]
         if not covering:
             raise self._uncovered(need)
-        able = [proof for proof in covering if Right.SERVICE_CONNECT in proof.principal.rights]
-        require_right((able or covering)[0].principal, Right.SERVICE_CONNECT)
+        able = [proof for proof in covering if need.right in proof.principal.rights]
+        require_right((able or covering)[0].principal, need.right)
 
     def suffice(self, need: Need) -> bool:
         """True when `require` would raise nothing."""

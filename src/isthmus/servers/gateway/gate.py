@@ -37,7 +37,7 @@ from isthmus.base import sas_token
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Hop, HubError, Refusal
 from isthmus.base.hosts import is_unnamed, normal_host
-from isthmus.base.ids import DeviceRef, Ids, TrackingId
+from isthmus.base.ids import DeviceRef, Ids, TrackingId, is_probe
 from isthmus.base.sas_token import decode_key
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Allow, Deny, admit
@@ -146,8 +146,11 @@ class Gate:
         tags: Tags | None = None,
         advice: Callable[[str, Hub], str] = lambda address, hub: "",
         digest: sas.Hmac = sas_token.hmac_sha256,
+        probe_refused: Callable[[str, Refusal], None] = lambda device_id, refusal: None,
     ) -> None:
         """`facts` gives the virtual networks that are declared now; without it there are none, as without `tags`.
+
+        `probe_refused` hears why a door refused a probe.
 
         `advice` says what a peer at the public door should do instead, who could have come privately; else nothing.
         """
@@ -161,6 +164,7 @@ class Gate:
         self._tags = tags or Untagged()
         self._advice = advice
         self._digest = digest
+        self._probe_refused = probe_refused
 
     def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
         """The one hub that SNI, the names of what carries the protocol, and all `names` mean.
@@ -191,10 +195,20 @@ class Gate:
         hub = self._hubs.by_name(label)
         return hub.host_name if hub is not None else label
 
-    async def device(self, connection: Peer, plane: Plane, hub: Hub, ref: DeviceRef, password: str | None) -> Admitted:
+    async def device(
+        self,
+        connection: Peer,
+        plane: Plane,
+        hub: Hub,
+        ref: DeviceRef,
+        password: str | None,
+        *,
+        built_in: bool = False,
+    ) -> Admitted:
         """Lets a device or module in by its key, a policy with DeviceConnect, or its client certificate.
 
-        `password` is the token, None when there was none. Raises HubError IotHubUnauthorizedAccess.
+        `password` is the token, None when there was none; `built_in` as in `policy`, for probes. Raises HubError
+        IotHubUnauthorizedAccess.
         """
         identity, secrets = await self._look_up(ref)
         current, tags = await self._tagged(hub, ref)
@@ -206,6 +220,7 @@ class Gate:
             connection,
             current,
             lambda: authenticate_device(guard, subject, secrets, evidence, now_ms=self._clock.utc_ms()),
+            built_in=built_in,
             device_id=ref.device_id,
             tags=tags,
         )
@@ -230,6 +245,10 @@ class Gate:
         The links it opens are those whose path `Admitted.covers`; rights are asked for at the link. Raises as `policy`.
         """
         resources = [sas.resource_of(audience)] if audience else []
+        probe = probe_of(audience)
+        if probe:
+            ref = DeviceRef(hub.number, probe)
+            return await self.device(connection, plane, hub, ref, token_text, built_in=built_in)
         return self._policy(connection, hub, lambda: _parsed(token_text), resources, built_in=built_in)
 
     async def plain(self, connection: Peer, plane: Plane, hub: Hub, user: PlainUser, password: str) -> Admitted:
@@ -257,6 +276,7 @@ class Gate:
         """
         tracking_id = self._ids.tracking_id(self._clock.utc_ms())
         refusal = error.refusal or Refusal(Hop.CONTRACT, f"error.{error.code.wire_name}", error.message, "")
+        self._probe_refused(device, refusal)
         decision = _decision(connection.door, connection.peer_address, plane, refusal)
         self._record(
             replace(
@@ -453,6 +473,12 @@ def secrets_of(identity: Identity) -> DeviceSecrets:
         primary_thumbprint=identity.primary_thumbprint or "",
         secondary_thumbprint=identity.secondary_thumbprint or "",
     )
+
+
+def probe_of(audience: str) -> str:
+    """The probe that a token's audience names; empty for any other."""
+    path = sas.resource_of(audience).path if audience else ()
+    return path[1] if len(path) == 2 and path[0].lower() == "devices" and is_probe(path[1]) else ""
 
 
 def caller_of(principal: Principal, device_id: str, tags: Mapping[str, object]) -> Caller:

@@ -33,7 +33,7 @@ from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.ids import DeviceRef, HubId, TrackingId
+from isthmus.base.ids import DeviceRef, HubId, TrackingId, is_probe
 from isthmus.base.state import StateClosed
 from isthmus.network.door import DoorKind
 from isthmus.resources.hub import Hub
@@ -44,7 +44,7 @@ from isthmus.servers.gateway.http_message import Call, Change, Reply
 from isthmus.servers.gateway.http_routes import Action, Match, check_api_version, find
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.gateway.ports import SessionIndex
+from isthmus.servers.gateway.ports import ProbeOutlet, SessionIndex
 from isthmus.wire.websocket.handshake import VERSION, VERSION_HEADER
 
 BODY_BYTES_MAX = 512 * 1024
@@ -323,12 +323,14 @@ class Front:
         clock: Clock,
         *,
         websockets: Upgrades | None = None,
+        probe_mail: ProbeOutlet | None = None,
         find_connection: Callable[[web.BaseRequest], HttpPeer | None] = connection_of,
     ) -> None:
         self._doorway = doorway
         self._service = service
         self._clock = clock
         self._websockets = websockets
+        self._probe_mail = probe_mail
         self._find_connection = find_connection
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -382,6 +384,9 @@ class Front:
         if found.route.right is not None:
             require_right(visitor.principal, found.route.right)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
+        if self._probe_mail is not None and device is not None and is_probe(device.device_id):
+            await self._probe_mail.send(visitor.hub, device.device_id, await _body(request))
+            return Reply(HTTPStatus.NO_CONTENT)
         self._service.check_offered(found.route.action)
         if found.route.action in CHANGES:
             self._doorway.require_room()

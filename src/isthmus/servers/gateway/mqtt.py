@@ -22,7 +22,7 @@ from typing import Any
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.ids import TrackingId
+from isthmus.base.ids import TrackingId, is_probe
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import Admitted
 from isthmus.servers.gateway.kept_sessions import KeptSessions
@@ -36,6 +36,7 @@ from isthmus.servers.gateway.mqtt_contract import (
 )
 from isthmus.servers.gateway.mqtt_device import INBOUND_WINDOW, OUTBOUND_WINDOW, MqttDevice
 from isthmus.servers.gateway.mqtt_ports import MqttCounts
+from isthmus.servers.gateway.mqtt_probe import MqttProbe
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import (
     Backlog,
@@ -44,6 +45,7 @@ from isthmus.servers.gateway.ports import (
     DeviceConnection,
     DeviceTwins,
     FrontDoor,
+    ProbeOutlet,
     SessionIndex,
     TelemetryInlet,
     Timer,
@@ -75,6 +77,7 @@ class MqttServices:
     connected: Connected
     sessions: SessionIndex
     clock: Clock
+    probe_mail: ProbeOutlet
     counts: MqttCounts = field(default_factory=MqttCounts)
 
 
@@ -130,8 +133,8 @@ class MqttPump:
         self._spawn = spawn
         self._timer: Timer | None = None
         self._token_deadline: float | None = None
-        self._device: MqttDevice | None = None
-        self._accepted: MqttDevice | None = None
+        self._device: MqttDevice | MqttProbe | None = None
+        self._accepted: MqttDevice | MqttProbe | None = None
         self._hub_name = ""
         self._device_name = ""
         self._ended = ""
@@ -278,6 +281,9 @@ class MqttPump:
         admitted = await services.gate.device(self.connection, Plane.MQTT, hub, ref, password)
         if self._is_over():
             return
+        if is_probe(ref.device_id):
+            self._take_probe(MqttProbe(services.probe_mail, self, ref, admitted), connect, admitted)
+            return
         device = MqttDevice(services, self, ref, admitted, claimed, connect)
         self._device = device
         services.sessions.add(device)
@@ -288,7 +294,12 @@ class MqttPump:
         if not self._is_over():
             self._accept(connect, admitted, device)
 
-    def _accept(self, connect: Connect, admitted: Admitted, device: MqttDevice) -> None:
+    def _take_probe(self, probe: MqttProbe, connect: Connect, admitted: Admitted) -> None:
+        self._device = probe
+        self._services.sessions.add(probe)
+        self._accept(connect, admitted, probe)
+
+    def _accept(self, connect: Connect, admitted: Admitted, device: MqttDevice | MqttProbe) -> None:
         now = self._services.clock.monotonic()
         connack, events = self.engine.accept(
             keep_alive=connect.keep_alive, session_present=device.session_present, now=now

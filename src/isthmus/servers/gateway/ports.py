@@ -51,6 +51,13 @@ class FrontDoor(Protocol):
         """Journals an admission."""
 
 
+class ProbeOutlet(Protocol):
+    """Where messages of probes go; `probe_mail.ProbeMail` is it."""
+
+    async def send(self, hub: Hub, device_id: str, payload: bytes) -> None:
+        """Returns when the message is durable; raises HubError when it never will be."""
+
+
 class CurrentHubs(Protocol):
     """The hubs as they are now; `resources.hubs.Hubs` has them."""
 

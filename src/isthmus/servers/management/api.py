@@ -20,6 +20,7 @@ from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.connectors import ConnectorCalls
 from isthmus.servers.management.dry_runs import DryRuns, is_dry_run
 from isthmus.servers.management.exposure import ExposureCalls
+from isthmus.servers.management.path_calls import PathCalls
 from isthmus.servers.management.permissions import ARM_ROOTS
 from isthmus.servers.management.request import Call, Reply, refused
 from isthmus.servers.management.token_calls import TokenCalls
@@ -69,6 +70,7 @@ class ManagementApi:
     health: Callable[[], list[Part]]
     https_port: Callable[[], int]
     tokens: TokenCalls
+    paths: PathCalls
 
     async def answer(self, call: Call) -> Reply:
         """The reply to a call, a refusal included."""
@@ -112,6 +114,8 @@ class ManagementApi:
                 return await self.connectors.answer(call)
             case "GET", ("exposure",):
                 return self.exposure.answer(call)
+            case _, ("check", *_):
+                return await self.paths.answer(call)
             case "GET", ("health",):
                 return health_reply(self.health())
             case "POST", ("hubs", name, "messages", "devicebound"):
@@ -147,7 +151,7 @@ class ManagementApi:
 def _administers(call: Call) -> bool:
     """True for what changes a resource; making room in the journal is what helps when it is full."""
     reads = call.method in ("GET", "HEAD") or call.path[-1].lower() in QUESTIONS
-    return not reads and call.path[0].lower() not in ("hubs", "audit")
+    return not reads and call.path[0].lower() not in ("hubs", "audit", "check")
 
 
 def health_reply(parts: Sequence[Part]) -> Reply:

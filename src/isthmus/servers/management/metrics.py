@@ -1,7 +1,8 @@
 """Metrics in Prometheus' text format: what the doors count themselves, and what is asked of the house when scraped."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,12 +10,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A value of the house at the time of a scrape; `total` for one that only rises."""
+    """A value of the house at the time of a scrape; `total` for one that only rises.
+
+    Readings of one name follow each other, and have the same names of `labels`.
+    """
 
     name: str
     help: str
     value: float
     total: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Metrics:
@@ -41,10 +46,19 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Asks the house; Prometheus' collector protocol."""
-        for reading in self.readings():
-            family = CounterMetricFamily if reading.total else GaugeMetricFamily
-            yield family(f"isthmus_{reading.name}", reading.help, value=reading.value)
+        for _, alike in groupby(self.readings(), lambda reading: reading.name):
+            yield _family(list(alike))
 
     def text(self) -> bytes:
         """All metrics, in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _family(readings: list[Reading]) -> Metric:
+    """All readings of one name."""
+    first = readings[0]
+    make = CounterMetricFamily if first.total else GaugeMetricFamily
+    family = make(f"isthmus_{first.name}", first.help, labels=list(first.labels))
+    for reading in readings:
+        family.add_metric(list(reading.labels.values()), reading.value)
+    return family

@@ -1,0 +1,1 @@
+"""Walking a path to a hub as a client does, station by station, from wherever the walker runs."""
