@@ -46,7 +46,7 @@ def heads(template: RunningHub, tmp_path: Path) -> Path:
 
 def test_records_tell_who_what_before_and_after(running_hub: RunningHub) -> None:
     running_hub.create_device("press-1")
-    running_hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    running_hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled", "--force")
     running_hub.isthmus("device-identity", "update", "-d", "press-1", "--status", "disabled")
     changes = running_hub.json("audit", "list", "--kind", "changed", "--since", "1h")
     told = [(each["detail"], each["before"], each["after"]) for each in changes]

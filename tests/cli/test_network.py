@@ -17,7 +17,7 @@ HUB = {"name": "hub", "etag": "AAAA", "tags": {}, "properties": {"publicNetworkA
 def test_update_sets_and_sends_the_etag(management: FakeManagement, run: Run) -> None:
     management.on("GET", HUB_ID, HUB)
     management.on("PUT", HUB_ID, HUB)
-    run("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    run("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled", "--force")
     assert management.last.body == HUB | {"properties": {"publicNetworkAccess": "Disabled"}}
     assert management.last.headers["if-match"] == '"AAAA"'
 

@@ -52,7 +52,7 @@ def hub(open_folder: Path) -> Iterator[RunningHub]:
         running = RunningHub(open_folder / "root", loopback.take(), hostname=HOST)
         try:
             running.start()
-            running.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+            running.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled", "--force")
             yield running
             running.stop()
         finally:

@@ -191,7 +191,7 @@ def test_closing_the_public_side_cuts_and_refuses_websockets(hub: RunningHub, de
 
 
 def set_public(hub: RunningHub, value: str) -> None:
-    hub.isthmus("iot", "hub", "update", "--set", f"properties.publicNetworkAccess={value}")
+    hub.isthmus("iot", "hub", "update", "--set", f"properties.publicNetworkAccess={value}", "--force")
 
 
 def websocket_consumer(hub: RunningHub, **options: Any) -> EventHubConsumerClient:

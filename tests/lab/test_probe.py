@@ -20,7 +20,7 @@ def test_valid_credentials_are_open_on_every_plane(named_hub: RunningHub) -> Non
 
 def test_a_closed_public_side_refuses_on_every_plane(named_hub: RunningHub) -> None:
     sent = errand(named_hub)
-    named_hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    named_hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled", "--force")
     assert run(sent) == [REFUSED] * len(HUB_PLANES)
 
 

@@ -55,8 +55,8 @@ def prove_private(target: Target) -> str:
         told = "\n".join(_line(path) for path in paths)
         raise CommandError(f"Nothing was changed: no private path works. Mend one, or say --force.\n{told}")
     broken = [_name(path) for path in paths if not path["works"]]
-    rest = f"; not {', '.join(broken)}" if broken else ""
-    return f"Proved: {', '.join(_name(path) for path in working)} works{rest}."
+    rest = f"; not by {', '.join(broken)}" if broken else ""
+    return f"Proved: messages go there and back by {', '.join(_name(path) for path in working)}{rest}."
 
 
 def walked(target: Target, asked: dict[str, Any]) -> Paths:

@@ -102,7 +102,7 @@ class Declaration:
     def close_public(self) -> None:
         """Closes the public side of every hub."""
         for hub in (self._plan.hub.first, *self._plan.hub.others):
-            self._run("iot", "hub", "update", "-n", hub, "--set", "properties.publicNetworkAccess=Disabled")
+            self._run("iot", "hub", "update", "-n", hub, "--set", "properties.publicNetworkAccess=Disabled", "--force")
 
     def _pending(self, hub_id: str) -> list[dict[str, Any]]:
         listed = self._run("network", "private-endpoint-connection", "list", "--id", hub_id, "--type", HUB_TYPE)
