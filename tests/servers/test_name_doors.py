@@ -139,12 +139,11 @@ async def test_a_taken_port_is_missing_until_it_is_free(served: Served, loopback
         taken.bind((loopback_address, PORT))
         await served.endpoint("plant", loopback_address)
         assert f"Port {PORT} at {loopback_address} is in use" in served.doors.missing
-        assert served.places == set()
-        assert not served.doors.well
+        assert (served.places, served.doors.well) == (set(), False)
 
     await served.doors.settle()
-    assert served.doors.well
-    assert (served.doors.missing, served.places) == ("", both(loopback_address))
+    assert (served.doors.missing, served.doors.well) == ("", True)
+    assert served.places == both(loopback_address)
 
 
 async def test_a_port_that_may_not_be_bound_is_told_and_is_no_trouble(
