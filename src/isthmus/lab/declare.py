@@ -1,7 +1,6 @@
 """What the hub is told of the lab, by the command line, as an owner would tell it."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import Any
 from isthmus.lab.errors import LabError
 from isthmus.lab.layout import namespace_of
 from isthmus.lab.plan import NetworkPlan, Plan, Presence
-from isthmus.lab.processes import PYTHON
+from isthmus.lab.processes import PYTHON, ended
 from isthmus.lab.record import Record
 
 COMMAND_SECONDS_MAX = 60.0
@@ -29,14 +28,8 @@ class CommandLine:
 
     def run(self, *arguments: str) -> Any:
         """What a command printed, parsed; None when it printed nothing. Raises LabError with its words."""
-        done = subprocess.run(
-            [*PYTHON, "isthmus", *arguments, "--data", str(self.record.hub_data), "--output", "json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS_MAX,
-            check=False,
-        )
+        command = [*PYTHON, "isthmus", *arguments, "--data", str(self.record.hub_data), "--output", "json"]
+        done = ended(command, COMMAND_SECONDS_MAX)
         if done.returncode != 0:
             raise LabError(f"`isthmus {' '.join(arguments)}` failed: {done.stderr.strip()}")
         return json.loads(done.stdout) if done.stdout.strip() else None

@@ -45,7 +45,7 @@ def namespace_inode(name: str) -> int:
 
 def remove_namespace(name: str) -> None:
     """Removes a namespace with all links in it; those who are still inside find themselves cut off."""
-    with suppress(OSError), opened(name) as inside:
+    with suppress(OSError, LabError), opened(name) as inside:
         inside.cut_off()
     with suppress(FileNotFoundError):
         netns.remove(name)
@@ -81,10 +81,14 @@ def write_setting(name: str, setting: str, value: int) -> None:
 
 @contextmanager
 def opened(name: str) -> Iterator["Inside"]:
-    """Talks to the kernel about one namespace; raises FileNotFoundError when there is none."""
+    """Talks to the kernel about one namespace; raises LabError when there is none, or when the kernel says no."""
+    if not namespace_inode(name):
+        raise LabError(f"There is no namespace {name}.")
     socket = NetNS(name, flags=0)
     try:
         yield Inside(name, socket)
+    except NetlinkError as error:
+        raise LabError(f"The kernel refuses a part of the lab: {error}.") from error
     finally:
         socket.close()
 
@@ -147,11 +151,6 @@ class Inside:
     def set_down(self, interface: str) -> None:
         """Takes an interface down; its routes go."""
         self._socket.link("set", index=self.index_of(interface), state="down")
-
-    def is_up(self, interface: str) -> bool:
-        """True when an interface is there and was taken up."""
-        links = self._socket.get_links(ifname=interface) if self._socket.link_lookup(ifname=interface) else []
-        return any(link.get("state") == "up" for link in links)
 
     def leaves_by(self, address: str) -> str:
         """The interface that packets for an address leave by, empty when there is no way."""

@@ -1,7 +1,7 @@
 """Who can reach what: each host's probe on every plane at every address, beside what the plan expects."""
 
 import json
-import subprocess
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from isthmus.lab.hub import probe_device, probe_keys, ready_facts
 from isthmus.lab.layout import namespace_of
 from isthmus.lab.plan import Plan
 from isthmus.lab.probe import LINK, PLANES
-from isthmus.lab.processes import MARK_VARIABLE, PYTHON, within
+from isthmus.lab.processes import MARK_VARIABLE, PYTHON, ended, within
 from isthmus.lab.reach import Attempt, Verdict, attempts_of
 from isthmus.lab.record import Record
 from isthmus.lab.ways import carrying
@@ -95,14 +95,11 @@ class Prober:
         return [Cell(attempt, plane, verdict, way) for (attempt, plane), verdict in zip(planned, observed, strict=True)]
 
     def _send_out(self, host: str, hub: str, planned: Sequence[tuple[Attempt, str]]) -> list[str]:
-        done = subprocess.run(
+        done = ended(
             [*within(namespace_of(self._plan.name, host)), *PYTHON, "isthmus.lab.probe"],
-            input=json.dumps(self._errand(host, hub, planned)),
-            env={MARK_VARIABLE: self._record.mark},
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS_MAX,
-            check=False,
+            PROBE_SECONDS_MAX,
+            given=json.dumps(self._errand(host, hub, planned)),
+            environment=os.environ | {MARK_VARIABLE: self._record.mark},
         )
         if done.returncode != 0:
             raise LabError(f"The probe at {host} failed: {done.stderr.strip()}")

@@ -48,6 +48,18 @@ def start(
     return process
 
 
+def ended(
+    command: Sequence[str], seconds: float, *, given: str = "", environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """A command that has run to its end; raises LabError when it does not end within the time."""
+    try:
+        return subprocess.run(
+            command, input=given, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"`{' '.join(command)}` does not end within {seconds:.0f} s.") from error
+
+
 def within(namespace: str) -> tuple[str, ...]:
     """What makes a command run inside a namespace, with that one's files of /etc/netns."""
     return ("ip", "netns", "exec", namespace) if namespace else ()

@@ -91,12 +91,16 @@ class Supervisor:
             self._tell()
 
     def _route(self, watched: Watched) -> None:
-        with opened(namespace_of(self._lab, watched.end.router)) as router:
-            for route in watched.tunnel.routes(watched.end):
-                if watched.liveness.alive:
-                    router.add_route(route)
-                else:
-                    router.remove_route(route)
+        try:
+            with opened(namespace_of(self._lab, watched.end.router)) as router:
+                for route in watched.tunnel.routes(watched.end):
+                    if watched.liveness.alive:
+                        router.add_route(route)
+                    else:
+                        router.remove_route(route)
+        except LabError as error:
+            # A tunnel that dies between its last answer and this is found dead by the next echoes.
+            sys.stderr.write(f"{error}\n")
 
     def _keep_running(self) -> None:
         for watched in self._ends:
