@@ -77,7 +77,7 @@ def test_every_socket_of_a_hub_is_a_row_and_answers_as_it_should(hub: RunningHub
 
 
 def test_a_closed_public_side_refuses_the_key_too_on_every_plane(hub: RunningHub) -> None:
-    hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled", "--force")
     observed = {row["plane"]: row["observed"] for row in matrix(hub) if row["hub"]}
     assert observed == {
         "mqtt": "stranger CONNACK 5 (network.public-access)",

@@ -39,7 +39,7 @@ def test_a_verification_is_as_shown(make_hub: Callable[..., RunningHub], tmp_pat
     heads = tmp_path / "heads"
     hub = make_hub(settings=f'[audit]\nheads_file = "{heads}"\n')
     hub.isthmus("device-identity", "create", "-d", "press-1")
-    hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
+    hub.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled", "--force")
     hub.isthmus("connection-string")
     hub.stop()
     whole, broken = shown_blocks(HOW_TO / "audit.md", "isthmus audit verify --head /mnt")

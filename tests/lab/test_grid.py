@@ -25,6 +25,7 @@ CELLS = {
     "reader amqp 5671",
     "reader websocket 443",
 }
+HOPS = ("name", "tcp", "tls", "protocol", "authentication", "message")
 PLACES = {
     "same network": "crane",
     "peered": "erp",
@@ -55,6 +56,18 @@ def test_the_intruder_is_refused_with_every_sdk(lab: RunningLab) -> None:
     outcomes = play(lab, "intruder", device_id="crane")
     assert set(outcomes) == CELLS
     assert "ok" not in outcomes.values()
+
+
+def test_every_private_path_is_proved_from_inside_its_network(lab: RunningLab) -> None:
+    """In a namespace, in another customer's with the same ranges, and where a connector is."""
+    paths = []
+    for hub in ("factory", "bakery"):
+        paths += json.loads(lab.isthmus("check", "path", "-n", hub, "--output", "json"))
+    walked = {(path["hub"], path["endpoint"], path["from"].partition(":")[0]) for path in paths}
+    assert walked == {("factory", "works", "netns"), ("factory", "cell", "connector"), ("bakery", "bakery", "netns")}
+    assert len(paths) == len(walked) * 4
+    for path in paths:
+        assert [(hop["hop"], hop["verdict"]) for hop in path["hops"]] == [(hop, "ok") for hop in HOPS], path
 
 
 def play(lab: RunningLab, host: str, device_id: str = "", hub: str = "factory") -> dict[str, str]:

@@ -125,7 +125,7 @@ def rules(default: str, *allowed: str) -> str:
 
 
 def set_hub(lab: RunningLab, *assignments: str) -> None:
-    lab.isthmus("iot", "hub", "update", "-n", "factory", "--set", *assignments)
+    lab.isthmus("iot", "hub", "update", "-n", "factory", "--force", "--set", *assignments)
 
 
 def set_status(lab: RunningLab, sender: Sender, status: str) -> None:
