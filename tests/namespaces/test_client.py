@@ -107,6 +107,24 @@ async def test_what_a_killed_child_has_left_is_cleared_up_without_being_asked_fo
     assert ADDED not in one.addresses()
 
 
+async def test_a_connection_is_made_from_inside_and_adds_no_address(
+    client: NamespaceClient, plants: tuple[Namespace, Namespace]
+) -> None:
+    one, other = plants
+    loop = asyncio.get_running_loop()
+    with (
+        await client.listening_socket(place(one), ADDRESS, 8883, STREAM) as listening,
+        await client.connecting_socket(place(one), ADDRESS, 8883, STREAM) as connecting,
+    ):
+        accepted, _ = await asyncio.wait_for(loop.sock_accept(listening), 10)
+        with accepted:
+            await loop.sock_sendall(connecting, b"from inside")
+            assert await loop.sock_recv(accepted, 64) == b"from inside"
+    with pytest.raises(ConfigurationError, match="unreachable"):
+        await client.connecting_socket(place(other), "10.99.0.1", 8883, STREAM)
+    assert ADDED not in other.addresses()
+
+
 async def test_an_order_that_nobody_waits_for_leaves_no_socket_open(
     client: NamespaceClient, plants: tuple[Namespace, Namespace]
 ) -> None:

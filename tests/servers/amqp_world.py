@@ -93,8 +93,9 @@ class AmqpWorld:
         self.commands = CloudToDevice(
             state, clock, ids, hub_of=self.doors.hubs.by_number, feedback=self.feedback, connected=Connections()
         )
+        self.probe_mail = FakeProbeMail()
         self.readers = Readers(self.log, EventEncoder(), clock)
-        nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock, FakeProbeMail())
+        nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock, self.probe_mail)
         services = AmqpServices(self.doors.gate, self.sessions, nodes, clock)
         self.gateway = AmqpGateway(services, lambda: self.timers)
         cutting = Cutting(self.sessions, Connected(FakePresence(), clock), readers=self.readers)

@@ -384,7 +384,7 @@ class Front:
         if found.route.right is not None:
             require_right(visitor.principal, found.route.right)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
-        if self._probe_mail is not None and device is not None and is_probe(device.device_id):
+        if self._probe_mail is not None and device is not None and _sends_as_probe(device, found):
             await self._probe_mail.send(visitor.hub, device.device_id, await _body(request))
             return Reply(HTTPStatus.NO_CONTENT)
         self._service.check_offered(found.route.action)
@@ -402,6 +402,11 @@ class Front:
             self._doorway.changed(visit, TAG_CHANGES[action], reply.change)
         elif action in KEY_READS:
             self._doorway.keys_read(visit, KEY_READS[action])
+
+
+def _sends_as_probe(device: DeviceRef, found: Match) -> bool:
+    """True for a probe's message; the other operations of devices are not offered over HTTPS, to probes neither."""
+    return is_probe(device.device_id) and found.route.segments[-1] == "events"
 
 
 def _this_task() -> "asyncio.Task[object]":
