@@ -12,24 +12,11 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.mgmt.iothub.models import ArmIdentity, ArmUserIdentity
 
-from clients.managing import GROUP, OPTIONS, PORT, Managing, make_token, managing
-from support.loopback import Loopback
+from clients.managing import GROUP, MANAGEMENT_OPTIONS, PORT, Managing, make_token, managing
 from support.server import RunningHub
 
+HUB_OPTIONS = MANAGEMENT_OPTIONS
 SENDER = "Azure Event Hubs Data Sender"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub that is managed over TLS."""
-    with Loopback() as loopback:
-        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take(), options=OPTIONS)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
 
 
 @pytest.fixture
