@@ -44,6 +44,7 @@ def token(role: Role = Role.CONTRIBUTOR, scope: str = "/") -> ManagementToken:
         ),
         ("GET", "/providers/Microsoft.Devices/operations", "microsoft.devices/operations/read", "/"),
         ("GET", "/explain?top=5", "isthmus/explain/read", "/"),
+        ("POST", "/check/path/hub", "isthmus/check/action", HUB),
         ("PUT", "/tokens/new", "isthmus/tokens/write", "/"),
         ("POST", "/hubs/hub/messages/devicebound", "isthmus/hubs/action", "/"),
     ],

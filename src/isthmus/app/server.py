@@ -151,17 +151,7 @@ class Server:
             domain.journal.write(Decision(Verdict.CHANGED, door="local", principal="isthmus", detail=said))
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
-        prover = self._prover = self._make_prover(certificates, link)
-        api = management_api(
-            domain,
-            self._health,
-            lambda: self._doors.ports[Plane.HTTPS],
-            certificates.prepare,
-            link_face(config, domain, link, certificates),
-            self.gateway.live,
-            lambda: installation(config, domain, self._listeners, self._doors.ports, link),
-            prover,
-        )
+        api = self._api(certificates, link)
         self._listeners.open_unix(config.data_folder / MANAGEMENT_SOCKET, self._management(api))
         if config.management.port:
             remote = self._remote_management(api)
@@ -243,6 +233,21 @@ class Server:
         managed = config.management_addresses if config.management.port else ()
         addresses = tuple(dict.fromkeys((*config.bind, *managed)))
         return Certificates(folder, names, addresses, socket.gethostname(), self._stores.clock)
+
+    def _api(self, certificates: Certificates, link: LinkDoor) -> ManagementApi:
+        """The owner's calls over everything that was opened so far."""
+        config, domain = self._config, self.domain
+        prover = self._prover = self._make_prover(certificates, link)
+        return management_api(
+            domain,
+            self._health,
+            lambda: self._doors.ports[Plane.HTTPS],
+            certificates.prepare,
+            link_face(config, domain, link, certificates),
+            self.gateway.live,
+            lambda: installation(config, domain, self._listeners, self._doors.ports, link),
+            prover,
+        )
 
     def _make_prover(self, certificates: Certificates, link: LinkDoor) -> Prover:
         config, domain, stores = self._config, self.domain, self._stores

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -61,7 +62,7 @@ def prove_private(target: Target) -> str:
 
 def walked(target: Target, asked: dict[str, Any]) -> Paths:
     """The paths, walked by the server."""
-    found: Paths = target.manage("POST", "/check/path", {"hub": target.named_hub.name, **asked})
+    found: Paths = target.manage("POST", f"/check/path/{quote(target.named_hub.name, safe='')}", asked)
     return found
 
 

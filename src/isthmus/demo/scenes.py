@@ -220,6 +220,7 @@ def _close_the_public_door(stage: Stage) -> None:
     say = stage.view.say
     say("[bold]5. The public door is closed.[/bold]")
     say("   isthmus iot hub update --set properties.publicNetworkAccess=Disabled")
+    say("   It proves first that messages go there and back by the private endpoint, as isthmus check path does.")
     before = stage.seen("press-2", "sent")
     stage.isthmus("iot", "hub", "update", "--set", "properties.publicNetworkAccess=Disabled")
     stage.wait_for("press-1", "disconnected")

@@ -1,7 +1,7 @@
-"""The management call that walks paths: `POST /check/path`.
+"""The management call that walks paths: `POST /check/path/{hub}`.
 
-The body is `{"hub", "privateEndpoint", "vnetName", "public", "approvedOnly", "planes"}`, of which every member may be
-left out: then every private endpoint of the only hub is walked to, on every plane. The answer is a list of paths, each
+The body is `{"privateEndpoint", "vnetName", "public", "approvedOnly", "planes"}`, of which every member may be
+left out: then every private endpoint of the hub is walked to, on every plane. The answer is a list of paths, each
 with its hops. Nothing that anybody can see is changed.
 """
 
@@ -22,7 +22,6 @@ from isthmus.servers.management.request import Call, Reply
 class PathsAsked(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Which paths are to be walked; empty members leave the choice open."""
 
-    hub: str = ""
     private_endpoint: str = ""
     vnet_name: str = ""
     public: bool = False
@@ -39,7 +38,7 @@ class PathCalls:
 
     async def answer(self, call: Call) -> Reply:
         """The paths, walked; raises HubError."""
-        if call.path != ("check", "path") or call.method != "POST":
+        if call.path[:2] != ("check", "path") or len(call.path) != 3 or call.method != "POST":
             raise HubError(Code.NOT_FOUND, f"There is nothing at {call.method} /{'/'.join(call.path)}")
         if self.prover is None:
             raise HubError(Code.INVALID_OPERATION, "Paths lead to a server that runs: isthmus up")
@@ -47,19 +46,13 @@ class PathCalls:
             asked = msgspec.json.decode(call.body or b"{}", type=PathsAsked)
         except msgspec.DecodeError as error:
             raise HubError(Code.ARGUMENT_INVALID, f"The body is not valid: {error}") from error
-        hub = self._hub(asked.hub)
+        hub = self.hubs.require(call.path[2])
         targets = _targets(self.prover, hub, asked)
         if len(targets) > ENDPOINTS_PER_ROUND:
             message = f"{len(targets)} endpoints are more than are walked to at once: name one, or a network"
             raise HubError(Code.ARGUMENT_INVALID, message)
         ways = tuple(dict.fromkeys(asked.planes)) or tuple(Way)
         return Reply(value=[each.to_json() for each in await self.prover.prove(hub, targets, ways)])
-
-    def _hub(self, name: str) -> Hub:
-        hubs = self.hubs.all()
-        if not name and len(hubs) == 1:
-            return hubs[0]
-        return self.hubs.require(name)
 
 
 def _targets(prover: Prover, hub: Hub, asked: PathsAsked) -> list[Target]:
