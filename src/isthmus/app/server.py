@@ -146,9 +146,7 @@ class Server:
         domain.endpoints.on_change(lambda _old, _new: self._name_doors.settle())
         domain.networks.on_change(lambda _facts: self._name_doors.settle())
         await seeding.apply_endpoints(seed)
-        if config.seed:
-            said = f"seed {config.seed} applied"
-            domain.journal.write(Decision(Verdict.CHANGED, door="local", principal="isthmus", detail=said))
+        self._record_seed()
         if config.metrics.port:
             self._doors.open_metrics(config.metrics.address, config.metrics.port, self._monitoring())
         api = self._api(certificates, link)
@@ -159,6 +157,12 @@ class Server:
         await remember_https_port(self._stores.state, self._doors.ports[Plane.HTTPS])
         for name, work in self._background():
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
+
+    def _record_seed(self) -> None:
+        """A seed changes what an administrator could change, and stands in the journal like his changes."""
+        if self._config.seed:
+            said = f"seed {self._config.seed} applied"
+            self.domain.journal.write(Decision(Verdict.CHANGED, door="local", principal="isthmus", detail=said))
 
     def announce(self) -> None:
         """Writes the ready file, if one is wanted, and a line of the log; raises OSError."""
