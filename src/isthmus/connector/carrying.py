@@ -27,7 +27,7 @@ from isthmus.connector.line import Line, reset
 from isthmus.wire.tls import TlsError
 
 READ_BYTES = 32_768
-"""Read at a time, and thus held at most in each direction: two records of TLS; larger reads measured no faster."""
+"""Read at a time, and thus held at most in each direction; larger reads measured no faster."""
 
 HALF_CLOSED_SECONDS = 300.0
 """How long one direction may go on after the other has ended; the hub ends its own within seconds."""

@@ -26,8 +26,8 @@ READ_BYTES = 65_536
 """Read at a time while shaking hands."""
 
 PIECE_BYTES = 8_192
-"""What a line's TLS works on at once: it keeps a third more in each direction for its life, so that a line that carries
-much takes less than 64 KiB; with 12 KiB it was 74 KiB and a tenth less CPU for a megabyte."""
+"""What a line's TLS works on at once: it keeps a third more in each direction for its life. With 12 KiB a line that has
+carried much took some 10 KiB more, and a tenth less CPU for a megabyte."""
 
 
 class DialFailed(Exception):  # noqa: N818 - what happened to a call
