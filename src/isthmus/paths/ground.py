@@ -8,6 +8,9 @@ from typing import Protocol
 
 from isthmus.base.sockets import SocketKind
 
+ELSEWHERE = {"0.0.0.0": ("192.0.2.1", "127.0.0.1"), "::": ("2001:db8::1", "::1")}
+"""Addresses that stand for all of a machine's, with one that is nowhere (RFC 5737, RFC 3849) and the loopback one."""
+
 _KINDS = {SocketKind.STREAM: socket.SOCK_STREAM, SocketKind.DATAGRAM: socket.SOCK_DGRAM}
 
 
@@ -32,6 +35,8 @@ class ThisMachine:
     async def connect(self, address: str, port: int, kind: SocketKind) -> socket.socket:
         """A connected socket; cancelling closes it."""
         found = self._at(address)
+        if found in ELSEWHERE:
+            found = _own_address(found)
         opened = socket.socket(socket.AF_INET6 if ":" in found else socket.AF_INET, _KINDS[kind])
         try:
             opened.setblocking(False)
@@ -43,3 +48,14 @@ class ThisMachine:
             opened.close()
             raise
         return opened
+
+
+def _own_address(wildcard: str) -> str:
+    """The address that the machine would send from; nothing is sent (connect(2))."""
+    nowhere, loopback = ELSEWHERE[wildcard]
+    with socket.socket(socket.AF_INET6 if ":" in wildcard else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((nowhere, 9))
+            return str(asking.getsockname()[0])
+        except OSError:
+            return loopback

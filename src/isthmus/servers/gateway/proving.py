@@ -27,8 +27,8 @@ from isthmus.servers.gateway.plane import Plane
 WALK_SECONDS_MAX = 40.0
 """For one walk: six stations of five seconds each, and the way to who walks it. Below a management call's patience."""
 
-WALKS_AT_ONCE = 16
-"""Walks under way; a connector takes as many at a time, and every one is a connection to the hub."""
+WALKS_AT_ONCE = 12
+"""Walks under way, each of them a connection to the hub; less than one connector performs at a time."""
 
 ENDPOINTS_PER_ROUND = 64
 """Endpoints walked by one call; with more, the call has to name some."""
@@ -157,8 +157,8 @@ class Prover:
         return list(await asyncio.gather(*(self._prove(hub, *path) for path in paths)))
 
     async def run(self, interval_seconds: float) -> None:
-        """Walks to all approved private endpoints, again and again; returns at once for 0."""
-        while interval_seconds:
+        """Walks to all approved private endpoints, again and again, until it is cancelled."""
+        while True:
             found: list[Proved] = []
             for hub in self._hubs.all():
                 approved = [target_of(each) for each in self.private(hub) if self.is_approved(each)]
