@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKED := src tests benchmarks tools examples
 
+# Processes that run tests side by side; most tests wait for others rather than compute.
+WORKERS ?= 3
+
 # Commands that tests drive, and the Debian packages that have them.
 TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tools wireguard-go=wireguard-go \
 	dnsmasq=dnsmasq-base
@@ -26,7 +29,7 @@ run: install
 
 test: install
 	@tools/system_packages.sh $(TOOLS)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile
 
 test-long: install
 	@tools/system_packages.sh $(TOOLS)

@@ -223,7 +223,9 @@ def test_elements_are_limited_over_all_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [UByte(256), UInt(-1), ULong(2**64), Long(2**63), Char("ab"), Symbol("é"), 5, object(), {1: 2}], ids=repr
+    "value",
+    [UByte(256), UInt(-1), ULong(2**64), Long(2**63), Char("ab"), Symbol("é"), 5, object(), {1: 2}],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_has_no_type_or_does_not_fit_is_our_misuse(value: Any) -> None:
     with pytest.raises(MisuseError):
