@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 from aiohttp import ClientResponse, ClientSession, web
@@ -20,6 +21,7 @@ from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway, OwnerDoorway
+from isthmus.servers.gateway.http_device import DeviceApi
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.sessions import Session
 
@@ -125,6 +127,7 @@ class HttpWorld(World):
             GateDoorway(gate, self.sessions, self.clock),
             self.service,
             self.clock,
+            devices=self.make_devices(),
             find_connection=lambda _: self.peer,
         )
         self._owner_front = Front(
@@ -132,7 +135,11 @@ class HttpWorld(World):
         )
         self._server = RawTestServer(self._handle)
 
-    async def __aenter__(self) -> "HttpWorld":
+    def make_devices(self) -> DeviceApi | None:
+        """The API of devices; a world that is about services has none."""
+        return None
+
+    async def __aenter__(self) -> Self:
         self.hub = await self.hubs.create("hub", host_name=HOST, partitions=1)
         await self.hubs.create("other", host_name=OTHER_HOST, partitions=1)
         await self._server.start_server()

@@ -267,7 +267,7 @@ async def test_a_device_s_paths_are_answered_to_the_device_only(world: HttpWorld
     key = (await world.registry.require(await world.add("dev1"))).primary_key
     assert key is not None
     token = world.sign(f"{HOST}/devices/dev1", key)
-    path = "/devices/dev1/messages/events"
+    path = "/devices/dev1/files"
     refused(await world.ask("POST", path, b"{}", token=token), 501, "NotImplemented")
     refused(await world.ask("POST", path, b"{}", token=world.sign(f"{HOST}/devices/dev1", KEY)), 401, UNAUTHORIZED)
 
@@ -479,5 +479,5 @@ async def test_what_is_not_built_says_so_before_its_body_is_judged(world: HttpWo
     key = msgspec.json.decode(created.text)["authentication"]["symmetricKey"]["primaryKey"]
     token = world.sign(f"{HOST}/devices/dev1", key)
     form = {"Content-Type": "text/plain"}
-    answer = await world.ask("POST", "/devices/dev1/messages/events", b"21", token=token, headers=form)
+    answer = await world.ask("POST", "/devices/dev1/files", b"21", token=token, headers=form)
     assert answer.status == 501

@@ -15,9 +15,7 @@ from isthmus.servers.gateway.mqtt_contract import (
     Telemetry,
     TwinGet,
     TwinPatch,
-    auth_method,
     check_publish,
-    check_size,
     connect_code,
     desired_topic,
     devicebound_topic,
@@ -30,6 +28,7 @@ from isthmus.servers.gateway.mqtt_contract import (
     will_bag,
 )
 from isthmus.servers.gateway.property_bag import PropertyBag
+from isthmus.servers.gateway.telemetry_contract import auth_method, check_size
 from isthmus.wire.mqtt.errors import ConnectCode
 from isthmus.wire.mqtt.packets import Connect, Publish, Will
 

@@ -87,6 +87,7 @@ class Domain:
         self.methods = Methods(self.registry, self.connected)
         self.fleet = Fleet(state)
         self.registry.on_change(self.commands.identity_changed)
+        self.registry.on_change(self.twins.snapshots.identity_changed)
 
     async def start(self, config: Config) -> None:
         """Reads what was there, and makes the first hub where there is none; raises `ConfigurationError`."""

@@ -22,6 +22,7 @@ from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway
+from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
@@ -65,12 +66,15 @@ class Gateway:
                 websocket_upgrade.AMQP: SubProtocol(Plane.AMQP, self.amqp.make_pump),
             },
         )
+        self.devices = DeviceApi(
+            DeviceHttpServices(domain.hubs, self.accept, stores.log, domain.commands, self.probe_mail, clock)
+        )
         front = Front(
             GateDoorway(self.gate, self.sessions, clock),
             self.service,
             clock,
+            devices=self.devices,
             websockets=websockets,
-            probe_mail=self.probe_mail,
         )
         self._web = web.Server(front.handle, access_log=None)
         cutting = Cutting(

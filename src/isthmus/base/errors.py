@@ -19,6 +19,7 @@ class Code(Enum):
     ARGUMENT_INVALID = ("ArgumentInvalid", 400004)
     ARGUMENT_NULL = ("ArgumentNull", 400005)
     FORMAT_ERROR = ("IotHubFormatError", 400006)
+    DESERIALIZATION_ERROR = ("DeserializationError", 400012)
     HUB_NOT_FOUND = ("IotHubNotFound", 401001)
     UNAUTHORIZED_ACCESS = ("IotHubUnauthorizedAccess", 401002)
     UNAUTHORIZED = ("IotHubUnauthorized", 401003)

@@ -25,21 +25,25 @@ class Accept:
     def __init__(self, log: Log, twins: TwinsAtHand) -> None:
         self._log = log
         self._twins = twins
-        self._attended: set[DeviceRef] = set()
+        self._attended: dict[DeviceRef, int] = {}
         self._tables: dict[HubId, RouteTable] = {}
         self.orphaned = 0
         self.undefined = 0
 
     async def attend(self, hub: Hub, ref: DeviceRef) -> None:
-        """Makes ready what a device is judged by until `leave`: its twin, where a condition asks for it."""
-        self._attended.add(ref)
+        """Makes ready what a device is judged by until as many `leave`: its twin, where a condition asks for it."""
+        self._attended[ref] = self._attended.get(ref, 0) + 1
         if self._table(hub).asks_twin:
             await self._twins.hold(ref)
 
     def leave(self, ref: DeviceRef) -> None:
-        """The device sends nothing more."""
-        self._attended.discard(ref)
-        self._twins.release(ref)
+        """Takes back one `attend`: the device sends nothing more that way."""
+        left = self._attended.get(ref, 0) - 1
+        if left > 0:
+            self._attended[ref] = left
+        else:
+            self._attended.pop(ref, None)
+            self._twins.release(ref)
 
     async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
         """Makes ready, for all devices that are attended, what the hub's present conditions ask for."""

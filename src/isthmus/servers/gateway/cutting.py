@@ -21,6 +21,7 @@ from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import Tags, Untagged, caller_of, secrets_of
+from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Session, Sessions, Where
 
 TAGS_BATCH = 64
@@ -107,6 +108,18 @@ class Cutting:
             if refusal is not None:
                 session.cut(refusal, Code.DEVICE_NOT_FOUND)
             elif connected == ref and new is not None and _uses_lost_key(session.principal, new):
+                session.cut(_key_gone(ref.name), Code.UNAUTHORIZED_ACCESS)
+        self._cut_requests(ref, new, refusal)
+
+    def _cut_requests(self, ref: DeviceRef, new: Identity | None, refusal: Refusal | None) -> None:
+        """Requests under way of a device, which is not connected by them, or of its modules."""
+        for session in self._sessions.find(Where(hub=ref.hub, device_id=ref.device_id)):
+            own = session.device == ref.name
+            if session.plane is not Plane.HTTPS or not (own or not ref.module_id):
+                continue
+            if refusal is not None:
+                session.cut(refusal, Code.UNAUTHORIZED_ACCESS)
+            elif own and new is not None and _uses_lost_key(session.principal, new):
                 session.cut(_key_gone(ref.name), Code.UNAUTHORIZED_ACCESS)
 
 

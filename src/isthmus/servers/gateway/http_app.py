@@ -1,4 +1,4 @@
-"""The HTTP face of the service API: from a request to a reply, in the order of the front door.
+"""The HTTP face of the hub, for services and devices: from a request to a reply, in the order of the front door.
 
 Theory of operation. Every request passes the same stations, whatever it asks: the doorway says which hub is meant and
 who asks; then the path, the API version, the right, the content type and the body are judged, and only then does the
@@ -33,25 +33,22 @@ from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.ids import DeviceRef, HubId, TrackingId, is_probe
+from isthmus.base.ids import DeviceRef, HubId, TrackingId
 from isthmus.base.state import StateClosed
 from isthmus.network.door import DoorKind
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.gate import Admitted, Gate, Peer, device_name
+from isthmus.servers.gateway.http_body import check_json_type, check_request_size, media_type, read_body
+from isthmus.servers.gateway.http_device import DeviceApi, DeviceCall
 from isthmus.servers.gateway.http_errors import Envelope, refusal_reply
 from isthmus.servers.gateway.http_message import Call, Change, Reply
-from isthmus.servers.gateway.http_routes import Action, Match, check_api_version, find
+from isthmus.servers.gateway.http_routes import DEVICE_SIDE, Action, Match, check_api_version, find
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
-from isthmus.servers.gateway.ports import ProbeOutlet, SessionIndex
+from isthmus.servers.gateway.ports import SessionIndex
+from isthmus.servers.gateway.telemetry_contract import check_size
 from isthmus.wire.websocket.handshake import VERSION, VERSION_HEADER
-
-BODY_BYTES_MAX = 512 * 1024
-"""A request's body: a twin at all its limits with metadata, or a method's payload in its envelope; more is refused."""
-
-BODY_SECONDS_MAX = 30.0
-"""From the request's head to the end of its body; a sender that takes longer is refused."""
 
 JOURNALED_MAX = 1024
 """Visitors remembered as journaled, the longest unseen forgotten first; one who returns after that is told again."""
@@ -85,8 +82,6 @@ KEY_READS: Mapping[Action, str] = MappingProxyType(
 )
 """Operations whose answer holds keys."""
 
-BODY_VERBS = frozenset(("PUT", "POST", "PATCH"))
-
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
 """Scheme and authority of a target in absolute form (RFC 9112 §3.2.2)."""
 
@@ -117,11 +112,15 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who came in, to which hub; `device` is the device or `device/module` that the request is of, if it is one's."""
+    """Who came in, to which hub; `device` is the device or `device/module` that the request is of, if it is one's.
+
+    `admitted` is the gate's verdict, None for who did not come through it.
+    """
 
     hub: Hub
     principal: Principal
     device: str = ""
+    admitted: Admitted | None = None
 
 
 class HttpSession:
@@ -206,7 +205,7 @@ class GateDoorway:
             admitted = await self._gate.policy(connection, Plane.HTTPS, hub, token, uri)
         self._journal_once(connection, admitted)
         device_of = "" if admitted.identity is None else device_name(admitted.identity)
-        return Visitor(admitted.hub, admitted.principal, device_of)
+        return Visitor(admitted.hub, admitted.principal, device_of, admitted)
 
     def entered(self, session: HttpSession) -> None:
         self._sessions.add(session)
@@ -314,7 +313,10 @@ def connection_of(request: web.BaseRequest) -> HttpPeer | None:
 
 
 class Front:
-    """Takes requests of one doorway to the service API; `handle` is a handler for `aiohttp.web.Server`."""
+    """Takes requests of one doorway to the service API and, where it is given, the devices' one.
+
+    `handle` is a handler for `aiohttp.web.Server`.
+    """
 
     def __init__(
         self,
@@ -322,15 +324,15 @@ class Front:
         service: ServiceApi,
         clock: Clock,
         *,
+        devices: DeviceApi | None = None,
         websockets: Upgrades | None = None,
-        probe_mail: ProbeOutlet | None = None,
         find_connection: Callable[[web.BaseRequest], HttpPeer | None] = connection_of,
     ) -> None:
         self._doorway = doorway
         self._service = service
         self._clock = clock
+        self._devices = devices
         self._websockets = websockets
-        self._probe_mail = probe_mail
         self._find_connection = find_connection
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -372,7 +374,7 @@ class Front:
         device = None
         if isinstance(found, Match) and found.device_id:
             visit.device = f"{found.device_id}/{found.module_id}" if found.module_id else found.device_id
-            if found.route.action is Action.DEVICE_SIDE:
+            if found.route.action in DEVICE_SIDE:
                 device = DeviceRef(HubId(0), found.device_id, found.module_id)
         visitor = await self._doorway.admit(request, visit, device)
         visit.principal = visitor.principal.label
@@ -383,16 +385,32 @@ class Front:
         check_api_version(request.query.get("api-version"))
         if found.route.right is not None:
             require_right(visitor.principal, found.route.right)
+        if found.route.action in DEVICE_SIDE:
+            return await self._answer_device(request, visitor, found)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
-        if self._probe_mail is not None and device is not None and _sends_as_probe(device, found):
-            await self._probe_mail.send(visitor.hub, device.device_id, await _body(request))
-            return Reply(HTTPStatus.NO_CONTENT)
         self._service.check_offered(found.route.action)
         if found.route.action in CHANGES:
             self._doorway.require_room()
         reply = await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
         self._note(found.route.action, visit, reply)
         return reply
+
+    async def _answer_device(self, request: web.BaseRequest, visitor: Visitor, found: Match) -> Reply:
+        """Answers a device; whoever did not prove to be one, as at the management socket, is offered nothing."""
+        ref = DeviceRef(visitor.hub.number, found.device_id, found.module_id)
+        if self._devices is None or visitor.admitted is None:
+            raise HubError(Code.NOT_IMPLEMENTED, "This operation is not implemented yet")
+        self._devices.check_offered(found.route.action, ref)
+        call = DeviceCall(
+            admitted=visitor.admitted,
+            ref=ref,
+            query=dict(request.query),
+            headers=tuple(request.headers.items()),
+            media_type=media_type(request),
+            body=await read_body(request, check_size),
+            lock_token=found.token,
+        )
+        return await self._devices.answer(found.route.action, call)
 
     def _note(self, action: Action, visit: Visit, reply: Reply) -> None:
         """Journals what was done, when it is of the kind that is."""
@@ -402,11 +420,6 @@ class Front:
             self._doorway.changed(visit, TAG_CHANGES[action], reply.change)
         elif action in KEY_READS:
             self._doorway.keys_read(visit, KEY_READS[action])
-
-
-def _sends_as_probe(device: DeviceRef, found: Match) -> bool:
-    """True for a probe's message; the other operations of devices are not offered over HTTPS, to probes neither."""
-    return is_probe(device.device_id) and found.route.segments[-1] == "events"
 
 
 def _this_task() -> "asyncio.Task[object]":
@@ -444,46 +457,14 @@ def _found(verb: str, path: str) -> Match | HubError:
 
 
 async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:
+    check_json_type(request)
     return Call(
         hub=hub,
         ref=DeviceRef(hub.number, found.device_id, found.module_id),
         query=dict(request.query),
         headers={name.lower(): value for name, value in request.headers.items()},
-        body=await _body(request) if request.method in BODY_VERBS else b"",
+        body=await read_body(request, check_request_size),
     )
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    """The body, within its bounds of size and time."""
-    _check_content_type(request)
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise _too_large()
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # an interim answer is no part of the answer
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > BODY_BYTES_MAX:
-                    raise _too_large()
-    except TimeoutError:
-        raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {BODY_SECONDS_MAX:.0f} seconds") from None
-    return bytes(body)
-
-
-def _check_content_type(request: web.BaseRequest) -> None:
-    """JSON, or nothing said; a request without a body may say what it likes."""
-    given = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if request.body_exists and given not in ("", "application/json"):
-        raise HubError(Code.UNSUPPORTED_MEDIA_TYPE, "The Content-Type must be application/json")
-
-
-def _too_large() -> HubError:
-    message = f"The body must not be larger than {BODY_BYTES_MAX} bytes"
-    refusal = Refusal(Hop.LIMIT, "limit.request-size", f"more than {BODY_BYTES_MAX} bytes", "send less at once")
-    return HubError(Code.ENTITY_TOO_LARGE, message, refusal)
 
 
 def _response(reply: Reply) -> web.Response:

@@ -1,4 +1,4 @@
-"""The operations of the service API: which path and verb is what, by which right, and whether it is built yet.
+"""The operations over HTTP, of services and devices: which path and verb is what, by which right, and what is built.
 
 Literals of a path are compared without case, ids are percent-decoded exactly once, a trailing slash does not matter,
 and a literal wins over an id in the same place (IoT Hub REST reference; clients differ in all of these).
@@ -23,9 +23,9 @@ API_VERSIONS = frozenset(
 
 
 class Action(Enum):
-    """What an operation does; DEVICE_SIDE and NOT_BUILT answer that they are not built.
+    """What an operation does; UPLOAD_FILE and NOT_BUILT answer that they are not built.
 
-    A device proves itself on DEVICE_SIDE paths; behind a WEBSOCKET everybody does inside it, not in the request.
+    A device proves itself in requests of `DEVICE_SIDE`; behind a WEBSOCKET everybody does inside it instead.
     """
 
     LIST_DEVICES = auto()
@@ -41,9 +41,25 @@ class Action(Enum):
     SERVICE_STATISTICS = auto()
     QUERY = auto()
     PURGE = auto()
-    DEVICE_SIDE = auto()
+    SEND_EVENTS = auto()
+    RECEIVE_COMMAND = auto()
+    SETTLE_COMMAND = auto()
+    ABANDON_COMMAND = auto()
+    UPLOAD_FILE = auto()
     WEBSOCKET = auto()
     NOT_BUILT = auto()
+
+
+DEVICE_SIDE = frozenset(
+    (
+        Action.SEND_EVENTS,
+        Action.RECEIVE_COMMAND,
+        Action.SETTLE_COMMAND,
+        Action.ABANDON_COMMAND,
+        Action.UPLOAD_FILE,
+    )
+)
+"""Operations of devices, which prove themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,7 @@ class Match:
     route: Route
     device_id: str
     module_id: str
+    token: str = ""
 
 
 def segments_of(path: str) -> tuple[str, ...]:
@@ -82,7 +99,8 @@ def find(verb: str, path: str) -> Match:
         raise HubError(Code.NOT_FOUND, "There is no such resource")
     for route in candidates:
         if route.verb == verb:
-            return Match(route, _id(route, segments, "{id}"), _id(route, segments, "{module}"))
+            device_id, module_id, token = (_id(route, segments, name) for name in ("{id}", "{module}", "{token}"))
+            return Match(route, device_id, module_id, token)
     raise HubError(Code.METHOD_NOT_ALLOWED, f"{verb} is not an operation of this resource")
 
 
@@ -157,13 +175,13 @@ PUT    /jobs/v2/{name}                                   NOT_BUILT            Se
 POST   /jobs/v2/{name}/cancel                            NOT_BUILT            ServiceConnect
 GET    /jobs/{name}                                      NOT_BUILT            RegistryRead
 DELETE /jobs/{name}                                      NOT_BUILT            RegistryWrite
-POST   /devices/{id}/messages/events                     DEVICE_SIDE          -
-POST   /devices/{id}/modules/{module}/messages/events    DEVICE_SIDE          -
-GET    /devices/{id}/messages/devicebound                DEVICE_SIDE          -
-DELETE /devices/{id}/messages/devicebound/{token}        DEVICE_SIDE          -
-POST   /devices/{id}/messages/devicebound/{token}/abandon DEVICE_SIDE         -
-POST   /devices/{id}/files                               DEVICE_SIDE          -
-POST   /devices/{id}/files/notifications                 DEVICE_SIDE          -
+POST   /devices/{id}/messages/events                     SEND_EVENTS          -
+POST   /devices/{id}/modules/{module}/messages/events    SEND_EVENTS          -
+GET    /devices/{id}/messages/devicebound                RECEIVE_COMMAND      -
+DELETE /devices/{id}/messages/devicebound/{token}        SETTLE_COMMAND       -
+POST   /devices/{id}/messages/devicebound/{token}/abandon ABANDON_COMMAND     -
+POST   /devices/{id}/files                               UPLOAD_FILE          -
+POST   /devices/{id}/files/notifications                 UPLOAD_FILE          -
 GET    /$iothub/websocket                                WEBSOCKET            -
 GET    /$servicebus/websocket                            WEBSOCKET            -
 """

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from isthmus.access.principal import Principal
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
@@ -121,12 +120,6 @@ def connect_code(error: HubError) -> ConnectCode:
     return ConnectCode.NOT_AUTHORIZED
 
 
-def auth_method(principal: Principal) -> str:
-    """The JSON text of `iothub-connection-auth-method` ("Create and read IoT Hub messages")."""
-    words = {"scope": principal.scope, "type": principal.type, "issuer": "iothub", "acceptingIpFilterRule": None}
-    return json.dumps(words, separators=(",", ":"))
-
-
 # ── what a device publishes ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -198,14 +191,6 @@ def check_publish(publish: Publish) -> None:
     if publish.qos == 2:
         refusal = Refusal(Hop.CONTRACT, "contract.qos", "2", "Publish with QoS 0 or 1.")
         raise HubError(Code.INVALID_OPERATION, "QoS 2 is not supported", refusal)
-
-
-def check_size(size: int) -> None:
-    """Raises `HubError` with the refusal `limit.message-size` when a device-to-cloud message is too large."""
-    if size > TELEMETRY_BYTES_MAX:
-        remedy = f"Send at most {TELEMETRY_BYTES_MAX} bytes, properties included; split what is larger."
-        refusal = Refusal(Hop.LIMIT, "limit.message-size", str(size), remedy)
-        raise HubError(Code.MESSAGE_TOO_LARGE, "The message is too large", refusal)
 
 
 def will_bag(ref: DeviceRef, will: Will) -> PropertyBag:

@@ -35,9 +35,7 @@ from isthmus.servers.gateway.mqtt_contract import (
     Telemetry,
     TwinGet,
     TwinPatch,
-    auth_method,
     check_publish,
-    check_size,
     desired_topic,
     intent_of,
     method_topic,
@@ -50,6 +48,7 @@ from isthmus.servers.gateway.mqtt_subscriptions import Feed, Subscriptions
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.property_bag import PropertyBag
 from isthmus.servers.gateway.shaping import Pause, TokenBucket
+from isthmus.servers.gateway.telemetry_contract import base_envelope, check_size
 from isthmus.telemetry.message import Envelope, encode_envelope
 from isthmus.wire.mqtt.events import Failed, ServerEvent
 from isthmus.wire.mqtt.packets import Connect, Disconnect, PubAck, Publish, Subscribe, Unsubscribe
@@ -143,7 +142,7 @@ class MqttDevice:
         self._services = services
         self._line = line
         self._generation_id = admitted.identity.generation_id if admitted.identity is not None else ""
-        self._base = _base_envelope(ref, admitted, claimed, self._generation_id)
+        self._base = base_envelope(ref, admitted, claimed.model_id)
         self._will = self._make_will(connect)
         self._keeps = not connect.clean_session
         self._topics: dict[bytes, KnownTopic] = {}
@@ -460,16 +459,3 @@ class MqttDevice:
             self._line.later(BACKLOG_SECONDS, self._wait_for_log)
         else:
             self._line.reading.resume(Pause.BACKLOG)
-
-
-def _base_envelope(ref: DeviceRef, admitted: Admitted, claimed: Introduction, generation_id: str) -> Envelope:
-    """What the session, never the message, says about who sends."""
-    return Envelope(
-        device_id=ref.device_id,
-        module_id=ref.module_id,
-        auth_method=auth_method(admitted.principal),
-        generation_id=generation_id,
-        door=admitted.door.label,
-        principal=admitted.principal.label,
-        model_id=claimed.model_id,
-    )

@@ -103,12 +103,17 @@ def encode_bag(pairs: Iterable[tuple[str, PropertyValue]]) -> str:
 
 
 def encode_value(value: PropertyValue) -> str:
-    """A value as it stands behind the `=`: text percent-encoded, with `%20` for space, and the rest as text."""
+    """A value as it stands behind the `=`: its text percent-encoded, with `%20` for space."""
+    return quote(text_of(value), safe="")
+
+
+def text_of(value: PropertyValue) -> str:
+    """A value as text for protocols that carry nothing else; bytes as base64."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        return quote(base64.b64encode(value).decode(), safe="")
-    return quote(str(value), safe="")
+        return base64.b64encode(value).decode()
+    return str(value)
 
 
 def _decode(raw: str) -> str:

@@ -26,7 +26,8 @@ from isthmus.network.door import DoorKind
 from isthmus.resources.tokens import ManagementToken, Tokens, untrusted
 from isthmus.servers.gateway.connection import Connection
 from isthmus.servers.gateway.gate import Peer
-from isthmus.servers.gateway.http_app import BODY_SECONDS_MAX, SERVER
+from isthmus.servers.gateway.http_app import SERVER
+from isthmus.servers.gateway.http_body import BODY_SECONDS_MAX
 from isthmus.servers.gateway.http_transport import CONNECTION, HttpHandler
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.dry_runs import is_dry_run
