@@ -1,9 +1,7 @@
 """The azure-iot-hub client (REST by requests, C2D by uamqp), against a running hub."""
 
-import json
 import threading
 import time
-from typing import Any
 
 import pytest
 import uamqp
@@ -12,6 +10,7 @@ from azure.iot.hub.models import CloudToDeviceMethod, QuerySpecification, Twin, 
 from msrest.exceptions import HttpOperationError
 
 from clients.devices import client_of, connected, make_device, until
+from clients.feedback import FeedbackReader
 from clients.sas import sas_token
 from support.server import RunningHub
 
@@ -209,31 +208,6 @@ class refused:  # noqa: N801 - reads like pytest.raises
         assert error.response.status_code == self.status
         assert self.code in ("", error.response.headers["iothub-errorcode"])
         return True
-
-
-class FeedbackReader:
-    """Receives feedback batches by uamqp, which azure-iot-hub itself has no call for."""
-
-    def __init__(self, connection_string: str, hub_name: str) -> None:
-        parts = dict(part.split("=", 1) for part in connection_string.split(";"))
-        host, policy, key = parts["HostName"], parts["SharedAccessKeyName"], parts["SharedAccessKey"]
-        self.address = f"amqps://{host}/messages/serviceBound/feedback"
-        self.auth = (host, f"{policy}@sas.root.{hub_name}", sas_token(host, key, policy))
-
-    def wait_for(self, message_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 45
-        client = uamqp.ReceiveClient(self.address, auth=uamqp.authentication.SASLPlain(*self.auth), timeout=5000)
-        try:
-            while time.monotonic() < deadline:
-                for batch in client.receive_message_batch(max_batch_size=10, timeout=2000):
-                    records = json.loads(b"".join(batch.get_data()))
-                    batch.accept()
-                    for record in records:
-                        if record["originalMessageId"] == message_id:
-                            return dict(record)
-        finally:
-            client.close()
-        raise AssertionError(f"no feedback for {message_id}")
 
 
 def test_readers_of_the_hub_are_sent_to_the_built_in_endpoint(hub: RunningHub) -> None:

@@ -111,6 +111,18 @@ async def test_a_twin_is_at_hand_while_its_device_is_attended_and_a_condition_as
     assert twins.held == set()
 
 
+async def test_who_is_attended_twice_has_its_twin_at_hand_until_both_have_left(log: SegmentLog) -> None:
+    twins, pump = FakeTwins(), DeviceRef(HUB.number, "pump")
+    accept = Accept(log, twins)
+    asking = hub_with(Route("hall", RouteSource.DEVICE_MESSAGES, condition="$twin.tags.hall = 2"))
+    for _ in range(2):
+        await accept.attend(asking, pump)
+    accept.leave(pump)
+    assert twins.held == {pump}
+    accept.leave(pump)
+    assert twins.held == set()
+
+
 async def test_an_event_is_judged_by_a_twin_that_nobody_holds(log: SegmentLog) -> None:
     twins, waiter = FakeTwins(), Waiter()
     twins.twins = {DeviceRef(HUB.number, "pump"): {"tags": {"hall": 2}}}

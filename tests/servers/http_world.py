@@ -1,5 +1,6 @@
 """The service API on a loopback socket, over a state in memory, behind the real gate."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -81,9 +82,11 @@ class Sessions:
     """The index of sessions."""
 
     live: list[Session] = field(default_factory=list)
+    added: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, session: Session) -> None:
         self.live.append(session)
+        self.added.set()
 
     def remove(self, session: Session) -> None:
         self.live.remove(session)

@@ -102,10 +102,10 @@ class Cut:
 
     def session(
         self, *, key: str = KEY, kind: PrincipalKind = PrincipalKind.DEVICE, hub: HubId = HUB, door: Door = PUBLIC_DOOR,
-        address: str = "203.0.113.7", built_in: bool = False, device: str = ""
+        address: str = "203.0.113.7", built_in: bool = False, device: str = "", plane: Plane = Plane.MQTT
     ) -> LiveSession:  # fmt: skip
         principal = Principal(kind, "service", frozenset(), "hub", "sas", fingerprint(key))
-        return LiveSession(self.sessions, principal, hub, door, address, built_in=built_in, device=device)
+        return LiveSession(self.sessions, principal, hub, door, address, plane, built_in, device)
 
     async def device(self, name: str, key: str = KEY) -> LiveSession:
         device_id, _, module_id = name.partition("/")
@@ -322,6 +322,20 @@ async def test_a_module_alone_is_cut_alone(cut: Cut) -> None:
     cut.cutting.identity_changed(DeviceRef(HUB, "press", "vision"), identity("press/vision"), None)
 
     assert (device.rules, module.rules) == ([], ["auth.unknown-device"])
+
+
+async def test_requests_under_way_are_cut_as_sessions_are(cut: Cut) -> None:
+    names = ("press", "press/vision", "press2", "")
+    device, module, neighbour, service = [cut.session(device=name, plane=Plane.HTTPS) for name in names]
+    old = identity()
+    keys = {"symmetricKey": {"primaryKey": NEW_KEY, "secondaryKey": OTHER_KEY}}
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), old, changed(old, authentication=keys))
+    assert (device.rules, module.rules) == (["auth.signature"], [])
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), old, changed(old, status="disabled"))
+    assert (module.rules, module.codes) == (["auth.disabled"], [Code.UNAUTHORIZED_ACCESS])
+    assert (neighbour.rules, service.rules) == ([], [])
 
 
 async def test_a_new_identity_cuts_nobody(cut: Cut) -> None:

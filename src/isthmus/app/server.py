@@ -308,7 +308,8 @@ class Server:
         yield Reading("connections", "Open connections of all planes", self._listeners.connections)
         yield Reading("sockets_max", "Connections that may be open", self._budget.sockets_max)
         yield Reading("sessions", "Authenticated sessions", len(self.gateway.sessions))
-        yield Reading("telemetry_messages", "Telemetry messages taken", mqtt.messages, total=True)
+        messages = mqtt.messages + self.gateway.devices.messages
+        yield Reading("telemetry_messages", "Telemetry messages taken", messages, total=True)
         yield Reading("takeovers", "Connections replaced by a newer one", mqtt.takeovers, total=True)
         yield Reading("method_answers_late", "Answers nobody waited for", mqtt.late_method_answers, total=True)
         yield Reading("log_records", "Records committed", log.counters.records, total=True)
