@@ -12,6 +12,7 @@ from isthmus.telemetry.log import SegmentLog
 from isthmus.telemetry.message import Envelope, decode_envelope
 from isthmus.telemetry.ports import Partition
 from servers.http_world import HOST, Answer, HttpWorld
+from servers.probe_mail import FakeProbeMail
 from telemetry.fakes import Disk, SetClock, read_whole
 
 
@@ -28,6 +29,7 @@ class DeviceHttpWorld(HttpWorld):
         self.disk = Disk(folder)
         self.log = SegmentLog.open(folder, SetClock(), files=self.disk)
         self.backlog = Backlog()
+        self.probe_mail = FakeProbeMail()
         super().__init__()
 
     def make_devices(self) -> DeviceApi:
@@ -37,7 +39,9 @@ class DeviceHttpWorld(HttpWorld):
             self.state, self.clock, self.ids, hub_of=hub_of, feedback=feedback, connected=self.connected
         )
         self.accept = Accept(self.log, self.twins.snapshots)
-        self.devices = DeviceApi(DeviceHttpServices(self.hubs, self.accept, self.backlog, self.queues, self.clock))
+        self.devices = DeviceApi(
+            DeviceHttpServices(self.hubs, self.accept, self.backlog, self.queues, self.probe_mail, self.clock)
+        )
         return self.devices
 
     async def __aexit__(self, *reason: object) -> None:

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from devices.fakes import HUB
+from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef
 from isthmus.base.limits import DEVICE_MESSAGES_PER_SECOND, LOG_BACKLOG_BYTES_MAX
 from isthmus.commands.cloud_to_device import LOCK_MS
+from isthmus.network.door import PUBLIC_DOOR
 from isthmus.servers.gateway.device_rates import REMEMBERED_MAX, DeviceRates
+from isthmus.servers.gateway.gate import Admitted
+from isthmus.servers.gateway.http_device import DeviceCall
 from isthmus.servers.gateway.http_device_contract import BATCH_TYPE
+from isthmus.servers.gateway.http_routes import Action
 from servers.device_http_world import DeviceHttpWorld
 from servers.http_world import Answer
 
@@ -196,6 +201,18 @@ async def test_the_management_socket_carries_no_device(world: DeviceHttpWorld) -
     await world.device_token("dev1")
     answer = await world.ask("POST", "/hubs/hub/devices/dev1/messages/events", b"x", token="")
     assert refused(answer) == (501, "NotImplemented")
+
+
+async def test_a_probe_sends_itself_a_message_and_nothing_else(world: DeviceHttpWorld) -> None:
+    ref = DeviceRef(HUB, "~probe-1")
+    principal = Principal(PrincipalKind.DEVICE, ref.device_id, frozenset(), "device", "sas")
+    admitted = Admitted(world.hub, principal, None, PUBLIC_DOOR, "127.0.0.1")
+    call = DeviceCall(admitted, ref, {}, (), "", b"there")
+    world.devices.check_offered(Action.SEND_EVENTS, ref)
+    assert (await world.devices.answer(Action.SEND_EVENTS, call)).status == 204
+    assert (world.probe_mail.sent, world.stored) == ([("~probe-1", b"there")], [])
+    with pytest.raises(HubError, match="not implemented"):
+        world.devices.check_offered(Action.RECEIVE_COMMAND, ref)
 
 
 class StoppedClock:

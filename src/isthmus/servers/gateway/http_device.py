@@ -12,7 +12,6 @@ What is handed out stays locked until it is settled by a later request, or until
 headers cannot carry is dead-lettered, which its sender is told by feedback, and those behind it are served.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +25,7 @@ from isthmus.base.limits import C2D_QUEUE_DEPTH_MAX, LOG_BACKLOG_BYTES_MAX
 from isthmus.base.state import Damaged
 from isthmus.commands.cloud_to_device import Locked
 from isthmus.resources.hub import Hub
+from isthmus.servers.gateway.awaited_commit import AwaitedCommit
 from isthmus.servers.gateway.device_rates import DeviceRates
 from isthmus.servers.gateway.gate import Admitted
 from isthmus.servers.gateway.http_device_contract import (
@@ -98,9 +98,9 @@ class DeviceApi:
         }
 
     def check_offered(self, action: Action, ref: DeviceRef) -> None:
-        """Raises `HubError` for what is not built, or not for probes, and for messages there is no room for; asked before a body is read.
+        """Raises `HubError` for what is not offered and for messages there is no room for, before a body is read.
 
-        `NOT_IMPLEMENTED`, `DEVICE_THROTTLED`, or `SERVER_BUSY` while the log is behind.
+        `NOT_IMPLEMENTED`, `DEVICE_THROTTLED`, or `SERVER_BUSY` while the log is behind. Probes may send only.
         """
         if action not in self._handlers or (is_probe(ref.device_id) and action is not Action.SEND_EVENTS):
             raise HubError(Code.NOT_IMPLEMENTED, "This operation is not implemented yet")
@@ -124,15 +124,15 @@ class DeviceApi:
         hub, inlet = self._hub(call.ref), self._services.inlet
         try:
             await inlet.attend(hub, call.ref)
-            durable = self._append(call, messages)
+            appended = self._append(call, messages)
         finally:
             inlet.leave(call.ref)
-        await durable
+        await appended.durable()
         return Reply(204)
 
-    def _append(self, call: DeviceCall, messages: Sequence[DeviceMessage]) -> asyncio.Future[None]:
-        """Takes all messages in; the future is done when they are durable."""
-        services, waiter = self._services, _Commit(len(messages))
+    def _append(self, call: DeviceCall, messages: Sequence[DeviceMessage]) -> AwaitedCommit:
+        """Takes all messages in."""
+        services, waiter = self._services, AwaitedCommit(len(messages))
         hub, base, now_ms = self._hub(call.ref), base_envelope(call.ref, call.admitted), services.clock.utc_ms()
         self._rates.sent(call.ref, len(messages))
         self.messages += len(messages)
@@ -141,7 +141,7 @@ class DeviceApi:
             envelope = msgspec.structs.replace(base, system=bag.system, properties=bag.properties)
             encoded = encode_envelope(envelope)
             services.inlet.telemetry(hub, envelope, encoded, message.payload, now_ms, waiter, number)
-        return waiter.durable
+        return waiter
 
     async def _receive_command(self, call: DeviceCall) -> Reply:
         queue = self._services.devicebound
@@ -174,20 +174,3 @@ class DeviceApi:
         if hub is None:
             raise HubError(Code.HUB_NOT_FOUND, "The hub was deleted")
         return hub
-
-
-class _Commit:
-    """Waits until all messages of one request are durable."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def committed(self, cookies: list[int]) -> None:
-        self._left -= len(cookies)
-        if not self._left and not self.durable.done():
-            self.durable.set_result(None)
-
-    def failed(self, cookies: list[int], reason: str) -> None:
-        if not self.durable.done():
-            self.durable.set_exception(HubError(Code.SERVICE_UNAVAILABLE, "The message was not stored, send it again"))

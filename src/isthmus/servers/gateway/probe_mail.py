@@ -4,11 +4,9 @@ A record that names no endpoint takes its turn in the log with all others and is
 segment that it is in.
 """
 
-import asyncio
-
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Code, HubError
 from isthmus.resources.hub import Hub
+from isthmus.servers.gateway.awaited_commit import AwaitedCommit
 from isthmus.telemetry.message import Envelope, encode_envelope
 from isthmus.telemetry.ports import Log, Partition
 
@@ -25,23 +23,8 @@ class ProbeMail:
 
     async def send(self, hub: Hub, device_id: str, payload: bytes) -> None:
         """Returns when the message is durable; raises HubError ServiceUnavailable when it never will be."""
-        waiter = _Waiter(asyncio.get_running_loop().create_future())
+        waiter = AwaitedCommit()
         envelope, now_ms = encode_envelope(Envelope(device_id)), self._clock.utc_ms()
         partition = Partition(hub.number, 0)
         self._log.append(partition, (), envelope, payload[:PROBE_BYTES_MAX], now_ms, waiter, 0)
-        await waiter.done
-
-
-class _Waiter:
-    """Hears of one message's commit."""
-
-    def __init__(self, done: "asyncio.Future[None]") -> None:
-        self.done = done
-
-    def committed(self, cookies: list[int]) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
-
-    def failed(self, cookies: list[int], reason: str) -> None:
-        if not self.done.done():
-            self.done.set_exception(HubError(Code.SERVICE_UNAVAILABLE, f"The message was not stored: {reason}"))
+        await waiter.durable()
