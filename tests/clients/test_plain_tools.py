@@ -1,6 +1,7 @@
 """`mosquitto_pub`, `mosquitto_sub` and `curl` with a SAS token, and nothing else."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -54,6 +55,38 @@ def test_curl_reads_and_writes_the_registry(hub: RunningHub, device_id: str) -> 
     assert status == 200
     assert body["authentication"]["type"] == "sas"
     assert curl(hub, "GET", f"/twins/{device_id}")[1]["properties"]["desired"]["$version"] == 1
+
+
+@needs_curl
+def test_curl_sends_as_a_device_and_receives_a_command(
+    hub: RunningHub, device_id: str, collect: Callable[..., EventCollector]
+) -> None:
+    reader = collect()
+    key = hub.create_device(device_id).rsplit("SharedAccessKey=", 1)[1]
+    messages = f"https://{hub.host_name}/devices/{device_id}/messages"
+    version = "api-version=2021-04-12"
+    words = [
+        *("curl", "--silent", "--fail", "--cacert", str(hub.ca)),
+        *("--header", f"Authorization: {sas_token(f'{hub.host_name}/devices/{device_id}', key)}"),
+    ]
+
+    def run(*more: str) -> str:
+        return subprocess.run([*words, *more], check=True, capture_output=True, text=True, timeout=30).stdout
+
+    send = ("--header", "iothub-contenttype: application/json", "--header", "iothub-app-line: 2")
+    assert run(f"{messages}/events?{version}", *send, "--data", '{"pressure":7.4}') == ""
+    (event,) = reader.of_device(device_id)
+    assert (event.body_as_str(), event.properties, event.content_type) == (
+        '{"pressure":7.4}',
+        {b"line": b"2"},
+        "application/json",
+    )
+    hub.isthmus("c2d-message", "send", "-d", device_id, "--data", "lubricate the bearing")
+    head, _, body = run("--include", f"{messages}/devicebound?{version}").partition("\n\n")
+    assert body == "lubricate the bearing"
+    (lock,) = re.findall(r'^ETag: "([^"]+)"', head, re.MULTILINE)
+    assert run("--request", "DELETE", f"{messages}/devicebound/{lock}?{version}") == ""
+    assert "204" in run("--include", f"{messages}/devicebound?{version}").splitlines()[0]
 
 
 def mosquitto(hub: RunningHub, device_id: str, program: str) -> list[str]:
