@@ -109,7 +109,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
 }
 
 LATE_IMPORTS = {
-    "cli": frozenset({"isthmus.app", "isthmus.demo", "isthmus.lab", "isthmus.connector", "isthmus.namespaces"}),
+    "cli": frozenset(f"isthmus.{room}" for room in ("app", "checks", "connector", "demo", "lab", "namespaces")),
     "app": frozenset({"isthmus.backends", "isthmus.sinks"}),
 }
 """Own modules that may be imported inside a function: the server's weight for `up` only, and optional hands."""
