@@ -165,13 +165,16 @@ def test_the_largest_message_goes_and_one_byte_more_does_not(hub: RunningHub, de
         assert device.send(b"x" * room, headers).status_code == 204
         answer = device.send(b"x" * (room + 1), headers)
         assert_refused(hub, device_id, answer, 413, "MessageTooLarge", "limit.message-size")
+        many = {f"iothub-app-p{number}": "v" for number in range(400)}
+        assert device.send(b"many", many).status_code == 204
         for value in ("é", "日本".encode().decode("latin-1")):
             answer = device.send(b"x", {"iothub-app-name": value})
             assert_refused(hub, device_id, answer, 400, "ArgumentInvalid", "contract.message-header")
         answer = device.send(b"x", {"iothub-creationtimeutc": "yesterday"})
         assert_refused(hub, device_id, answer, 400, "ArgumentInvalid", "contract.message-header")
-    (event,) = reader.of_device(device_id)
-    assert len(event.body_as_str()) == room
+    largest, many_properties = reader.of_device(device_id, 2)
+    assert len(largest.body_as_str()) == room
+    assert len(many_properties.properties) == 400
 
 
 def test_a_module_sends_by_its_own_key_only(

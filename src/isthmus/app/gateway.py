@@ -22,6 +22,7 @@ from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway
+from isthmus.servers.gateway.http_body import HEADERS_MAX
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
@@ -76,7 +77,7 @@ class Gateway:
             devices=self.devices,
             websockets=websockets,
         )
-        self._web = web.Server(front.handle, access_log=None)
+        self._web = web.Server(front.handle, access_log=None, max_headers=HEADERS_MAX)
         cutting = Cutting(
             self.sessions,
             domain.connected,

@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests, within their bounds of size and time."""
+"""How large HTTP requests may be, and their bodies, within their bounds of size and time."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,6 +12,9 @@ BODY_BYTES_MAX = 512 * 1024
 
 BODY_SECONDS_MAX = 30.0
 """From the request's head to the end of its body; a sender that takes longer is refused."""
+
+HEADERS_MAX = 512
+"""Header lines of a request, each up to 8,190 bytes: a device's message has one for each property."""
 
 BODY_VERBS = frozenset(("PUT", "POST", "PATCH"))
 """Requests whose body is read."""
