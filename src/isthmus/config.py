@@ -111,6 +111,33 @@ class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads_records: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1_000
 
 
+class TrustedIssuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An issuer elsewhere, such as Entra ID or Keycloak, whose tokens the service API takes.
+
+    `issuer`: as its tokens say it. `keys`: a file with its JSON Web Key Set, read at start. `audiences`: taken of it
+    besides `https://iothubs.azure.net` and the hub's own address.
+    """
+
+    issuer: str
+    keys: str
+    audiences: tuple[str, ...] = ()
+
+
+class AuthoritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The token authority.
+
+    `enabled`: it is served at the hubs' names, behind their network rules; off by default, because the hub's own sinks
+    and its service API need no pages of it. `app_service`: so is `/msi/token`, where a workload with an identity's
+    secret gets tokens. `issuer`: what its tokens say; empty for the address below which it is served. `trusted`:
+    issuers elsewhere whose tokens are taken.
+    """
+
+    enabled: bool = False
+    app_service: bool = False
+    issuer: str = ""
+    trusted: Annotated[tuple[TrustedIssuer, ...], msgspec.Meta(max_length=16)] = ()
+
+
 class NamesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Private names.
 
@@ -169,6 +196,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audit: AuditSettings = AuditSettings()
     names: NamesSettings = NamesSettings()
     check: CheckSettings = CheckSettings()
+    authority: AuthoritySettings = AuthoritySettings()
 
     @property
     def data_folder(self) -> Path:

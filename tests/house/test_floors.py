@@ -96,6 +96,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
     "nats": frozenset({"backends"}),
     "aiohttp": frozenset({"servers"}),
     "dns": frozenset({"names"}),
+    "joserfc": frozenset({"access"}),
     "pyroute2": frozenset({"namespaces", "lab"}),
     "click": frozenset({"cli"}),
     "jmespath": frozenset({"cli"}),

@@ -75,7 +75,7 @@ async def test_a_secret_is_kept_as_a_hash_found_by_its_text_and_gone_when_delete
     state = MemoryState()
     _, identities = await made(state)
     await identities.put("plant", {})
-    secret, shown = await identities.add_secret("plant", {"expiresIn": 60})
+    secret, shown = await identities.add_secret("plant", "first", {"expiresIn": 60})
     assert shown not in repr(identities.all())
     _, again = await world(state)
     found = again.by_secret(shown)

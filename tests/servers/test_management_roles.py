@@ -12,6 +12,7 @@ WRITE_VARIABLE = "ISTHMUS_WRITE_GOLDEN"
 
 OWN = (
     *(("GET", ("hubs",)), ("GET", ("explain",)), ("GET", ("health",)), ("GET", ("audit",)), ("POST", ("audit",))),
+    *(("GET", ("authority",)), ("POST", ("authority", "rotate"))),
     *(("GET", ("tokens",)), ("PUT", ("tokens", "x")), ("DELETE", ("tokens", "x"))),
     *(
         ("GET", ("connectors",)),

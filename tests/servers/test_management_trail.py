@@ -31,6 +31,15 @@ READERS = f"{HUB}/eventHubEndpoints/events/ConsumerGroups/readers"
 POLICY = f"{HUB}/doorPolicies/floor"
 CONNECTION = f"{HUB}/privateEndpointConnections"
 
+IDENTITY = f"{GROUP_PATH}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/plant"
+SECRET = f"{IDENTITY}/secrets/first"
+ROLE = "/providers/Microsoft.Authorization/roleAssignments/00000000-0000-0000-0000-0000000000aa"
+ASSIGNED = {
+    "roleDefinitionId": "IoT Hub Data Reader",
+    "principalId": "00000000-0000-0000-0000-0000000000bb",
+    "principalType": "ServicePrincipal",
+}
+
 QUESTIONS = {
     "microsoft.devices/checknameavailability",
     "microsoft.devices/iothubs/*/routing/*/$testall",
@@ -78,10 +87,17 @@ MAKING: Sequence[Step] = (
     ("PUT", GROUP, group_body(main="privatelink.example.test")),
     *(("PUT", f"{ZONE}/{kind}/{kind.lower()}", records(**members)) for kind, members in RECORD_SETS),
     *(("PATCH", f"{ZONE}/{kind}/{kind.lower()}", {"properties": {"ttl": 7}}) for kind, _ in RECORD_SETS),
+    ("PUT", IDENTITY, {"location": "local"}),
+    ("PATCH", IDENTITY, TAGS),
+    ("PUT", SECRET, {}),
+    ("PUT", ROLE, {"properties": ASSIGNED}),
     ("POST", f"{HUB}/listkeys", None),
     ("POST", f"{HUB}/IotHubKeys/service/listkeys", None),
 )
 REMOVING: Sequence[Step] = (
+    ("DELETE", ROLE, None),
+    ("DELETE", SECRET, None),
+    ("DELETE", IDENTITY, None),
     *(("DELETE", f"{ZONE}/{kind}/{kind.lower()}", None) for kind, _ in RECORD_SETS),
     ("DELETE", GROUP, None),
     ("DELETE", LINK, None),

@@ -13,7 +13,8 @@ from shlex import quote
 
 from isthmus.access import sas
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
-from isthmus.access.refusals import unauthorized
+from isthmus.access.refusals import denied, unauthorized
+from isthmus.access.role_assignments import judge, refusal_of
 from isthmus.access.x509 import fingerprint, matching_thumbprint, normal_thumbprint
 from isthmus.base import sas_token
 from isthmus.base.errors import Hop, HubError
@@ -158,6 +159,22 @@ def require_right(principal: Principal, right: Right) -> None:
     """Raises HubError with rule `auth.right` when the principal lacks the right."""
     if right not in principal.rights:
         raise _lacks_right(principal.label, right)
+
+
+def require_permission(principal: Principal, right: Right, data_action: str) -> None:
+    """As `require_right`; of an identity, its roles must allow the data action, and nothing is allowed without one.
+
+    Raises HubError with rule `auth.right`, `auth.role-missing`, `auth.role-scope` or `auth.keys-only`.
+    """
+    if principal.kind is not PrincipalKind.IDENTITY:
+        require_right(principal, right)
+        return
+    if not data_action:
+        remedy = "use the connection string of a shared access policy"
+        raise unauthorized("auth.keys-only", f"{principal.label} came with a bearer token", remedy, Hop.AUTHORIZATION)
+    verdict = judge(principal.assignments, principal.name, data_action, principal.resource_id)
+    if not verdict.allowed:
+        raise denied(refusal_of(verdict, principal.label, data_action, principal.resource_id))
 
 
 def _by_token(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
+from isthmus.access.role_assignments import RoleAssignment
+
 
 class Right(StrEnum):
     """Rights of a shared access policy, in the order in which Azure joins them."""
@@ -20,6 +22,7 @@ class PrincipalKind(Enum):
     MODULE = "module"
     POLICY = "policy"
     OWNER = "owner"
+    IDENTITY = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,11 @@ class SharedAccessPolicy:
 class Principal:
     """Who was authenticated, how, and until when.
 
-    `name` is `device`, `device/module`, the policy's name, or `uid:N` for the local owner. `scope` and `type` are the
-    words of `iothub-connection-auth-method`. `expires_s` is Unix seconds, 0 for never. `key_fingerprint` is the first
-    16 hex digits of the SHA-256 of the key (or configured thumbprint) that was used: a key change cuts the sessions
-    whose key is gone.
+    `name` is `device`, `device/module`, the policy's name, an identity's object id, or `uid:N` for the local owner.
+    `scope` and `type` are the words of `iothub-connection-auth-method`. `expires_s` is Unix seconds, 0 for never.
+    `key_fingerprint` is the first 16 hex digits of the SHA-256 of the key (or configured thumbprint) that was used: a
+    key change cuts the sessions whose key is gone. An identity has no rights but `assignments`, which are judged at
+    `resource_id`.
     """
 
     kind: PrincipalKind
@@ -53,6 +57,8 @@ class Principal:
     type: str
     key_fingerprint: str = ""
     expires_s: int = 0
+    assignments: tuple[RoleAssignment, ...] = ()
+    resource_id: str = ""
 
     @property
     def label(self) -> str:

@@ -49,7 +49,7 @@ ROLES: Mapping[Role, RoleDefinition] = MappingProxyType(
                 "Isthmus/tokens/write",
                 "Isthmus/tokens/delete",
                 "Isthmus/audit/action",
-                "Isthmus/authority/*/action",
+                "Isthmus/authority/action",
                 "Microsoft.Authorization/*/write",
                 "Microsoft.Authorization/*/delete",
                 "Microsoft.ManagedIdentity/userAssignedIdentities/secrets/write",

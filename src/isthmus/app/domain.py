@@ -26,6 +26,7 @@ from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
 from isthmus.resources.private_zones import PrivateZones
 from isthmus.resources.removal import Removal
 from isthmus.resources.role_assignments import RoleAssignments
+from isthmus.resources.token_authority import TokenAuthority
 from isthmus.resources.tokens import Tokens
 from isthmus.resources.user_identities import UserIdentities
 from isthmus.resources.virtual_networks import VirtualNetworks
@@ -42,6 +43,7 @@ from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.audit import Audit
+from isthmus.servers.management.authority_calls import AuthorityCalls
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
 from isthmus.servers.management.dry_runs import DryRuns, Live, Rehearsal
 from isthmus.servers.management.exposure import ExposureCalls, Installation
@@ -66,6 +68,7 @@ class Domain:
         self.identities = UserIdentities(state, clock, ids)
         self.roles = RoleAssignments(state, clock)
         self.hubs = Hubs(state, clock, ids, self.identities.attached)
+        self.authority = TokenAuthority(state, clock, ids, self.hubs, self.identities)
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)
         self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
@@ -96,6 +99,7 @@ class Domain:
         await self.hubs.load()
         if not self.hubs.all():
             await self._make_first(config)
+        await self.authority.load()
         await self.networks.load()
         await self.endpoints.load()
         await self.tokens.load()
@@ -177,6 +181,7 @@ def management_api(
         https_port=https_port,
         tokens=TokenCalls(domain.tokens, domain.journal),
         paths=PathCalls(domain.hubs, prover),
+        authority=AuthorityCalls(domain.authority, domain.journal),
     )
 
 

@@ -7,9 +7,11 @@ from aiohttp import web
 from isthmus.access.arrivals import Arrival
 from isthmus.access.journal import BUILT_IN, asked_of_group
 from isthmus.app.domain import Domain
+from isthmus.app.identities import bearer_tokens, token_door
 from isthmus.app.stores import Stores
 from isthmus.base.ids import is_probe
 from isthmus.config import Config
+from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.hub import Hub
 from isthmus.routing.accept import Accept
@@ -43,6 +45,7 @@ class Gateway:
         self.sessions = Sessions()
         self.probe_mail = ProbeMail(stores.log, clock)
         facts = domain.networks.facts
+        bearers = bearer_tokens(config, domain)
         self.gate = Gate(
             domain.hubs,
             domain.probes,
@@ -52,6 +55,7 @@ class Gateway:
             stores.ids,
             facts=facts,
             tags=domain.twins,
+            bearers=bearers,
             advice=domain.names.advice,
             probe_refused=domain.probes.refused,
         )
@@ -76,21 +80,10 @@ class Gateway:
             clock,
             devices=self.devices,
             websockets=websockets,
+            tokens=token_door(config, domain, self.gate),
         )
         self._web = web.Server(front.handle, access_log=None, max_headers=HEADERS_MAX)
-        cutting = Cutting(
-            self.sessions,
-            domain.connected,
-            facts,
-            tags=domain.twins,
-            hub_of=domain.hubs.by_number,
-            readers=self.readers,
-        )
-        domain.twins.on_tags(cutting.tags_changed)
-        domain.hubs.on_change(self.accept.hub_changed)
-        domain.hubs.on_change(cutting.hub_changed)
-        domain.networks.on_change(lambda _: cutting.networks_changed(domain.hubs.all()))
-        domain.registry.on_change(cutting.identity_changed)
+        _let_changes_cut(domain, self, bearers)
         self.planes = {
             Plane.MQTT: PlaneSetting(config.mqtt_port, self.mqtt.make_pump),
             Plane.AMQP: PlaneSetting(config.amqp_port, self.amqp.make_pump),
@@ -120,6 +113,26 @@ class Gateway:
         await self._web.shutdown()
         await self.mqtt.drained()
         await self.amqp.drained()
+
+
+def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) -> None:
+    """Connects what is changed to the sessions that it may cut."""
+    cutting = Cutting(
+        gateway.sessions,
+        domain.connected,
+        domain.networks.facts,
+        tags=domain.twins,
+        hub_of=domain.hubs.by_number,
+        readers=gateway.readers,
+        bearers=bearers,
+    )
+    domain.roles.on_loss(cutting.identities_changed)
+    domain.identities.on_end(cutting.identities_changed)
+    domain.twins.on_tags(cutting.tags_changed)
+    domain.hubs.on_change(gateway.accept.hub_changed)
+    domain.hubs.on_change(cutting.hub_changed)
+    domain.networks.on_change(lambda _: cutting.networks_changed(domain.hubs.all()))
+    domain.registry.on_change(cutting.identity_changed)
 
 
 def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:

@@ -18,6 +18,7 @@ from isthmus.app.audit import head_export
 from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
+from isthmus.app.identities import name_issuer
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
@@ -98,6 +99,7 @@ class Server:
             self._places.client,
             port=config.names.port,
         )
+        name_issuer(config, self.domain, lambda: self._doors.ports[Plane.HTTPS])
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None

@@ -16,6 +16,7 @@ Kinds in use, and the names below them:
 | `token`    | token name (hub 0)                | a token for management from elsewhere            |
 | `user-identity` | user-assigned identity name (hub 0) | the identity, its secrets as hashes |
 | `role`     | role assignment's GUID (hub 0)    | the role assignment                              |
+| `authority`| `keys` (hub 0)                    | the keys that sign access tokens                 |
 | `network`  | `facts` (hub 0)                   | all virtual networks and sites that are declared |
 | `connector`| connector name (hub 0)            | the connector, its tokens as hashes              |
 | `dns-zone` | zone name (hub 0)                 | a private DNS zone with its links and records    |

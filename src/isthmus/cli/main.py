@@ -10,6 +10,7 @@ import sys
 import click
 
 from isthmus.cli.audit import audit
+from isthmus.cli.authority import authority
 from isthmus.cli.checks import check
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
@@ -77,7 +78,7 @@ for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
-for own in (door_policy, identity, role):
+for own in (door_policy, identity, role, authority):
     root.add_command(own)
 device.add_command(c2d_message)
 iot.add_command(hub)

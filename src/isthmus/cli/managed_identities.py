@@ -81,7 +81,8 @@ def delete_identity(target: Target, name: str) -> Any:
 def create_secret(target: Target, name: str, expires_in: str) -> Any:
     """Makes a secret and prints it, once: only its hash is kept."""
     body = {"expiresIn": read_duration(expires_in, "--expires-in")}
-    return target.manage("PUT", f"{_identity_id(target, name)}/secrets/new", body, query=IDENTITY_API)
+    path = f"{_identity_id(target, name)}/secrets/{RandomIds().uuid()}"
+    return target.manage("PUT", path, body, query=IDENTITY_API)
 
 
 @secret.command("list", hub_flags=NO_HUB, remote=False)

@@ -1,7 +1,7 @@
 """The role assignments of an installation: kept, listed, and asked (`access.role_assignments` decides)."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -68,9 +68,13 @@ class RoleAssignments:
             raise HubError(Code.NOT_FOUND, f"There is no role assignment {name}")
         return found
 
+    def of(self, principal_id: str) -> tuple[RoleAssignment, ...]:
+        """The assignments of a principal."""
+        return tuple(self._by_principal.get(principal_id.lower(), {}).values())
+
     def judge(self, principal_id: str, data_action: str, scope: str) -> Verdict:
         """May the principal do the data action at the scope? See `access.role_assignments.judge`."""
-        return judge(self._by_principal.get(principal_id.lower(), {}).values(), principal_id, data_action, scope)
+        return judge(self.of(principal_id), principal_id, data_action, scope)
 
     async def create(
         self, name: str, scope: str, body: Json, *, who: str, knows: Callable[[str], bool]
@@ -91,7 +95,7 @@ class RoleAssignments:
         return await self._completion.run(self._delete(self.require(name)))
 
     async def _create(self, wanted: RoleAssignment) -> tuple[RoleAssignment, bool]:
-        same = next((each for each in self._of(wanted.principal_id) if _says_the_same(each, wanted)), None)
+        same = next((each for each in self.of(wanted.principal_id) if _says_the_same(each, wanted)), None)
         if same is not None and same.name == wanted.name:
             return same, False
         if same is not None or wanted.name in self._by_name:
@@ -112,9 +116,6 @@ class RoleAssignments:
         for listener in self._listeners:
             await listener()
         return present
-
-    def _of(self, principal_id: str) -> Iterator[RoleAssignment]:
-        return iter(tuple(self._by_principal.get(principal_id, {}).values()))
 
     def _publish(self, assignment: RoleAssignment) -> None:
         self._by_name[assignment.name] = assignment

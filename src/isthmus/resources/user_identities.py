@@ -7,7 +7,7 @@ takes as long as one that is.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -37,6 +37,9 @@ SECRET_PREFIX = "isthmus-identity-1."
 
 IDENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}")
 """Microsoft.ManagedIdentity/userAssignedIdentities, `resourceName`."""
+
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a secret is called; whoever makes it says how."""
 
 IDENTITY_TYPE = "Microsoft.ManagedIdentity/userAssignedIdentities"
 LOCATION = "local"
@@ -94,6 +97,11 @@ class UserIdentities:
         self._completion = Completion()
         self._by_name: dict[str, UserIdentity] = {}
         self._by_digest: dict[str, UserIdentity] = {}
+        self._listeners: list[Callable[[], Awaitable[None]]] = []
+
+    def on_end(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Awaits `listener()` after an identity was deleted, before that is answered."""
+        self._listeners.append(listener)
 
     async def load(self) -> None:
         """Reads all identities."""
@@ -155,22 +163,29 @@ class UserIdentities:
         """Ends an identity with its secrets, for ever. Raises HubError GenericNotFound."""
         await self._completion.run(self._delete(self.require(name)))
 
-    async def add_secret(self, name: str, body: Json) -> tuple[IdentitySecret, str]:
+    async def add_secret(self, name: str, key_id: str, body: Json) -> tuple[IdentitySecret, str]:
         """Makes a secret and returns it with its text, which nobody is told again; `body` has `expiresIn` (seconds).
 
-        Raises HubError GenericNotFound, ArgumentInvalid, QuotaExceeded.
+        Raises HubError GenericNotFound, ArgumentInvalid, QuotaExceeded, GenericConflict when the id is taken.
         """
+        if not KEY_ID.fullmatch(key_id):
+            raise bad("the secret's id", "1 to 64 letters, digits, dashes and underscores")
         known_members(body, "secret", ("expiresIn",))
         given = body.get("expiresIn", SECRET_SECONDS_DEFAULT)
         seconds = integer(given, "expiresIn", least=1, most=SECRET_SECONDS_MAX)
         shown, now_ms = SECRET_PREFIX + self._ids.key().translate(_URL_SAFE), self._clock.utc_ms()
-        secret = IdentitySecret(self._ids.uuid(), _digest(shown), now_ms, now_ms + seconds * 1000)
+        secret = IdentitySecret(key_id.lower(), _digest(shown), now_ms, now_ms + seconds * 1000)
         await self._change(name, lambda it: _with_secret(it, secret))
         return secret, shown
 
-    async def delete_secret(self, name: str, key_id: str) -> None:
-        """Takes a secret back; raises HubError GenericNotFound."""
-        await self._change(name, lambda it: _without_secret(it, key_id))
+    async def delete_secret(self, name: str, key_id: str) -> IdentitySecret:
+        """Takes a secret back and returns it; raises HubError GenericNotFound."""
+        present = self.require(name)
+        found = next((each for each in present.secrets if each.key_id == key_id.lower()), None)
+        if found is None:
+            raise HubError(Code.NOT_FOUND, f"{present.name} has no secret {key_id}")
+        await self._change(name, lambda it: _without_secret(it, found))
+        return found
 
     async def _create(self, name: str, location: str, tags: dict[str, str]) -> UserIdentity:
         if not IDENTITY_NAME.fullmatch(name):
@@ -202,6 +217,8 @@ class UserIdentities:
     async def _delete(self, present: UserIdentity) -> None:
         await self._state.commit([Delete(_key(present.name))])
         self._forget(present.name)
+        for listener in self._listeners:
+            await listener()
 
     def _publish(self, identity: UserIdentity) -> UserIdentity:
         present = self.get(identity.name)
@@ -242,16 +259,15 @@ def secret_to_json(secret: IdentitySecret) -> dict[str, object]:
 
 
 def _with_secret(identity: UserIdentity, secret: IdentitySecret) -> UserIdentity:
+    if any(each.key_id == secret.key_id for each in identity.secrets):
+        raise HubError(Code.CONFLICT, f"{identity.name} has a secret {secret.key_id} already")
     if len(identity.secrets) >= SECRETS_MAX:
         raise HubError(Code.QUOTA_EXCEEDED, f"An identity has at most {SECRETS_MAX} secrets; delete one first")
     return replace(identity, secrets=(*identity.secrets, secret))
 
 
-def _without_secret(identity: UserIdentity, key_id: str) -> UserIdentity:
-    kept = tuple(each for each in identity.secrets if each.key_id != key_id.lower())
-    if len(kept) == len(identity.secrets):
-        raise HubError(Code.NOT_FOUND, f"{identity.name} has no secret {key_id}")
-    return replace(identity, secrets=kept)
+def _without_secret(identity: UserIdentity, gone: IdentitySecret) -> UserIdentity:
+    return replace(identity, secrets=tuple(each for each in identity.secrets if each != gone))
 
 
 _URL_SAFE = str.maketrans("+/", "-_", "=")

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from isthmus.access.access_tokens import is_bearer
 from isthmus.access.journal import BUILT_IN
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.sas import resource_of
@@ -207,8 +208,18 @@ class AmqpPump:
     async def put_token(self, token: str, audience: str) -> None:
         """Judges a put-token and keeps the proof; raises HubError."""
         self._probe = probe_of(audience)
+        if is_bearer(token):
+            await self._put_bearer(token, audience)
+            return
         hub, built_in = self._name_hub(audience), is_built_in(audience)
         admitted = await self._services.gate.token(self.connection, Plane.AMQP, hub, token, audience, built_in=built_in)
+        self._keep(audience, admitted, built_in=built_in)
+
+    async def _put_bearer(self, token: str, audience: str) -> None:
+        """As `put_token`; the audience is the scope that the token was asked for, which names no hub, or a node."""
+        built_in = audience.lower().startswith("sb://") or is_built_in(audience)
+        hub, gate = self._name_hub(), self._services.gate
+        admitted = await gate.bearer(self.connection, Plane.AMQP, hub, token, built_in=built_in)
         self._keep(audience, admitted, built_in=built_in)
 
     def require(self, need: Need) -> None:

@@ -31,6 +31,7 @@ from isthmus.servers.gateway.amqp_probe import ProbeReceiver, ProbeSender
 from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Place, Readers, check_group_door
 from isthmus.servers.gateway.amqp_replies import Replies, ReplyLink, RequestLink
 from isthmus.servers.gateway.amqp_tokens import Need
+from isthmus.servers.gateway.http_routes import DATA_ACTIONS
 from isthmus.servers.gateway.ports import ProbeOutlet
 from isthmus.telemetry.ports import Log, Partition
 from isthmus.wire.amqp.errors import Condition
@@ -144,9 +145,11 @@ def need_of(address: Address, hub: Hub, *, sends: bool = False) -> Need | None:
         case Node.EVENTS_REDIRECT:
             return Need(hub.number, "messages/events", built_in=False)
         case Node.DEVICEBOUND:
-            return Need(hub.number, "messages/devicebound", built_in=False)
+            action = f"{DATA_ACTIONS}cloudToDeviceMessages/send/action"
+            return Need(hub.number, "messages/devicebound", built_in=False, data_action=action)
         case Node.FEEDBACK:
-            return Need(hub.number, "messages/serviceBound/feedback", built_in=False)
+            action = f"{DATA_ACTIONS}cloudToDeviceMessages/feedback/action"
+            return Need(hub.number, "messages/serviceBound/feedback", built_in=False, data_action=action)
         case Node.DEVICE if probe_in(address):
             # A reader's probe has proved itself for the built-in endpoint alone.
             built_in = path_segments(address.text)[2:] == ["messages", "events"] and not sends

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from isthmus.access.authenticate import require_right
+from isthmus.access.authenticate import require_permission
 from isthmus.access.principal import Principal, Right
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
@@ -29,12 +29,14 @@ class Need:
 
     All nodes of services ask for ServiceConnect (IoT Hub developer guide, "Control access to IoT Hub"). `built_in` for
     nodes of the built-in endpoint: network rules may leave it out, so what was proved for it proves nothing elsewhere.
+    `data_action` is what a role must allow when the peer is an identity; without one, only policies may.
     """
 
     hub: HubId
     path: str
     built_in: bool
     right: Right = Right.SERVICE_CONNECT
+    data_action: str = ""
 
 
 class Closing(Protocol):
@@ -103,12 +105,19 @@ class Proofs:
         return former is None
 
     def require(self, need: Need) -> None:
-        """Raises HubError IotHubUnauthorizedAccess, rule `auth.missing`, `auth.scope` or `auth.right`."""
+        """Raises HubError IotHubUnauthorizedAccess, rule `auth.missing`, `auth.scope`, or of `require_permission`."""
         covering = [proof for proof in self._by_audience.values() if proof.covers(need)]
         if not covering:
             raise self._uncovered(need)
-        able = [proof for proof in covering if need.right in proof.principal.rights]
-        require_right((able or covering)[0].principal, need.right)
+        refusals: list[HubError] = []
+        for proof in covering:
+            try:
+                require_permission(proof.principal, need.right, need.data_action)
+            except HubError as error:
+                refusals.append(error)
+            else:
+                return
+        raise refusals[0]
 
     def suffice(self, need: Need) -> bool:
         """True when `require` would raise nothing."""

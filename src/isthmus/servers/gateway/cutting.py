@@ -20,7 +20,7 @@ from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.connected import Connected
-from isthmus.servers.gateway.gate import Tags, Untagged, caller_of, secrets_of
+from isthmus.servers.gateway.gate import Bearers, NoBearers, Tags, Untagged, caller_of, secrets_of
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Session, Sessions, Where
 
@@ -40,6 +40,7 @@ class Cutting:
         tags: Tags | None = None,
         hub_of: Callable[[HubId], Hub | None] = lambda number: None,
         readers: Readers | None = None,
+        bearers: Bearers | None = None,
     ) -> None:
         """`facts` gives the virtual networks that are declared now; without it there are none, as without the rest."""
         self._sessions = sessions
@@ -48,14 +49,21 @@ class Cutting:
         self._tags = tags or Untagged()
         self._hub_of = hub_of
         self._readers = readers
+        self._bearers = bearers or NoBearers()
 
     async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
         """Cuts what the hub's present rules, connections and policies do not admit; returns after the last one."""
         if old is None:
             return
         await self._judge_admission(old.number, new)
+        if new is None or new.identity != old.identity:
+            await self.identities_changed()
         if new is not None and new.door_policies:
             await self._judge_policies(new)
+
+    async def identities_changed(self) -> None:
+        """Cuts identities that have ended, or lost a role by which they came; returns after the last one."""
+        await self._sessions.cut(lambda session: self._bearers.lost(session.principal), Code.UNAUTHORIZED_ACCESS)
 
     async def networks_changed(self, hubs: Iterable[Hub]) -> None:
         """Cuts, of all hubs, who does not reach his private door any more; returns after the last one."""

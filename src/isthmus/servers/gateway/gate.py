@@ -93,6 +93,26 @@ class Tags(Protocol):
         """The committed tags of a device; none when there is no such device."""
 
 
+class Bearers(Protocol):
+    """Whose bearer tokens are; `resources.bearer_tokens.BearerTokens` says so."""
+
+    def prove(self, hub: Hub, text: str) -> Principal:
+        """The principal of a token; raises HubError IotHubUnauthorizedAccess."""
+
+    def lost(self, principal: Principal) -> Refusal | None:
+        """Why somebody may not go on; None when he may."""
+
+
+class NoBearers:
+    """No token is anybody's."""
+
+    def prove(self, hub: Hub, text: str) -> Principal:
+        raise unauthorized("auth.bearer-issuer", "a bearer token", "send a SAS token of a shared access policy")
+
+    def lost(self, principal: Principal) -> Refusal | None:
+        return None
+
+
 class Untagged:
     """Nobody has tags."""
 
@@ -144,11 +164,12 @@ class Gate:
         *,
         facts: Callable[[], NetworkFacts] = NetworkFacts,
         tags: Tags | None = None,
+        bearers: Bearers | None = None,
         advice: Callable[[str, Hub], str] = lambda address, hub: "",
         digest: sas.Hmac = sas_token.hmac_sha256,
         probe_refused: Callable[[str, Refusal], None] = lambda device_id, refusal: None,
     ) -> None:
-        """`facts` gives the virtual networks that are declared now; without it there are none, as without `tags`.
+        """`facts` gives the virtual networks that are declared now; without it there are none, as without the rest.
 
         `probe_refused` hears why a door refused a probe.
 
@@ -162,6 +183,7 @@ class Gate:
         self._ids = ids
         self._facts = facts
         self._tags = tags or Untagged()
+        self._bearers = bearers or NoBearers()
         self._advice = advice
         self._digest = digest
         self._probe_refused = probe_refused
@@ -250,6 +272,29 @@ class Gate:
             ref = DeviceRef(hub.number, probe)
             return await self.device(connection, plane, hub, ref, token_text, built_in=built_in)
         return self._policy(connection, hub, lambda: _parsed(token_text), resources, built_in=built_in)
+
+    async def bearer(self, connection: Peer, plane: Plane, hub: Hub, text: str, *, built_in: bool = False) -> Admitted:
+        """Lets an identity in by its bearer token, which covers the whole hub but never the built-in endpoint.
+
+        No role is asked for: see `access.authenticate.require_permission`. Raises as `policy`.
+        """
+        current = self._current(hub)
+
+        def prove() -> Principal:
+            principal = self._bearers.prove(current, text)
+            if built_in:
+                remedy = "use the connection string of a shared access policy"
+                raise unauthorized("auth.keys-only", f"{principal.label} came with a bearer token", remedy)
+            return principal
+
+        principal, rule = self._decide(connection, current, prove, built_in=built_in)
+        return self._let_in(connection, current, principal, rule, identity=None, scope=())
+
+    def stranger(self, connection: Peer, hub: Hub) -> None:
+        """Raises HubError IotHubUnauthorizedAccess when the hub's network rules do not admit the peer."""
+        admission = admit(hub, door=connection.door, address=connection.peer_address, facts=self._facts())
+        if isinstance(admission, Deny):
+            raise denied(self._advised(admission.refusal, connection.door, connection.peer_address, hub))
 
     async def plain(self, connection: Peer, plane: Plane, hub: Hub, user: PlainUser, password: str) -> Admitted:
         """Lets in by SASL PLAIN: a policy, whose token may leave out `skn`, or a device. Raises as `policy`."""

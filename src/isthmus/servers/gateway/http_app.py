@@ -26,7 +26,8 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from isthmus.access.authenticate import require_right
+from isthmus.access.access_tokens import is_bearer
+from isthmus.access.authenticate import require_permission
 from isthmus.access.explain import change_texts
 from isthmus.access.journal import Decision, Verdict
 from isthmus.access.principal import Principal, PrincipalKind, Right
@@ -48,6 +49,7 @@ from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import SessionIndex
 from isthmus.servers.gateway.telemetry_contract import check_size
+from isthmus.servers.gateway.token_door import TokenCall, TokenDoor, check_form_size
 from isthmus.wire.websocket.handshake import VERSION, VERSION_HEADER
 
 JOURNALED_MAX = 1024
@@ -200,6 +202,8 @@ class GateDoorway:
         if device is not None:
             ref = device._replace(hub=hub.number)
             admitted = await self._gate.device(connection, Plane.HTTPS, hub, ref, token or None)
+        elif is_bearer(token):
+            admitted = await self._gate.bearer(connection, Plane.HTTPS, hub, token)
         else:
             uri = hub.host_name + raw_path(request)
             admitted = await self._gate.policy(connection, Plane.HTTPS, hub, token, uri)
@@ -326,6 +330,7 @@ class Front:
         *,
         devices: DeviceApi | None = None,
         websockets: Upgrades | None = None,
+        tokens: TokenDoor | None = None,
         find_connection: Callable[[web.BaseRequest], HttpPeer | None] = connection_of,
     ) -> None:
         self._doorway = doorway
@@ -333,6 +338,7 @@ class Front:
         self._clock = clock
         self._devices = devices
         self._websockets = websockets
+        self._tokens = tokens
         self._find_connection = find_connection
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -367,7 +373,18 @@ class Front:
             response.force_close()
         return response
 
+    async def _authorized(self, tokens: TokenDoor, request: web.BaseRequest, visit: Visit) -> Reply:
+        """Answers a request to the token authority."""
+        hub = tokens.admit(visit.connection, _names(request))
+        visit.hub = hub.name
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await read_body(request, check_form_size)
+        call = TokenCall(request.method, raw_path(request), dict(request.query), headers, body)
+        return await tokens.answer(call, hub, visit.connection)
+
     async def _served(self, request: web.BaseRequest, visit: Visit) -> Reply:
+        if self._tokens is not None and self._tokens.takes(raw_path(request)):
+            return await self._authorized(self._tokens, request, visit)
         found = _found(request.method, self._doorway.path_below_hub(raw_path(request)))
         if self._websockets is not None and isinstance(found, Match) and found.route.action is Action.WEBSOCKET:
             return _upgraded(self._websockets, request, found, visit)
@@ -384,7 +401,7 @@ class Front:
             raise found
         check_api_version(request.query.get("api-version"))
         if found.route.right is not None:
-            require_right(visitor.principal, found.route.right)
+            require_permission(visitor.principal, found.route.right, found.route.data_action)
         if found.route.action in DEVICE_SIDE:
             return await self._answer_device(request, visitor, found)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A

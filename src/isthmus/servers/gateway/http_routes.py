@@ -21,6 +21,9 @@ API_VERSIONS = frozenset(
 )  # fmt: skip
 """Versions that official clients send."""
 
+DATA_ACTIONS = "Microsoft.Devices/IotHubs/"
+"""Begins every data action of a hub."""
+
 
 class Action(Enum):
     """What an operation does; UPLOAD_FILE and NOT_BUILT answer that they are not built.
@@ -70,6 +73,7 @@ class Route:
     segments: tuple[str, ...]
     action: Action
     right: Right | None
+    data_action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,68 +127,69 @@ def _id(route: Route, segments: tuple[str, ...], name: str) -> str:
 
 def _routes() -> Iterator[Route]:
     for line in TABLE.strip().splitlines():
-        verb, path, action, right = line.split()
+        verb, path, action, right, data_action = line.split()
         segments = tuple(path.removeprefix("/").split("/"))
-        yield Route(verb, segments, Action[action], None if right == "-" else Right(right))
+        named = "" if data_action == "-" else f"{DATA_ACTIONS}{data_action}"
+        yield Route(verb, segments, Action[action], None if right == "-" else Right(right), named)
 
 
 TABLE = """
-POST   /devices/query                                    QUERY                ServiceConnect
-POST   /devices/keys/regenerate                          NOT_BUILT            RegistryWrite
-GET    /devices                                          LIST_DEVICES         RegistryRead
-POST   /devices                                          NOT_BUILT            RegistryWrite
-GET    /devices/{id}                                     GET_IDENTITY         RegistryRead
-PUT    /devices/{id}                                     PUT_IDENTITY         RegistryWrite
-DELETE /devices/{id}                                     DELETE_IDENTITY      RegistryWrite
-GET    /devices/{id}/modules                             LIST_MODULES         RegistryRead
-GET    /devices/{id}/modules/{module}                    GET_IDENTITY         RegistryRead
-PUT    /devices/{id}/modules/{module}                    PUT_IDENTITY         RegistryWrite
-DELETE /devices/{id}/modules/{module}                    DELETE_IDENTITY      RegistryWrite
-DELETE /devices/{id}/commands                            PURGE                ServiceConnect
-POST   /devices/{id}/applyconfigurationcontent           NOT_BUILT            RegistryWrite
-GET    /statistics/devices                               REGISTRY_STATISTICS  RegistryRead
-GET    /statistics/service                               SERVICE_STATISTICS   RegistryRead
-GET    /twins/{id}                                       GET_TWIN             ServiceConnect
-PATCH  /twins/{id}                                       PATCH_TWIN           ServiceConnect
-PUT    /twins/{id}                                       PUT_TWIN             ServiceConnect
-GET    /twins/{id}/modules/{module}                      GET_TWIN             ServiceConnect
-PATCH  /twins/{id}/modules/{module}                      PATCH_TWIN           ServiceConnect
-PUT    /twins/{id}/modules/{module}                      PUT_TWIN             ServiceConnect
-POST   /twins/{id}/methods                               INVOKE_METHOD        ServiceConnect
-POST   /twins/{id}/modules/{module}/methods              INVOKE_METHOD        ServiceConnect
-GET    /digitaltwins/{id}                                NOT_BUILT            ServiceConnect
-PATCH  /digitaltwins/{id}                                NOT_BUILT            ServiceConnect
-POST   /digitaltwins/{id}/commands/{name}                NOT_BUILT            ServiceConnect
-POST   /digitaltwins/{id}/components/{path}/commands/{name} NOT_BUILT         ServiceConnect
-GET    /messages/servicebound/feedback                   NOT_BUILT            ServiceConnect
-DELETE /messages/servicebound/feedback/{token}           NOT_BUILT            ServiceConnect
-POST   /messages/servicebound/feedback/{token}/abandon   NOT_BUILT            ServiceConnect
-GET    /messages/servicebound/filenotifications          NOT_BUILT            ServiceConnect
-DELETE /messages/servicebound/filenotifications/{token}  NOT_BUILT            ServiceConnect
-POST   /messages/servicebound/filenotifications/{token}/abandon NOT_BUILT     ServiceConnect
-GET    /configurations                                   NOT_BUILT            RegistryRead
-POST   /configurations/testqueries                       NOT_BUILT            RegistryRead
-GET    /configurations/{name}                            NOT_BUILT            RegistryRead
-PUT    /configurations/{name}                            NOT_BUILT            RegistryWrite
-DELETE /configurations/{name}                            NOT_BUILT            RegistryWrite
-POST   /jobs/create                                      NOT_BUILT            RegistryWrite
-GET    /jobs                                             NOT_BUILT            RegistryRead
-GET    /jobs/v2/query                                    NOT_BUILT            ServiceConnect
-GET    /jobs/v2/{name}                                   NOT_BUILT            ServiceConnect
-PUT    /jobs/v2/{name}                                   NOT_BUILT            ServiceConnect
-POST   /jobs/v2/{name}/cancel                            NOT_BUILT            ServiceConnect
-GET    /jobs/{name}                                      NOT_BUILT            RegistryRead
-DELETE /jobs/{name}                                      NOT_BUILT            RegistryWrite
-POST   /devices/{id}/messages/events                     SEND_EVENTS          -
-POST   /devices/{id}/modules/{module}/messages/events    SEND_EVENTS          -
-GET    /devices/{id}/messages/devicebound                RECEIVE_COMMAND      -
-DELETE /devices/{id}/messages/devicebound/{token}        SETTLE_COMMAND       -
-POST   /devices/{id}/messages/devicebound/{token}/abandon ABANDON_COMMAND     -
-POST   /devices/{id}/files                               UPLOAD_FILE          -
-POST   /devices/{id}/files/notifications                 UPLOAD_FILE          -
-GET    /$iothub/websocket                                WEBSOCKET            -
-GET    /$servicebus/websocket                            WEBSOCKET            -
+POST   /devices/query                         QUERY               ServiceConnect twins/read
+POST   /devices/keys/regenerate               NOT_BUILT           RegistryWrite  devices/write
+GET    /devices                               LIST_DEVICES        RegistryRead   devices/read
+POST   /devices                               NOT_BUILT           RegistryWrite  devices/write
+GET    /devices/{id}                          GET_IDENTITY        RegistryRead   devices/read
+PUT    /devices/{id}                          PUT_IDENTITY        RegistryWrite  devices/write
+DELETE /devices/{id}                          DELETE_IDENTITY     RegistryWrite  devices/delete
+GET    /devices/{id}/modules                  LIST_MODULES        RegistryRead   devices/read
+GET    /devices/{id}/modules/{module}         GET_IDENTITY        RegistryRead   devices/read
+PUT    /devices/{id}/modules/{module}         PUT_IDENTITY        RegistryWrite  devices/write
+DELETE /devices/{id}/modules/{module}         DELETE_IDENTITY     RegistryWrite  devices/delete
+DELETE /devices/{id}/commands PURGE ServiceConnect cloudToDeviceMessages/queue/purge/action
+POST /devices/{id}/applyconfigurationcontent NOT_BUILT RegistryWrite configurations/applyToEdgeDevice/action
+GET    /statistics/devices                    REGISTRY_STATISTICS RegistryRead   statistics/read
+GET    /statistics/service                    SERVICE_STATISTICS  RegistryRead   statistics/read
+GET    /twins/{id}                            GET_TWIN            ServiceConnect twins/read
+PATCH  /twins/{id}                            PATCH_TWIN          ServiceConnect twins/write
+PUT    /twins/{id}                            PUT_TWIN            ServiceConnect twins/write
+GET    /twins/{id}/modules/{module}           GET_TWIN            ServiceConnect twins/read
+PATCH  /twins/{id}/modules/{module}           PATCH_TWIN          ServiceConnect twins/write
+PUT    /twins/{id}/modules/{module}           PUT_TWIN            ServiceConnect twins/write
+POST   /twins/{id}/methods                    INVOKE_METHOD       ServiceConnect directMethods/invoke/action
+POST   /twins/{id}/modules/{module}/methods   INVOKE_METHOD       ServiceConnect directMethods/invoke/action
+GET    /digitaltwins/{id}                     NOT_BUILT           ServiceConnect twins/read
+PATCH  /digitaltwins/{id}                     NOT_BUILT           ServiceConnect twins/write
+POST   /digitaltwins/{id}/commands/{name}     NOT_BUILT           ServiceConnect directMethods/invoke/action
+POST /digitaltwins/{id}/components/{path}/commands/{name} NOT_BUILT ServiceConnect directMethods/invoke/action
+GET    /messages/servicebound/feedback        NOT_BUILT           ServiceConnect cloudToDeviceMessages/feedback/action
+DELETE /messages/servicebound/feedback/{token} NOT_BUILT           ServiceConnect cloudToDeviceMessages/feedback/action
+POST /messages/servicebound/feedback/{token}/abandon NOT_BUILT ServiceConnect cloudToDeviceMessages/feedback/action
+GET    /messages/servicebound/filenotifications NOT_BUILT           ServiceConnect fileUpload/notifications/action
+DELETE /messages/servicebound/filenotifications/{token} NOT_BUILT ServiceConnect fileUpload/notifications/action
+POST /messages/servicebound/filenotifications/{token}/abandon NOT_BUILT ServiceConnect fileUpload/notifications/action
+GET    /configurations                        NOT_BUILT           RegistryRead   configurations/read
+POST   /configurations/testqueries            NOT_BUILT           RegistryRead   configurations/testQueries/action
+GET    /configurations/{name}                 NOT_BUILT           RegistryRead   configurations/read
+PUT    /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/write
+DELETE /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/delete
+POST   /jobs/create                           NOT_BUILT           RegistryWrite  jobs/write
+GET    /jobs                                  NOT_BUILT           RegistryRead   jobs/read
+GET    /jobs/v2/query                         NOT_BUILT           ServiceConnect jobs/read
+GET    /jobs/v2/{name}                        NOT_BUILT           ServiceConnect jobs/read
+PUT    /jobs/v2/{name}                        NOT_BUILT           ServiceConnect jobs/write
+POST   /jobs/v2/{name}/cancel                 NOT_BUILT           ServiceConnect jobs/delete
+GET    /jobs/{name}                           NOT_BUILT           RegistryRead   jobs/read
+DELETE /jobs/{name}                           NOT_BUILT           RegistryWrite  jobs/delete
+POST   /devices/{id}/messages/events          SEND_EVENTS         -              -
+POST   /devices/{id}/modules/{module}/messages/events SEND_EVENTS         -              -
+GET    /devices/{id}/messages/devicebound     RECEIVE_COMMAND     -              -
+DELETE /devices/{id}/messages/devicebound/{token} SETTLE_COMMAND      -              -
+POST   /devices/{id}/messages/devicebound/{token}/abandon ABANDON_COMMAND     -              -
+POST   /devices/{id}/files                    UPLOAD_FILE         -              -
+POST   /devices/{id}/files/notifications      UPLOAD_FILE         -              -
+GET    /$iothub/websocket                     WEBSOCKET           -              -
+GET    /$servicebus/websocket                 WEBSOCKET           -              -
 """
-"""Verb, path, action, right; what is NOT_BUILT is answered 501 to those who may."""
+"""Verb, path, action, right of a policy, data action of a role; NOT_BUILT is answered 501 to those who may."""
 
 ROUTES = tuple(_routes())

@@ -17,6 +17,7 @@ from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ac
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.audit import Audit
+from isthmus.servers.management.authority_calls import AuthorityCalls
 from isthmus.servers.management.connectors import ConnectorCalls
 from isthmus.servers.management.dry_runs import DryRuns, is_dry_run
 from isthmus.servers.management.exposure import ExposureCalls
@@ -71,6 +72,7 @@ class ManagementApi:
     https_port: Callable[[], int]
     tokens: TokenCalls
     paths: PathCalls
+    authority: AuthorityCalls
 
     async def answer(self, call: Call) -> Reply:
         """The reply to a call, a refusal included."""
@@ -103,6 +105,8 @@ class ManagementApi:
                 return await self.arm.answer(call)
             case _, ("tokens", *names):
                 return await self.tokens.answer(call, tuple(names))
+            case _, ("authority", *_):
+                return await self.authority.answer(call)
             case "GET", ("hubs",):
                 return Reply(value=[self._named(hub.name, hub.host_name) for hub in self.hubs.all()])
             case "GET", ("explain",):

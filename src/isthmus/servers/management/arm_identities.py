@@ -84,14 +84,14 @@ class ArmIdentities:
         return Reply(value={"value": [secret_to_json(each) for each in self._identities.require(names[0]).secrets]})
 
     async def _add_secret(self, call: Call, names: tuple[str, ...]) -> Reply:
-        secret, shown = await self._identities.add_secret(names[0], call.json())
+        secret, shown = await self._identities.add_secret(names[0], names[1], call.json())
         told = secret_to_json(secret)
         self._changed(call, "", f"secret of identity {names[0]} created", None, told)
         return Reply(CREATED, {**told, "secretText": shown})
 
     async def _delete_secret(self, call: Call, names: tuple[str, ...]) -> Reply:
-        await self._identities.delete_secret(*names)
-        self._changed(call, "", f"secret {names[1]} of identity {names[0]} deleted", None, None)
+        gone = secret_to_json(await self._identities.delete_secret(*names))
+        self._changed(call, "", f"secret {names[1]} of identity {names[0]} deleted", gone, None)
         return Reply(NO_CONTENT)
 
     async def _list_assignments(self, call: Call, names: tuple[str, ...]) -> Reply:
