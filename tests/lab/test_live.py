@@ -53,10 +53,13 @@ def test_a_peering_that_ends_cuts_the_peer_alone(lab: RunningLab, sender: Sender
     with Sender(lab, "erp", lab.make_device("erp")) as peer:
         peer.acknowledge_more()
         ways = (("works", "to-office", "office"), ("office", "to-works", "works"))
-        peer.cut_within(
-            CUT_SECONDS,
-            lambda: lab.isthmus("network", "vnet", "peering", "delete", "--vnet-name", "works", "-n", "to-office"),
-        )
+        ending = ("network", "vnet", "peering", "delete", "--vnet-name", "works", "-n", "to-office")
+        foretold = json.loads(lab.isthmus(*ending, "--dry-run", "--output", "json"))
+        live = [(each["device"], each["address"], each["rule"]) for each in foretold if each["live"]]
+        assert live == [(peer.device_id, "10.30.0.20", "network.not-in-network")]
+        peer.cut_within(CUT_SECONDS, lambda: lab.isthmus(*ending))
+        explained = json.loads(lab.isthmus("explain", "--device-id", peer.device_id, "-n", "factory", "-o", "json"))
+        assert "network.not-in-network" in {each["rule"] for each in explained}
         lab.isthmus("network", "vnet", "peering", "delete", "--vnet-name", "office", "-n", "to-works")
         for network, name, remote in ways:
             lab.isthmus(
