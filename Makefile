@@ -33,7 +33,7 @@ test: install
 
 test-long: install
 	@tools/system_packages.sh $(TOOLS)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --hypothesis-profile exploring
 
 lint: install
 	$(BIN)/ruff check $(CHECKED)

@@ -4,12 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.loopback import Loopback
 from support.server import RunningHub
 from support.watched_loop import Stalls, WatchedLoop
 
 STALLS = pytest.StashKey[Stalls]()
+
+# No test judges by how fast a machine is. The daily run says the same twice; `make test-long` looks for new examples.
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 def pytest_configure(config: pytest.Config) -> None:
