@@ -1,5 +1,6 @@
 """The configuration: what is refused and how, and that each key is read, by what it does to a running server."""
 
+import base64
 import http.client
 import json
 import re
@@ -16,6 +17,7 @@ import dns.message
 import dns.query
 import msgspec
 import pytest
+from joserfc.jwk import RSAKey
 
 from app.starting import KEY
 from isthmus.base.errors import ConfigurationError
@@ -27,6 +29,7 @@ from support.loopback import Loopback
 from support.server import ISTHMUS, RunningHub
 
 TIMEOUT_SECONDS = 15.0
+ELSEWHERE = "https://elsewhere.test"
 
 
 class ConfiguredHub(RunningHub):
@@ -52,6 +55,8 @@ class Configured:
         self.log_server.bind((self.address, 0))
         self.log_server.settimeout(TIMEOUT_SECONDS)
         (folder / "seed.toml").write_text(f'[[devices]]\nid = "seeded"\nprimary_key = "{KEY}"\n')
+        key = RSAKey.generate_key(2048).as_dict(private=False)
+        (folder / "keys.json").write_text(json.dumps({"keys": [{**key, "kid": "k", "use": "sig"}]}))
         settings = folder / "isthmus.toml"
         settings.write_text(self._settings())
         self.hub = ConfiguredHub(folder, settings)
@@ -113,6 +118,15 @@ class Configured:
             [names]
             port = 15353
             forward = ["{self.metrics_address}:15354"]
+
+            [check]
+            interval_seconds = 0.5
+
+            [authority]
+            enabled = true
+            app_service = true
+            issuer = "https://tokens.plant.test"
+            trusted = [{{issuer = "{ELSEWHERE}", keys = "{folder / "keys.json"}", audiences = ["plant-api"]}}]
             """
 
     @property
@@ -181,6 +195,35 @@ class Configured:
             return answer.read()
         finally:
             connection.close()
+
+    def asked(self, path: str, bearer: str = "") -> int:
+        """The status of a request at the front door, with a bearer token where one is given."""
+        context = ssl.create_default_context(cafile=str(self.hub.ca))
+        connection = _Elsewhere(self.address, 10_443, context)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {bearer}"} if bearer else {})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def refused_bearer(self) -> str:
+        """Why a token with a key that its trusted issuer does not have is refused."""
+        head, body = (
+            {"alg": "RS256", "kid": "x"},
+            {"iss": ELSEWHERE, "aud": "plant-api", "exp": int(time.time()) + 60},
+        )
+        parts = (base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in (head, body))
+        assert self.asked("/statistics/service?api-version=2021-04-12", f"{'.'.join(parts)}.c2ln") == 401
+        return str(self.hub.json("explain", "--top", "1")[0]["rule"])
+
+    def walks_by_itself(self) -> bool:
+        """True once a private path was proved by the clock."""
+        assert self.private_address
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while "isthmus_path_ok{" not in self.hub.isthmus("metrics"):
+            if time.monotonic() > deadline:
+                return False
+        return True
 
     @property
     def connector(self) -> dict[str, Any]:
@@ -288,6 +331,11 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "link.allow": lambda it: it.dials("127.0.0.1") and not it.dials("127.200.0.1"),
     "link.certificate_hours": lambda it: abs(it.lifetime_hours() - 0.5) < 0.01,
     "link.spares": lambda it: it.has_spares(2),
+    "check.interval_seconds": lambda it: it.walks_by_itself(),
+    "authority.enabled": lambda it: it.asked("/adfs/.well-known/openid-configuration") == 200,
+    "authority.app_service": lambda it: it.asked("/msi/token?api-version=2019-08-01") == 400,
+    "authority.issuer": lambda it: it.hub.json("authority", "show")["issuer"] == "https://tokens.plant.test",
+    "authority.trusted": lambda it: it.refused_bearer() == "auth.bearer-key",
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }
 """What is different because of a key."""
