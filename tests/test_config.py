@@ -196,12 +196,12 @@ class Configured:
         finally:
             connection.close()
 
-    def asked(self, path: str, bearer: str = "") -> int:
-        """The status of a request at the front door, with a bearer token where one is given."""
+    def asked(self, path: str, **headers: str) -> int:
+        """The status of a request at the front door."""
         context = ssl.create_default_context(cafile=str(self.hub.ca))
         connection = _Elsewhere(self.address, 10_443, context)
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {bearer}"} if bearer else {})
+            connection.request("GET", path, headers=headers)
             return connection.getresponse().status
         finally:
             connection.close()
@@ -213,8 +213,16 @@ class Configured:
             {"iss": ELSEWHERE, "aud": "plant-api", "exp": int(time.time()) + 60},
         )
         parts = (base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in (head, body))
-        assert self.asked("/statistics/service?api-version=2021-04-12", f"{'.'.join(parts)}.c2ln") == 401
+        bearer = f"Bearer {'.'.join(parts)}.c2ln"
+        assert self.asked("/statistics/service?api-version=2021-04-12", Authorization=bearer) == 401
         return str(self.hub.json("explain", "--top", "1")[0]["rule"])
+
+    def gives_tokens(self) -> bool:
+        """True when a workload with an identity's secret gets a token."""
+        self.hub.isthmus("identity", "create", "-n", "workload")
+        secret = self.hub.json("identity", "secret", "create", "-n", "workload")["secretText"]
+        path = "/msi/token?api-version=2019-08-01&resource=https://storage.azure.com"
+        return self.asked(path, **{"X-IDENTITY-HEADER": secret}) == 200
 
     def walks_by_itself(self) -> bool:
         """True once a private path was proved by the clock."""
@@ -333,7 +341,7 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "link.spares": lambda it: it.has_spares(2),
     "check.interval_seconds": lambda it: it.walks_by_itself(),
     "authority.enabled": lambda it: it.asked("/adfs/.well-known/openid-configuration") == 200,
-    "authority.app_service": lambda it: it.asked("/msi/token?api-version=2019-08-01") == 400,
+    "authority.app_service": lambda it: it.gives_tokens(),
     "authority.issuer": lambda it: it.hub.json("authority", "show")["issuer"] == "https://tokens.plant.test",
     "authority.trusted": lambda it: it.refused_bearer() == "auth.bearer-key",
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
