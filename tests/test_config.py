@@ -58,7 +58,7 @@ class Configured:
         key = RSAKey.generate_key(2048).as_dict(private=False)
         (folder / "keys.json").write_text(json.dumps({"keys": [{**key, "kid": "k", "use": "sig"}]}))
         settings = folder / "isthmus.toml"
-        settings.write_text(self._settings())
+        settings.write_text(self._settings() + self._further_settings())
         self.hub = ConfiguredHub(folder, settings)
         self._token = ""
         self._connector = RunningConnector(folder / "connector")
@@ -107,7 +107,12 @@ class Configured:
             addresses = ["{self.metrics_address}:19445"]
             certificate_hours = 0.5
             spares = 2
+            """
 
+    def _further_settings(self) -> str:
+        """Of the file, what is not about listening."""
+        folder = self.folder
+        return f"""
             [audit]
             entries_max = 1234
             when_full = "refuse-changes"
