@@ -69,7 +69,8 @@ def test_strangers_hear_the_same_and_the_owner_everything_over_https(hub: Runnin
         "auth.expired": sas_token(hub.host_name, key, "iothubowner", -10),
         "auth.unknown-policy": sas_token(hub.host_name, key, "nobody"),
         "auth.right": sas_token(hub.host_name, reader, "registryRead"),
-        "auth.malformed": "Bearer nonsense",
+        "auth.malformed": "SharedAccessSignature nonsense",
+        "auth.bearer-malformed": "Bearer nonsense",
     }
     answers: dict[str, Any] = {}
     for rule, authorization in tries.items():
