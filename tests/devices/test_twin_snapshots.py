@@ -94,6 +94,20 @@ async def test_a_twin_does_not_linger_for_another_identity_of_the_name(world: Wo
     assert snapshots.get(DEVICE) == {"tags": {}, "properties": {"desired": {}, "reported": {}}}
 
 
+async def test_a_twin_that_was_held_when_its_identity_ended_leaves_nothing(world: World) -> None:
+    snapshots = world.twins.snapshots
+    world.registry.on_change(snapshots.identity_changed)
+    await world.add("dev1")
+    await world.twins.patch(DEVICE, {"tags": {"hall": 2}}, None)
+    await snapshots.hold(DEVICE)
+    await world.registry.delete(DEVICE, None)
+    assert snapshots.get(DEVICE) is None
+    snapshots.release(DEVICE)
+    await world.add("dev1")
+    await snapshots.hold(DEVICE)
+    assert snapshots.get(DEVICE) == {"tags": {}, "properties": {"desired": {}, "reported": {}}}
+
+
 async def test_who_holds_while_another_reads_has_it_at_hand_too(world: World) -> None:
     await world.add("dev1")
     snapshots = world.twins.snapshots

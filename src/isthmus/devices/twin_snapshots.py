@@ -58,9 +58,15 @@ class TwinSnapshots:
                 twins[ref] = (revision, section_of(twin))
 
     def identity_changed(self, ref: DeviceRef, old: Identity | None, new: Identity | None) -> None:
-        """Listens to the registry: the twin of an identity that is gone does not linger for one of the same name."""
-        if old is not None and (new is None or new.generation_id != old.generation_id):
-            self._lingering.pop(ref, None)
+        """Listens to the registry: the twin of an identity that is gone is not kept for one of the same name.
+
+        Who holds it is about to be cut; until then it has none, and its release leaves nothing.
+        """
+        if old is not None and new is not None and new.generation_id == old.generation_id:
+            return
+        self._lingering.pop(ref, None)
+        if old is not None and ref in self._held:
+            self._held[ref] = (0, None)
 
     def get(self, ref: DeviceRef) -> Section | None:
         """A held twin with `tags` and `properties`; None for one that is not held, or is not there."""

@@ -1,9 +1,8 @@
 """Taking messages in: judge the hub's routes, pick the device's partition, append to the log.
 
 The routes of a hub are compiled once for each snapshot of it, and conditions are judged by what the message is at that
-moment. A device message that neither a route nor the fallback
-route takes is stored all the same, naming no endpoint, and counted as orphaned: so its acknowledgement keeps its place
-among those of the same device.
+moment. A device message that neither a route nor the fallback route takes is stored all the same, naming no endpoint,
+and counted as orphaned: so its acknowledgement keeps its place among those of the same device.
 """
 
 from isthmus.base.clock import iso_utc
