@@ -123,6 +123,15 @@ async def test_who_is_attended_twice_has_its_twin_at_hand_until_both_have_left(l
     assert twins.held == set()
 
 
+async def test_what_events_ask_for_holds_no_twin_of_who_sends(log: SegmentLog) -> None:
+    twins = FakeTwins()
+    accept = Accept(log, twins)
+    hub = hub_with(replace(TWIN_ROUTE, condition="$twin.tags.hall = 2"))
+    await accept.attend(hub, DeviceRef(HUB.number, "pump"))
+    await accept.hub_changed(HUB, hub)
+    assert twins.held == set()
+
+
 async def test_an_event_is_judged_by_a_twin_that_nobody_holds(log: SegmentLog) -> None:
     twins, waiter = FakeTwins(), Waiter()
     twins.twins = {DeviceRef(HUB.number, "pump"): {"tags": {"hall": 2}}}

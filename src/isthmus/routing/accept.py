@@ -32,7 +32,7 @@ class Accept:
     async def attend(self, hub: Hub, ref: DeviceRef) -> None:
         """Makes ready what a device is judged by until as many `leave`: its twin, where a condition asks for it."""
         self._attended[ref] = self._attended.get(ref, 0) + 1
-        if self._table(hub).asks_twin:
+        if self._table(hub).telemetry.asks_twin:
             await self._twins.hold(ref)
 
     def leave(self, ref: DeviceRef) -> None:
@@ -47,8 +47,10 @@ class Accept:
     async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
         """Makes ready, for all devices that are attended, what the hub's present conditions ask for."""
         if new is None:
+            if old is not None:
+                self._tables.pop(old.number, None)
             return
-        asks_twin = self._table(new).asks_twin
+        asks_twin = self._table(new).telemetry.asks_twin
         for ref in [ref for ref in self._attended if ref.hub == new.number]:
             if asks_twin:
                 await self._twins.hold(ref)
@@ -71,7 +73,7 @@ class Accept:
         endpoints = routes.always
         if not routes.settled:
             ref = DeviceRef(hub.number, envelope.device_id, envelope.module_id)
-            twin = self._twins.get(ref) if table.asks_twin else None
+            twin = self._twins.get(ref) if routes.asks_twin else None
             endpoints = self._judge(routes, RoutedMessage(envelope, payload, ingress_ms, twin))
         if not endpoints:
             self.orphaned += 1
@@ -90,7 +92,7 @@ class Accept:
         endpoints = routes.always
         if not routes.settled:
             ref = DeviceRef(hub.number, event.device_id, event.module_id)
-            twin = await self._twins.read(ref) if table.asks_twin else None
+            twin = await self._twins.read(ref) if routes.asks_twin else None
             endpoints = self._judge(routes, RoutedMessage(envelope, event.body, ingress_ms, twin))
         if endpoints:
             encoded = encode_envelope(envelope)

@@ -5,6 +5,7 @@ Where no condition is left to ask, the answer is made once for a snapshot of the
 
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from isthmus.base.errors import Code, HubError
 from isthmus.query.conditions.compiler import Condition
@@ -26,7 +27,7 @@ ROUTE_SOURCES = {
 """How routes call each source ("IoT Hub message routing", data sources)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourceRoutes:
     """The routes of one source. `always` is where its records go that no condition is asked about.
 
@@ -37,10 +38,15 @@ class SourceRoutes:
     conditional: tuple[tuple[Condition, int], ...] = ()
     fallback: tuple[tuple[Condition, int], ...] = ()
 
-    @property
+    @cached_property
     def settled(self) -> bool:
         """True when nothing depends on the message."""
         return not self.conditional and not self.fallback
+
+    @cached_property
+    def asks_twin(self) -> bool:
+        """True when a condition asks for the sender's twin."""
+        return any(condition.asks_twin for condition, _ in (*self.conditional, *self.fallback))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,6 @@ class RouteTable:
     partitions: tuple[Partition, ...]
     sources: dict[MessageSource, SourceRoutes]
     telemetry: SourceRoutes
-    asks_twin: bool
 
 
 def compile_routes(hub: Hub) -> RouteTable:
@@ -64,9 +69,7 @@ def compile_routes(hub: Hub) -> RouteTable:
     """
     sources = {source: _source_routes(hub, wanted) for source, wanted in ROUTE_SOURCES.items()}
     partitions = tuple(Partition(hub.number, number) for number in range(hub.partitions))
-    conditions = [each for routes in sources.values() for each, _ in (*routes.conditional, *routes.fallback)]
-    asks_twin = any(condition.asks_twin for condition in conditions)
-    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY], asks_twin)
+    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY])
 
 
 def judge(routes: SourceRoutes, message: Subject) -> tuple[tuple[int, ...], int]:
