@@ -12,7 +12,7 @@ from isthmus.connector.line import Line
 from isthmus.wire.tls import TlsError
 
 HELD_BYTES_MAX = 1_048_576
-"""Bytes held for a hub that does not read; at more it counts as gone."""
+"""Bytes held for a hub that does not read, or of one that sends faster than it is heard; at more it counts as gone."""
 
 
 class LineStream:
@@ -85,6 +85,8 @@ class LineStream:
         except TlsError as error:
             self._end(error.reason)
             return
+        if len(self._received) > HELD_BYTES_MAX:
+            self._end("the hub sends more than is heard")
         if self._line.layer.ended:
             self._end("closed")
         self._woken.set()
