@@ -21,6 +21,7 @@ HANDS_AND_DOORS = frozenset(
         "seed",
         "seeding",
         "logs",
+        "ending",
         "demo",
         "cli",
     }
@@ -63,6 +64,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
+    "ending": (frozenset(), "signals, and nothing of what they end"),
     "cli": (
         frozenset({"base", "config", "app", "checks", "demo", "lab", "connector", "namespaces"}),
         "talks to the server by its management API; app, lab, connector and namespaces are commands' own processes",
@@ -70,7 +72,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
     "namespaces": (frozenset({"base", "logs"}), "what runs as root is small, and knows nothing of the hub"),
     "connector": (
-        frozenset({"base", "wire", "names", "paths", "logs"}),
+        frozenset({"base", "wire", "names", "paths", "logs", "ending"}),
         "runs in the customer's network, without the hub",
     ),
     "paths": (frozenset({"base", "wire", "names"}), "walks as a client does, in the hub's process and in connectors"),

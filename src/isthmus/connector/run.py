@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import resource
-import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from isthmus.connector.folder import Folder, Identity, held
 from isthmus.connector.listening import Places
 from isthmus.connector.proxies import Proxies, proxies_of
 from isthmus.connector.stopping import CannotGoOn
+from isthmus.ending import told_to_end, unless
 from isthmus.logs import configure_logging
 from isthmus.wire.link.messages import Setup
 from isthmus.wire.link.token import EnrolmentToken, TokenError, parse_token
@@ -33,9 +33,6 @@ DRAIN_SECONDS = 10.0
 
 FILES_RESERVED = 256
 """Descriptors that are not for carried connections: listeners, spare lines, the name service, files."""
-
-ENDING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that end the connector; the second one at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +82,11 @@ def parse_places(words: Sequence[str]) -> Places:
 
 
 async def _run(options: Options, folder: Folder, proxies: Proxies, places: Places) -> int:
-    stop = _told_to_end(asyncio.get_running_loop())
+    stop = told_to_end(asyncio.get_running_loop())
     clock, ids = SystemClock(), RandomIds()
     dialler = Dialler(proxies, clock)
     working = asyncio.ensure_future(_identity(options, folder, dialler, clock=clock, ids=ids))
-    if not await _unless(stop, working):
+    if not await unless(stop, working):
         return 0
     connector = Connector(
         working.result(),
@@ -102,7 +99,7 @@ async def _run(options: Options, folder: Folder, proxies: Proxies, places: Place
     )
     running = asyncio.ensure_future(connector.run())
     try:
-        await _unless(stop, running)
+        await unless(stop, running)
     finally:
         await connector.drain(DRAIN_SECONDS if stop.is_set() else 0.0)
     return 0
@@ -154,32 +151,3 @@ def _most() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(1, (hard - FILES_RESERVED) // 2)
-
-
-def _told_to_end(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    """Is set by the first signal to end; the second one ends the process at once."""
-    stop = asyncio.Event()
-
-    def told() -> None:
-        stop.set()
-        for number in ENDING:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in ENDING:
-        loop.add_signal_handler(number, told)
-    return stop
-
-
-async def _unless(stop: asyncio.Event, doing: "asyncio.Future[Identity] | asyncio.Future[None]") -> bool:
-    """Waits for the work, unless `stop` comes first, which cancels it; True when it is done. Raises what it raises."""
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            doing.result()
-        return doing.done()
-    finally:
-        doing.cancel()
-        stopping.cancel()
-        await asyncio.gather(doing, stopping, return_exceptions=True)
