@@ -22,6 +22,7 @@ HANDS_AND_DOORS = frozenset(
         "seeding",
         "logs",
         "ending",
+        "completion",
         "demo",
         "cli",
     }
@@ -37,14 +38,17 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "query": (frozenset({"base"}), "a language knows nothing of what it is asked about"),
     "telemetry": (frozenset({"base"}), "the log is below everybody who writes to it"),
     "access": (frozenset({"base"}), "who somebody is does not depend on what they want"),
-    "queues": (frozenset({"base"}), "one lock-queue for commands and for neighbours alike"),
+    "queues": (frozenset({"base", "completion"}), "one lock-queue for commands and for neighbours alike"),
     "names": (frozenset({"base"}), "names are told by whoever is given the zones and the sockets"),
     "network": (frozenset({"base", "access"}), "admission judges addresses and principals, not devices"),
     "resources": (
-        frozenset({"base", "query", "access", "network", "names"}),
+        frozenset({"base", "query", "access", "network", "names", "completion"}),
         "a resource carries its three guards, networks their names; conditions compile before they are saved",
     ),
-    "devices": (frozenset({"base", "query", "access", "telemetry"}), "devices do not know routing: it is their outlet"),
+    "devices": (
+        frozenset({"base", "query", "access", "telemetry", "completion"}),
+        "devices do not know routing: it is their outlet",
+    ),
     "routing": (frozenset({"base", "query", "telemetry", "devices", "resources"}), "routes judge messages and twins"),
     "commands": (
         frozenset({"base", "query", "telemetry", "devices", "queues", "resources"}),
@@ -64,6 +68,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),
     "logs": (frozenset({"base"}), "how lines look; whoever logs uses the library's own names"),
+    "completion": (frozenset(), "operations run to their end in every room of the middle alike"),
     "ending": (frozenset(), "signals, and nothing of what they end"),
     "cli": (
         frozenset({"base", "config", "app", "checks", "demo", "lab", "connector", "namespaces"}),

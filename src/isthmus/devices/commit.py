@@ -1,11 +1,11 @@
 """Read, apply a pure rule, compare and set; again when somebody else was faster, a bounded number of times."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from isthmus.base.errors import Code, HubError
 from isthmus.base.state import COMMIT_TRIES_MAX, Conflict
+from isthmus.completion import Completion
 
 T = TypeVar("T")
 
@@ -30,22 +30,12 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[object]] = set()
+        self._completion = Completion()
 
     async def make(self, attempt: Callable[[], Coroutine[object, object, T]]) -> T:
         """As `compare_and_set`; cancelling the wait does not cancel the change."""
-        task = asyncio.create_task(compare_and_set(attempt))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        return await self._completion.run(compare_and_set(attempt))
 
     async def settled(self) -> None:
         """Returns when no change is under way; for the time before the store is closed."""
-        while self._running:
-            await asyncio.wait(self._running)
-
-    def _ended(self, task: asyncio.Task[T]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            # Whoever waits is told; a change whose caller has left tells nobody, and asyncio shall not mind.
-            task.exception()
+        await self._completion.settled()

@@ -15,12 +15,13 @@ import heapq
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.state import Change, Delete, State
+from isthmus.completion import Completion
 from isthmus.queues.lock_queue import (
     LOADED_AT_ONCE,
     QUEUE_KIND,
@@ -107,7 +108,7 @@ class LockQueues:
         self._due: dict[QueueAddress, int] = {}
         self._deadlines: list[tuple[int, QueueAddress]] = []
         self._earlier: list[Callable[[], None]] = []
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._completion = Completion()
 
     async def start(self, hubs: Iterable[HubId]) -> None:
         """Finds the queues that hold messages; before anything else is called."""
@@ -124,7 +125,7 @@ class LockQueues:
 
     async def close(self) -> None:
         """Waits for the operations under way."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._completion.settled()
 
     async def enqueue(
         self, address: QueueAddress, body: bytes, *, expires_ms: int | None = None, along: Sequence[Change] = ()
@@ -241,15 +242,7 @@ class LockQueues:
 
     async def _use(self, address: QueueAddress, operation: Operation[T]) -> T:
         """Runs the operation on the queue as of now, to its end, whatever becomes of the caller."""
-        task = asyncio.create_task(self._used(address, operation))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # of a caller who is gone, nobody else asks for it
+        return await self._completion.run(self._used(address, operation))
 
     async def _used(self, address: QueueAddress, operation: Operation[T]) -> T:
         policy = self._policy(address.hub)

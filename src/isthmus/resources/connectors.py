@@ -14,8 +14,8 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import Ids
 from isthmus.base.state import COMMIT_TRIES_MAX, MUST_NOT_EXIST, NO_HUB, Change, Conflict, Delete, Key, Put, State
+from isthmus.completion import Completion
 from isthmus.network.virtual_networks import NetworkFacts, VirtualNetwork
-from isthmus.resources.completion import Completion
 from isthmus.resources.connector import (
     TOKEN_SECONDS_MAX,
     Connector,

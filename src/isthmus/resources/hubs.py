@@ -32,8 +32,8 @@ from isthmus.base.state import (
     State,
     Stored,
 )
+from isthmus.completion import Completion
 from isthmus.resources.arm_patch import apply_body, apply_patch
-from isthmus.resources.completion import Completion
 from isthmus.resources.hub import (
     LOCATION,
     PARTITIONS_MAX,

@@ -15,10 +15,10 @@ from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
 from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Change, Conflict, Delete, Key, Put, State
+from isthmus.completion import Completion
 from isthmus.network.door import Door
 from isthmus.network.private_endpoints import ConnectionStatus, PrivateEndpointConnection, move
 from isthmus.network.virtual_networks import check_usable, first_free
-from isthmus.resources.completion import Completion
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoint import (

@@ -31,9 +31,9 @@ from isthmus.base.state import (
     StateClosed,
     Stored,
 )
+from isthmus.completion import Completion
 from isthmus.names.zone import RecordType, normal_name
 from isthmus.network.private_endpoints import ConnectionStatus
-from isthmus.resources.completion import Completion
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.members import Json
 from isthmus.resources.private_endpoint import PrivateEndpoint

@@ -12,7 +12,7 @@ from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.places import SUBSCRIPTION
 from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Conflict, Delete, Key, Put, State
-from isthmus.resources.completion import Completion
+from isthmus.completion import Completion
 from isthmus.resources.members import Json, bad, choice, known_members, mapping, text
 from isthmus.resources.scopes import checked_scope
 

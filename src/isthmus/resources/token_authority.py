@@ -30,7 +30,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.places import TENANT
 from isthmus.base.state import COMMIT_TRIES_MAX, MUST_NOT_EXIST, NO_HUB, Conflict, Key, Put, State
-from isthmus.resources.completion import Completion
+from isthmus.completion import Completion
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.user_identities import UserIdentities
 

@@ -16,7 +16,7 @@ from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import Ids
 from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Conflict, Delete, Key, Put, State
-from isthmus.resources.completion import Completion
+from isthmus.completion import Completion
 from isthmus.resources.members import Json, bad, choice, integer, known_members, text
 from isthmus.resources.scopes import EVERYTHING, checked_scope
 

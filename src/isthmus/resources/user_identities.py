@@ -17,7 +17,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import Ids
 from isthmus.base.places import TENANT
 from isthmus.base.state import COMMIT_TRIES_MAX, MUST_NOT_EXIST, NO_HUB, Conflict, Delete, Key, Put, State
-from isthmus.resources.completion import Completion
+from isthmus.completion import Completion
 from isthmus.resources.hub import GROUP_PATH
 from isthmus.resources.hub_identity import AttachedIdentity, no_such_identity
 from isthmus.resources.members import Json, bad, integer, known_members, mapping, text

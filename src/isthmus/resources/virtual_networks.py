@@ -14,6 +14,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import parse_if_match, twin_etag
 from isthmus.base.ids import Ids
 from isthmus.base.state import COMMIT_TRIES_MAX, NO_HUB, Check, Conflict, Key, Put, State
+from isthmus.completion import Completion
 from isthmus.network.peerings import (
     checked,
     put_gateway,
@@ -33,7 +34,6 @@ from isthmus.network.virtual_networks import (
     VirtualNetwork,
     checked_network,
 )
-from isthmus.resources.completion import Completion
 from isthmus.resources.members import Json
 from isthmus.resources.stored_facts import decode_facts, encode_facts
 from isthmus.resources.virtual_network_arm import (

@@ -1,6 +1,6 @@
 """Operations that run to their end even when who asked for them goes away.
 
-A change of a resource is durable before it is in force: the snapshot is replaced and the sessions are cut after the
+A change is durable before it is in force: a snapshot is replaced, sessions are cut and devices hear of it after the
 commit. A caller that hangs up in between must not leave the door open that the record says is closed.
 """
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Completion:
-    """Keeps started operations alive; used on one event loop."""
+    """Keeps started operations alive, as many as callers start; used on one event loop."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[object]] = set()
@@ -23,6 +23,11 @@ class Completion:
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    async def settled(self) -> None:
+        """Returns when no operation is under way; for the time before what they use is closed."""
+        while self._running:
+            await asyncio.wait(self._running)
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._running.discard(task)
