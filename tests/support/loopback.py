@@ -7,6 +7,8 @@ from typing import Self
 CLAIM_PORT = 50_047
 """Holding this port of an address is what makes it ours; nothing listens there."""
 TRIES_MAX = 100
+HOSTS = range(4, 255)
+"""Last bytes; the first four and the last address of a subnet are nobody's, and tests declare /24 subnets of these."""
 
 
 class Loopback:
@@ -26,7 +28,7 @@ class Loopback:
     def take(self) -> str:
         """An address nobody else of the suite has; raises OSError when none is to be had."""
         for _ in range(TRIES_MAX):
-            address = f"127.{16 + secrets.randbelow(224)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
+            address = f"127.{16 + secrets.randbelow(224)}.{secrets.randbelow(256)}.{secrets.choice(HOSTS)}"
             claim = socket.socket()
             try:
                 claim.bind((address, CLAIM_PORT))

@@ -12,7 +12,9 @@ from isthmus.connector.line import Line
 from isthmus.wire.tls import TlsError
 
 HELD_BYTES_MAX = 1_048_576
-"""Bytes held for a hub that does not read, or of one that sends faster than it is heard; at more it counts as gone."""
+"""Bytes held in either direction. A hub that does not read so many counts as gone; one that has sent so many which nobody
+took is not read until they were, and feels that through its own socket.
+"""
 
 
 class LineStream:
@@ -26,6 +28,7 @@ class LineStream:
         self._received = bytearray(line.early)
         self._held = bytearray()
         self._woken = asyncio.Event()
+        self._paused = False
         self.hub = line.hub
         """Where it leads."""
         self.ended = ""
@@ -38,7 +41,15 @@ class LineStream:
         """What has come since the last call."""
         data = bytes(self._received)
         self._received.clear()
+        if self._paused and not self.ended and self._socket.fileno() >= 0:
+            self._paused = False
+            self._loop.add_reader(self._descriptor, self._read)
         return data
+
+    @property
+    def held(self) -> int:
+        """Bytes that have come and were not taken."""
+        return len(self._received)
 
     def write(self, data: bytes) -> None:
         """Sends; dropped when the line has ended."""
@@ -86,7 +97,8 @@ class LineStream:
             self._end(error.reason)
             return
         if len(self._received) > HELD_BYTES_MAX:
-            self._end("the hub sends more than is heard")
+            self._loop.remove_reader(self._descriptor)
+            self._paused = True
         if self._line.layer.ended:
             self._end("closed")
         self._woken.set()
