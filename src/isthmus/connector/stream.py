@@ -12,8 +12,8 @@ from isthmus.connector.line import Line
 from isthmus.wire.tls import TlsError
 
 HELD_BYTES_MAX = 1_048_576
-"""Bytes held in either direction. A hub that does not read so many counts as gone; one that has sent so many which nobody
-took is not read until they were, and feels that through its own socket.
+"""Bytes held in either direction. A hub that does not read so many counts as gone; one that has sent so many, and nobody
+took them, is not read until somebody did, and feels that through its own socket.
 """
 
 
