@@ -12,7 +12,7 @@ from isthmus.connector.line import Line
 from isthmus.wire.tls import TlsError
 
 HELD_BYTES_MAX = 1_048_576
-"""Bytes held in either direction. A hub that does not read so many counts as gone; one that has sent so many, and nobody
+"""Held in either direction. A hub that does not read so many counts as gone. One that has sent so many, and nobody
 took them, is not read until somebody did, and feels that through its own socket.
 """
 
