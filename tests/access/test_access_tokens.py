@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from isthmus.access.access_tokens import (
     SKEW_SECONDS,
+    TOKEN_BYTES_MAX,
     TOKEN_SECONDS,
     Issuer,
     KeyRing,
@@ -114,3 +115,8 @@ def test_a_published_set_has_no_private_half_and_is_read_back() -> None:
 def test_a_set_without_a_key_of_use_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="key"):
         read_set(value)
+
+
+def test_a_token_that_is_too_long_is_not_looked_at() -> None:
+    assert judged(token(filling="x" * (TOKEN_BYTES_MAX // 2))) == ""
+    assert judged(token(filling="x" * TOKEN_BYTES_MAX)) == "auth.bearer-malformed"

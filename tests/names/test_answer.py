@@ -9,7 +9,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from isthmus.names.answer import ALIASES_MAX, UDP_BYTES_PLAIN, Ask, answer
+from isthmus.names.answer import ALIASES_MAX, QUERY_BYTES_MAX, UDP_BYTES_PLAIN, Ask, answer
 from isthmus.names.zone import NEGATIVE_TTL_SECONDS, Names, RecordSet, RecordType, View, Zone
 from names.asking import HUB, PLANT, PRIVATE, ask, asked, told
 
@@ -204,3 +204,15 @@ def test_a_label_with_a_dot_in_it_is_not_two_labels() -> None:
     query = dns.message.make_query(r"hub\.isthmus.test", "A")
 
     assert isinstance(answer(query.to_wire(), NAMES, over_tcp=True, forwards=True), Ask)
+
+
+def test_a_query_that_is_too_long_is_damaged() -> None:
+    query = dns.message.make_query(HUB, "A", use_edns=0, pad=QUERY_BYTES_MAX).to_wire()
+    assert len(query) == QUERY_BYTES_MAX
+    longer = dns.message.make_query(HUB, "A", use_edns=0, pad=QUERY_BYTES_MAX + 1).to_wire()
+    rcodes = []
+    for each in (query, longer):
+        said = answer(each, NAMES, over_tcp=True, forwards=False)
+        assert isinstance(said, bytes)
+        rcodes.append(said[3] & 0xF)
+    assert rcodes == [dns.rcode.NOERROR, dns.rcode.FORMERR]

@@ -8,6 +8,7 @@ import pytest
 from isthmus.backends.memory import MemoryState
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import Code, HubError
+from isthmus.resources import role_assignments
 from isthmus.resources.hub import GROUP_PATH, hub_resource_id
 from isthmus.resources.role_assignments import RoleAssignments, assignment_to_arm
 
@@ -88,3 +89,11 @@ async def test_lists_see_above_and_below(roles: RoleAssignments) -> None:
     assert set(roles.at(HUB)) == {above, at}
     assert set(roles.below(HUB)) == {at}
     assert set(roles.below("/")) == {above, at, beside}
+
+
+async def test_assignments_are_bounded(roles: RoleAssignments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role_assignments, "ASSIGNMENTS_MAX", 1)
+    await assign(roles)
+    with pytest.raises(HubError) as refused:
+        await assign(roles, GROUP_PATH)
+    assert refused.value.code is Code.QUOTA_EXCEEDED
