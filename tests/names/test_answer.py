@@ -207,9 +207,9 @@ def test_a_label_with_a_dot_in_it_is_not_two_labels() -> None:
 
 
 def test_a_query_that_is_too_long_is_damaged() -> None:
-    query = dns.message.make_query(HUB, "A", use_edns=0, pad=QUERY_BYTES_MAX).to_wire()
+    query = dns.message.make_query(HUB, "A", use_edns=0, pad=QUERY_BYTES_MAX).to_wire(max_size=4_096)
     assert len(query) == QUERY_BYTES_MAX
-    longer = dns.message.make_query(HUB, "A", use_edns=0, pad=QUERY_BYTES_MAX + 1).to_wire()
+    longer = dns.message.make_query(HUB, "A", use_edns=0, pad=QUERY_BYTES_MAX + 1).to_wire(max_size=4_096)
     rcodes = []
     for each in (query, longer):
         said = answer(each, NAMES, over_tcp=True, forwards=False)
