@@ -11,7 +11,6 @@ request had begun to change runs to its end.
 """
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,17 +22,18 @@ from isthmus.access.journal import Decision, Journal, Verdict
 from isthmus.base.errors import Code, Hop, HubError
 from isthmus.base.ids import Ids, TrackingId
 from isthmus.network.door import DoorKind
+from isthmus.network.virtual_networks import holds
 from isthmus.resources.tokens import ManagementToken, Tokens, untrusted
 from isthmus.servers.gateway.connection import Connection
 from isthmus.servers.gateway.gate import Peer
 from isthmus.servers.gateway.http_app import SERVER
-from isthmus.servers.gateway.http_body import BODY_SECONDS_MAX
+from isthmus.servers.gateway.http_body import read_body
 from isthmus.servers.gateway.http_transport import CONNECTION, HttpHandler
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.dry_runs import is_dry_run
 from isthmus.servers.management.permissions import ARM_ROOTS, check_allowed, visible, visible_affected
 from isthmus.servers.management.request import Call, Reply, refused, split_target
-from isthmus.servers.management.server import BODY_BYTES_MAX
+from isthmus.servers.management.server import check_body_size
 
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[a-z]+)?", re.IGNORECASE)
 """Clients move theirs several times a year, and the shapes here are the same for all: whatever has the form will do."""
@@ -103,7 +103,7 @@ class RemoteManagement:
         self._refusals = refusals
         self._journal = journal
         self._ids = ids
-        self._allow = tuple(map(ipaddress.ip_network, allow))
+        self._allow = tuple(allow)
         self._live: dict[str, _Live] = {}
         tokens.on_delete(self._token_deleted)
 
@@ -135,7 +135,7 @@ class RemoteManagement:
         if connection.door.kind is not DoorKind.MANAGEMENT:
             value = f"{token.label} came by {connection.door.label}"
             raise untrusted("name.wrong-door", value, "use an address that is no private endpoint's", Hop.NAME)
-        if not self._may_come_from(connection.peer_address):
+        if self._allow and not holds(self._allow, connection.peer_address):
             value = f"{token.label} came from {connection.peer_address}, outside management.allow"
             raise untrusted("network.management-allow", value, "add its range to management.allow", Hop.NETWORK)
         connection.made_progress()
@@ -171,7 +171,7 @@ class RemoteManagement:
             request.method,
             path,
             query,
-            body=await _body(request),
+            body=await read_body(request, check_body_size),
             if_match=request.headers.get("If-Match"),
             if_none_match=request.headers.get("If-None-Match"),
             who=token.label,
@@ -197,9 +197,6 @@ class RemoteManagement:
             elif live.request.token == token.name and live.request.deletes != token.name.lower():
                 live.request.lost = True
                 live.request.task.cancel()
-
-    def _may_come_from(self, address: str) -> bool:
-        return not self._allow or any(ipaddress.ip_address(address) in each for each in self._allow)
 
     def _note_entry(self, live: _Live, token: ManagementToken) -> None:
         """A connection carries many requests; each token on it is journaled once."""
@@ -287,17 +284,3 @@ def _deleted_by(request: web.BaseRequest) -> str:
     """The token that a request deletes, in small letters; empty when it deletes none."""
     words = request.rel_url.path.lower().strip("/").split("/")
     return words[1] if request.method == "DELETE" and len(words) == 2 and words[0] == "tokens" else ""
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    """The body, within its bounds of size and time."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > BODY_BYTES_MAX:
-                    raise HubError(Code.ENTITY_TOO_LARGE, f"A body has {BODY_BYTES_MAX} bytes at most")
-    except TimeoutError:
-        raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {BODY_SECONDS_MAX:.0f} seconds") from None
-    return bytes(body)

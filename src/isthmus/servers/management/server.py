@@ -7,6 +7,7 @@ from aiohttp import web
 
 from isthmus.base.errors import Code, HubError
 from isthmus.servers.gateway.http_app import Front, connection_of
+from isthmus.servers.gateway.http_body import read_body
 from isthmus.servers.management.api import ManagementApi, Part, health_reply
 from isthmus.servers.management.events import watch_of, watched
 from isthmus.servers.management.metrics import Metrics
@@ -40,13 +41,15 @@ class ManagementServer:
             return metrics_response(self._metrics)
         if found := _EVENTS.fullmatch(path):
             return await self._stream(request, found[1])
-        if (request.content_length or 0) > BODY_BYTES_MAX:
-            return json_response(refused(HubError(Code.ENTITY_TOO_LARGE, f"A body has {BODY_BYTES_MAX} bytes at most")))
+        try:
+            body = await read_body(request, check_body_size)
+        except HubError as error:
+            return json_response(refused(error))
         connection = connection_of(request)
         call = call_of(
             request.method,
             request.raw_path,
-            body=await request.read(),
+            body=body,
             if_match=request.headers.get("If-Match"),
             if_none_match=request.headers.get("If-None-Match"),
             who=f"owner:uid:{connection.peer_uid}" if connection is not None else "owner",
@@ -87,6 +90,12 @@ class Monitoring:
                 response = json_response(refused(HubError(Code.NOT_FOUND, "There are /metrics and /health")))
         response.force_close()
         return response
+
+
+def check_body_size(size: int) -> None:
+    """Raises HubError GenericRequestEntityTooLarge when a management call's body is too large."""
+    if size > BODY_BYTES_MAX:
+        raise HubError(Code.ENTITY_TOO_LARGE, f"A body has {BODY_BYTES_MAX} bytes at most")
 
 
 def metrics_response(metrics: Metrics) -> web.Response:
