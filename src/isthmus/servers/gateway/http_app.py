@@ -182,11 +182,43 @@ class Doorway(Protocol):
         """Journals a refusal."""
 
 
-class GateDoorway:
+class NotedDoorway:
+    """What every doorway writes into the journal, by the gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def require_room(self) -> None:
+        """Raises HubError when nothing may be changed, because the journal could not note it."""
+        self._gate.require_room()
+
+    def changed(self, visit: Visit, what: str, change: Change | None) -> None:
+        """Journals a change that was carried out, and of what it made what."""
+        before, after = change_texts(change.before, change.after) if change else ("", "")
+        self._gate.done(
+            visit.connection, Plane.HTTPS, replace(_done(Verdict.CHANGED, visit, what), before=before, after=after)
+        )
+
+    def keys_read(self, visit: Visit, what: str) -> None:
+        """Journals a look at keys."""
+        self._gate.done(visit.connection, Plane.HTTPS, _done(Verdict.READ, visit, what))
+
+    def refused(self, visit: Visit, error: HubError) -> TrackingId:
+        """Journals a refusal."""
+        return self._gate.refused(
+            visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
+        )
+
+
+def _done(verdict: Verdict, visit: Visit, what: str) -> Decision:
+    return Decision(verdict, hub=visit.hub, device=visit.device, principal=visit.principal, detail=what)
+
+
+class GateDoorway(NotedDoorway):
     """The gateway's doorway: a hub's host name, and a token of a policy or a device in the Authorization header."""
 
     def __init__(self, gate: Gate, sessions: SessionIndex, clock: Clock) -> None:
-        self._gate = gate
+        super().__init__(gate)
         self._sessions = sessions
         self._clock = clock
         self._journaled: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -217,20 +249,6 @@ class GateDoorway:
     def left(self, session: HttpSession) -> None:
         self._sessions.remove(session)
 
-    def require_room(self) -> None:
-        self._gate.require_room()
-
-    def changed(self, visit: Visit, what: str, change: Change | None) -> None:
-        _journal_change(self._gate, visit, what, change)
-
-    def keys_read(self, visit: Visit, what: str) -> None:
-        _journal_key_read(self._gate, visit, what)
-
-    def refused(self, visit: Visit, error: HubError) -> TrackingId:
-        return self._gate.refused(
-            visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
-        )
-
     def _journal_once(self, connection: Peer, admitted: Admitted) -> None:
         """A connection carries many requests; each principal on it is journaled once in `JOURNALED_SECONDS`."""
         key = (connection.connection_id, admitted.principal.label)
@@ -246,11 +264,11 @@ class GateDoorway:
             self._journaled.popitem(last=False)
 
 
-class OwnerDoorway:
+class OwnerDoorway(NotedDoorway):
     """The management socket's doorway: whoever may open the socket owns all hubs; the path names one of them."""
 
     def __init__(self, gate: Gate, hubs: Hubs) -> None:
-        self._gate = gate
+        super().__init__(gate)
         self._hubs = hubs
 
     def path_below_hub(self, path: str) -> str:
@@ -273,20 +291,6 @@ class OwnerDoorway:
     def left(self, session: HttpSession) -> None:
         """Nothing was entered."""
 
-    def require_room(self) -> None:
-        self._gate.require_room()
-
-    def changed(self, visit: Visit, what: str, change: Change | None) -> None:
-        _journal_change(self._gate, visit, what, change)
-
-    def keys_read(self, visit: Visit, what: str) -> None:
-        _journal_key_read(self._gate, visit, what)
-
-    def refused(self, visit: Visit, error: HubError) -> TrackingId:
-        return self._gate.refused(
-            visit.connection, Plane.HTTPS, visit.hub, visit.device, error, principal=visit.principal
-        )
-
 
 class Upgrades(Protocol):
     """Turns requests into WebSockets; `websocket_upgrade.WebSockets` does."""
@@ -296,17 +300,6 @@ class Upgrades(Protocol):
 
     def upgrade(self, request: web.BaseRequest, path: str, names: tuple[str, ...]) -> None:
         """Answers and hands the connection over, or raises HubError."""
-
-
-def _journal_change(gate: Gate, visit: Visit, what: str, change: Change | None) -> None:
-    before, after = change_texts(change.before, change.after) if change else ("", "")
-    done = Decision(Verdict.CHANGED, hub=visit.hub, device=visit.device, principal=visit.principal, detail=what)
-    gate.done(visit.connection, Plane.HTTPS, replace(done, before=before, after=after))
-
-
-def _journal_key_read(gate: Gate, visit: Visit, what: str) -> None:
-    done = Decision(Verdict.READ, hub=visit.hub, device=visit.device, principal=visit.principal, detail=what)
-    gate.done(visit.connection, Plane.HTTPS, done)
 
 
 def connection_of(request: web.BaseRequest) -> HttpPeer | None:
