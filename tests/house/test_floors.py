@@ -62,7 +62,10 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"base", "telemetry", "devices", "queues", "routing", "access"}),
         "hands implement ports and return value types, and never call the use cases",
     ),
-    "sinks": (frozenset({"base", "wire", "telemetry", "access", "routing"}), "a sink only delivers"),
+    "sinks": (
+        frozenset({"base", "wire", "telemetry", "access", "resources", "routing"}),
+        "a sink only delivers, what an endpoint of a hub says and routing gives it",
+    ),
     "servers": (frozenset({*GROUND, *MIDDLE, "neighbours", "paths"}), "doors never meet the hands: app connects them"),
     "config": (frozenset({"base"}), "read once, before anything exists"),
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
