@@ -97,6 +97,13 @@ class Sink(Protocol):
         delivered, so that the target may see a record twice (at least once). Cancelling leaves what has arrived.
         """
 
+    async def probe(self) -> None:
+        """Proves that the target lets the hub write, without a message that readers of the target would meet.
+
+        An event hub, queue or topic is proved by a sender's link, a container by a blob that is deleted again. Raises
+        `SinkFailure`.
+        """
+
     async def close(self) -> None:
         """Gives connections back; never raises."""
 
