@@ -225,6 +225,26 @@ async def test_a_record_beyond_the_largest_is_the_callers_mistake(log: SegmentLo
     assert log.backlog_bytes == 0
 
 
+async def test_events_that_share_a_fate_are_in_one_commit_however_many(log: SegmentLog) -> None:
+    waiter, together = Waiter(), Waiter()
+    for cookie in range(BATCH_RECORDS_LARGE - 1):
+        log.append(P1, (EVENTS,), b"", b"alone", 0, waiter, cookie)
+    events = [(b"envelope", b"%d" % number) for number in range(BATCH_RECORDS_LARGE + 5)]
+    log.append_all(P0, (EVENTS,), events, 3, together, 8)
+    log.append_all(P0, (EVENTS,), [], 3, together, 9)
+    await together.heard(len(events))
+    assert together.commits == [[8] * len(events)]
+    records, _ = log.read(P0, 0, len(events) + 1, 1 << 20)
+    assert [(each.envelope, each.payload, each.ingress_ms) for each in records] == [(*each, 3) for each in events]
+    await waiter.heard(BATCH_RECORDS_LARGE - 1)
+
+
+async def test_events_of_which_one_is_too_large_are_not_appended(log: SegmentLog) -> None:
+    with pytest.raises(ValueError, match="is the most"):
+        log.append_all(P0, (EVENTS,), [(b"", b"small"), (b"", bytes(RECORD_BYTES_MAX))], 0, Waiter(), 0)
+    assert log.backlog_bytes == 0
+
+
 async def test_batches_stay_within_their_bound_under_load(log: SegmentLog) -> None:
     count = BATCH_RECORDS_LARGE + 2 * BATCH_RECORDS_MAX + 1
     await store(log, [b"x"] * count)

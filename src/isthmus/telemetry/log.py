@@ -22,7 +22,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,6 +200,30 @@ class SegmentLog:
         if len(pending) == 1:
             self._begin_batch()
         if len(pending) >= BATCH_RECORDS_LARGE or self._pending_bytes >= BATCH_BYTES_LARGE:
+            self._grow_batch()
+
+    def append_all(
+        self,
+        partition: Partition,
+        endpoints: tuple[int, ...],
+        events: Sequence[tuple[bytes, bytes]],
+        ingress_ms: int,
+        waiter: CommitWaiter,
+        cookie: int,
+    ) -> None:
+        head = HEADER_BYTES + 4 * len(endpoints)
+        sizes = [head + len(envelope) + len(payload) for envelope, payload in events]
+        if not sizes:
+            return
+        if max(sizes) > RECORD_BYTES_MAX:
+            raise ValueError(f"a record of {max(sizes)} bytes; {RECORD_BYTES_MAX} is the most")
+        is_first = not self._pending
+        self._pending += [(partition, endpoints, *event, ingress_ms, waiter, cookie, 0) for event in events]
+        self._backlog += sum(sizes)
+        self._pending_bytes += sum(sizes)
+        if is_first:
+            self._begin_batch()
+        if self._is_large():
             self._grow_batch()
 
     def info(self, partition: Partition) -> PartitionInfo:

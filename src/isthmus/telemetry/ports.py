@@ -1,6 +1,6 @@
 """The log port: append with group commit, read by cursor, per stream and partition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -78,6 +78,20 @@ class Log(Protocol):
 
         Waiters hear of commits in the order of appends, never during this call. Raises `ValueError` for a record that
         is larger than any endpoint takes. Callers should give the same `endpoints` tuple again and again.
+        """
+
+    def append_all(
+        self,
+        partition: Partition,
+        endpoints: tuple[int, ...],
+        events: Sequence[tuple[bytes, bytes]],
+        ingress_ms: int,
+        waiter: CommitWaiter,
+        cookie: int,
+    ) -> None:
+        """As `append`, for events that share a fate: pairs of envelope and payload that go into one commit, in order.
+
+        `waiter` hears the cookie once for each event. Nothing is appended when one of them is too large.
         """
 
     @property

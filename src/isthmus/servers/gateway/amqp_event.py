@@ -78,7 +78,7 @@ class EventEncoder:
                 _data(record.payload),
             )
         )
-        return message if last is None else _runtime_metric(last, now_ms) + message
+        return message if last is None else runtime_metric(last, now_ms) + message
 
     def _keep(self, envelope: bytes) -> _Parts:
         if len(self._kept) >= ENVELOPES_KEPT_MAX:
@@ -139,7 +139,7 @@ def _data(payload: bytes) -> bytes:
     return encode.described(0x75, encode.binary(payload))
 
 
-def _runtime_metric(last: PartitionInfo, now_ms: int) -> bytes:
+def runtime_metric(last: PartitionInfo, now_ms: int) -> bytes:
     """Delivery annotations of a reader that tracks the last enqueued event (Event Hubs, receiver runtime metric)."""
     annotations = encode.fields(
         {
