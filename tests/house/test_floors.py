@@ -104,7 +104,7 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
     "sqlite3": frozenset({"backends"}),
     "asyncpg": frozenset({"backends"}),
     "nats": frozenset({"backends"}),
-    "aiohttp": frozenset({"servers"}),
+    "aiohttp": frozenset({"servers", "sinks"}),
     "dns": frozenset({"names"}),
     "joserfc": frozenset({"access"}),
     "pyroute2": frozenset({"namespaces", "lab"}),
