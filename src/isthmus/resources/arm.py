@@ -8,6 +8,7 @@ from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.private_endpoints import GROUP_ID, PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.durations import format_duration
+from isthmus.resources.file_upload_arm import messaging_endpoints_to_arm, storage_endpoints_to_arm
 from isthmus.resources.hub import CloudToDeviceSettings, Hub
 from isthmus.resources.hub_identity import identity_to_arm
 from isthmus.resources.routes import route_to_arm
@@ -73,11 +74,6 @@ def policy_to_arm(policy: SharedAccessPolicy) -> dict[str, object]:
     return {"keyName": policy.name, "primaryKey": None, "secondaryKey": None, "rights": rights}
 
 
-_FILE_NOTIFICATIONS = {"lockDurationAsIso8601": "PT1M", "maxDeliveryCount": 10, "ttlAsIso8601": "PT1H"}
-_NO_STORAGE = {"connectionString": "", "containerName": "", "sasTtlAsIso8601": "PT1H"}
-"""What a hub has that was given no storage, as bodies of clients say it."""
-
-
 def _properties(hub: Hub) -> dict[str, object]:
     return {
         "allowedFqdnList": [],
@@ -88,13 +84,13 @@ def _properties(hub: Hub) -> dict[str, object]:
         "disableLocalAuth": False,
         "disableModuleSAS": False,
         "enableDataResidency": False,
-        "enableFileUploadNotifications": False,
+        "enableFileUploadNotifications": hub.file_upload.notify,
         "eventHubEndpoints": {"events": _events(hub)},
         "features": "None",
         "hostName": hub.host_name,
         "ipFilterRules": [],
         "locations": [{"location": hub.location, "role": "primary"}],
-        "messagingEndpoints": {"fileNotifications": _FILE_NOTIFICATIONS},
+        "messagingEndpoints": messaging_endpoints_to_arm(hub.file_upload),
         "minTlsVersion": "1.2",
         "networkRuleSets": _rules(hub.rules) if hub.rules is not None else None,
         "privateEndpointConnections": [connection_to_arm(hub, connection) for connection in hub.connections],
@@ -114,7 +110,7 @@ def _properties(hub: Hub) -> dict[str, object]:
             "routes": [route_to_arm(route) for route in hub.routes],
         },
         "state": "Active",
-        "storageEndpoints": {"$default": _NO_STORAGE},
+        "storageEndpoints": storage_endpoints_to_arm(hub.file_upload),
     }
 
 

@@ -13,6 +13,12 @@ from dataclasses import replace
 from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_ip_rule, checked_rules
 from isthmus.resources.arm import connection_to_arm, hub_to_arm, policy_to_arm
+from isthmus.resources.file_upload_arm import (
+    check_file_upload,
+    with_messaging_endpoints,
+    with_notify,
+    with_storage_endpoints,
+)
 from isthmus.resources.hub import FALLBACK_ROUTE, UNITS_MAX, CloudToDeviceSettings, FeedbackSettings, Hub, SkuName
 from isthmus.resources.hub_identity import with_identity
 from isthmus.resources.members import (
@@ -71,6 +77,7 @@ def _applied(hub: Hub, patch: Json, passed_over: frozenset[Path]) -> Hub:
         if setter is None:
             raise _refused(path, present)
         changed = setter(changed, value, ".".join(path))
+    check_file_upload(changed.file_upload)
     return changed
 
 
@@ -225,6 +232,18 @@ def _set_cloud_to_device(hub: Hub, value: object, path: str) -> Hub:
     return replace(hub, cloud_to_device=settings)
 
 
+def _set_storage(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, file_upload=with_storage_endpoints(hub.file_upload, hub.identity, value, path))
+
+
+def _set_messaging(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, file_upload=with_messaging_endpoints(hub.file_upload, value, path))
+
+
+def _set_notify(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, file_upload=with_notify(hub.file_upload, value, path))
+
+
 def _feedback(value: object, path: str) -> FeedbackSettings:
     members = _without_nulls(value, path)
     known_members(members, path, ("lockDurationAsIso8601", "maxDeliveryCount", "ttlAsIso8601"))
@@ -287,6 +306,9 @@ _SETTERS: Mapping[Path, Setter] = {
     ("properties", "routing", "routes"): _set_routes,
     ("properties", "routing", "fallbackRoute"): _set_fallback,
     ("properties", "cloudToDevice"): _set_cloud_to_device,
+    ("properties", "storageEndpoints"): _set_storage,
+    ("properties", "messagingEndpoints"): _set_messaging,
+    ("properties", "enableFileUploadNotifications"): _set_notify,
     ("properties", "authorizationPolicies"): _keep_policies,
     ("properties", "privateEndpointConnections"): _keep_connections,
     ("sku", "name"): _set_size,

@@ -20,6 +20,7 @@ from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.door_policies import DoorPolicy
 from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
+from isthmus.resources.file_upload import NO_UPLOADS, FileUploadSettings
 from isthmus.resources.hub_identity import NO_IDENTITY, HubIdentity
 
 GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
@@ -156,6 +157,7 @@ class Hub:
     door_policies: tuple[DoorPolicy, ...] = ()
     sku: Sku = Sku()
     identity: HubIdentity = NO_IDENTITY
+    file_upload: FileUploadSettings = NO_UPLOADS
     revision: int = 0
 
     @property
