@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         "routing and commands do not know each other",
     ),
     "neighbours": (
-        frozenset({"base", "access", "network", "telemetry", "queues", "resources"}),
+        frozenset({"base", "access", "network", "telemetry", "queues", "resources", "completion"}),
         "neighbours are resources without devices",
     ),
     "backends": (

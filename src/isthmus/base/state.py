@@ -25,6 +25,7 @@ Kinds in use, and the names below them:
 | `twin`     | `device` or `device/module`       | tags, desired, reported, metadata, counters      |
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
 | `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
+| `event-hub` | event hub name (the namespace's number) | a hosted event hub |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
 | `meta`     | `deleted {number}` (hub 0)        | a deleted hub whose documents may still be there |

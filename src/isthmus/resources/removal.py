@@ -14,7 +14,7 @@ from isthmus.base.state import NO_HUB, Damaged, Delete, Key, State
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import DELETED
 
-KINDS = ("identity", "twin", "presence", "session", "queue", "meta")
+KINDS = ("identity", "twin", "presence", "session", "queue", "meta", "event-hub")
 """Kinds of documents that belong to a hub."""
 
 BATCH_MAX = 256
