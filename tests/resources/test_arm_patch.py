@@ -225,7 +225,7 @@ def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() ->
         ({"identity": {"type": "UserAssigned"}}, Code.ARGUMENT_INVALID, "identity.type"),
         ({"identity": {"surprise": 1}}, Code.ARGUMENT_INVALID, "identity.surprise"),
         (properties(disableLocalAuth=True), Code.NOT_IMPLEMENTED, "disableLocalAuth"),
-        (properties(routing={"endpoints": {"eventHubs": [{}]}}), Code.NOT_IMPLEMENTED, "eventHubs"),
+        (properties(routing={"endpoints": {"cosmosDBSqlContainers": [{}]}}), Code.NOT_IMPLEMENTED, "cosmosDB"),
         (properties(publicNetworkAccess="Off"), Code.ARGUMENT_INVALID, "Enabled, Disabled"),
         (properties(publicNetworkAccess=True), Code.ARGUMENT_INVALID, "Enabled, Disabled"),
         (properties(networkRuleSets={"ipRules": []}), Code.ARGUMENT_INVALID, "applyToBuiltInEventHubEndpoint"),

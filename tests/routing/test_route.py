@@ -50,7 +50,7 @@ def test_a_disabled_route_takes_nothing() -> None:
     ("route", "code"),
     [
         (replace(TELEMETRY_ROUTE, condition="level > 2"), Code.ARGUMENT_INVALID),
-        (replace(TELEMETRY_ROUTE, endpoint_names=("storage",)), Code.NOT_IMPLEMENTED),
+        (replace(TELEMETRY_ROUTE, endpoint_names=("storage",)), Code.ARGUMENT_INVALID),
     ],
 )
 def test_what_could_not_be_saved_is_refused(route: Route, code: Code) -> None:

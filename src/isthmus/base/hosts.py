@@ -30,6 +30,11 @@ def is_address(text: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and addresses of this machine alone (RFC 6761 §6.3, RFC 6890), in normal form."""
+    return host == "localhost" or host.endswith(".localhost") or (is_address(host) and _is_loopback(host))
+
+
 def address_and_port(text: str, port: int) -> tuple[str, int] | None:
     """`10.0.0.1:5353`, `[fd00::1]:53`, or an address alone, which has the given port; None when it is neither."""
     if is_address(text):
@@ -50,3 +55,7 @@ def normal_address(text: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address)
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(normal_address(address)).is_loopback

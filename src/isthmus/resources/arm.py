@@ -8,6 +8,8 @@ from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.private_endpoints import GROUP_ID, PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.durations import format_duration
+from isthmus.resources.endpoint_arm import endpoints_to_arm
+from isthmus.resources.enrichments import enrichment_to_arm
 from isthmus.resources.file_upload_arm import messaging_endpoints_to_arm, storage_endpoints_to_arm
 from isthmus.resources.hub import CloudToDeviceSettings, Hub
 from isthmus.resources.hub_identity import identity_to_arm
@@ -76,7 +78,7 @@ def policy_to_arm(policy: SharedAccessPolicy) -> dict[str, object]:
 
 def _properties(hub: Hub) -> dict[str, object]:
     return {
-        "allowedFqdnList": [],
+        "allowedFqdnList": list(hub.allowed_fqdns),
         "authorizationPolicies": [policy_to_arm(policy) for policy in hub.policies],
         "cloudToDevice": _cloud_to_device(hub.cloud_to_device),
         "comments": "",
@@ -96,16 +98,10 @@ def _properties(hub: Hub) -> dict[str, object]:
         "privateEndpointConnections": [connection_to_arm(hub, connection) for connection in hub.connections],
         "provisioningState": "Succeeded",
         "publicNetworkAccess": "Enabled" if hub.public_network_access else "Disabled",
-        "restrictOutboundNetworkAccess": False,
+        "restrictOutboundNetworkAccess": hub.restrict_outbound,
         "routing": {
-            "endpoints": {
-                "cosmosDBSqlContainers": [],
-                "eventHubs": [],
-                "serviceBusQueues": [],
-                "serviceBusTopics": [],
-                "storageContainers": [],
-            },
-            "enrichments": [],
+            "endpoints": endpoints_to_arm(hub),
+            "enrichments": [enrichment_to_arm(each) for each in hub.enrichments],
             "fallbackRoute": route_to_arm(hub.fallback_route),
             "routes": [route_to_arm(route) for route in hub.routes],
         },

@@ -13,6 +13,8 @@ from dataclasses import replace
 from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_ip_rule, checked_rules
 from isthmus.resources.arm import connection_to_arm, hub_to_arm, policy_to_arm
+from isthmus.resources.endpoint_arm import with_endpoints
+from isthmus.resources.enrichments import checked_enrichments
 from isthmus.resources.file_upload_arm import (
     check_file_upload,
     with_messaging_endpoints,
@@ -33,7 +35,9 @@ from isthmus.resources.members import (
     mapping,
     text,
 )
-from isthmus.resources.routes import checked_fallback, checked_routes, route_to_arm
+from isthmus.resources.outbound import checked_names
+from isthmus.resources.routes import check_routing, checked_fallback, checked_routes, route_to_arm
+from isthmus.resources.routing_endpoint import EndpointKind
 
 DELIVERY_COUNT_MAX = 100
 """Deliveries of a cloud-to-device or feedback message (Microsoft.Devices/IotHubs)."""
@@ -50,6 +54,7 @@ TAGS_MAX = 50
 """Tags of a resource (ARM)."""
 
 Path = tuple[str, ...]
+Setter = Callable[[Hub, object, str], Hub]
 
 
 def apply_patch(hub: Hub, patch: Json) -> Hub:
@@ -78,6 +83,7 @@ def _applied(hub: Hub, patch: Json, passed_over: frozenset[Path]) -> Hub:
             raise _refused(path, present)
         changed = setter(changed, value, ".".join(path))
     check_file_upload(changed.file_upload)
+    check_routing(changed)
     return changed
 
 
@@ -212,6 +218,28 @@ def _ip_rule(value: object, path: str) -> IpRule:
     return checked_ip_rule(name, text(members.get("ipMask"), f"{path}.ipMask"))
 
 
+def _set_endpoints(kind: EndpointKind) -> Setter:
+    return lambda hub, value, path: with_endpoints(hub, kind, value, path)
+
+
+def _set_other_endpoints(hub: Hub, value: object, path: str) -> Hub:
+    if items(value, path):
+        raise HubError(Code.NOT_IMPLEMENTED, f"{path}: this hub does not deliver to Cosmos DB")
+    return hub
+
+
+def _set_enrichments(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, enrichments=checked_enrichments(value, path))
+
+
+def _set_restriction(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, restrict_outbound=value is not None and boolean(value, path))
+
+
+def _set_allowed_names(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, allowed_fqdns=checked_names(items(value, path), path))
+
+
 def _set_routes(hub: Hub, value: object, path: str) -> Hub:
     return replace(hub, routes=checked_routes(value, path))
 
@@ -295,14 +323,17 @@ def _is_known(path: Path, present: Json) -> bool:
     return True
 
 
-Setter = Callable[[Hub, object, str], Hub]
-
 _SETTERS: Mapping[Path, Setter] = {
     ("tags",): _set_tags,
     ("identity",): _set_identity,
     ("properties", "publicNetworkAccess"): _set_public_network_access,
     ("properties", "networkRuleSets"): _set_rules,
     ("properties", "ipFilterRules"): _set_classic_rules,
+    ("properties", "routing", "endpoints", "cosmosDBSqlContainers"): _set_other_endpoints,
+    **{("properties", "routing", "endpoints", kind.value): _set_endpoints(kind) for kind in sorted(EndpointKind)},
+    ("properties", "routing", "enrichments"): _set_enrichments,
+    ("properties", "restrictOutboundNetworkAccess"): _set_restriction,
+    ("properties", "allowedFqdnList"): _set_allowed_names,
     ("properties", "routing", "routes"): _set_routes,
     ("properties", "routing", "fallbackRoute"): _set_fallback,
     ("properties", "cloudToDevice"): _set_cloud_to_device,

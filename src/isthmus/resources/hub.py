@@ -20,8 +20,10 @@ from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
 from isthmus.network.door_policies import DoorPolicy
 from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
+from isthmus.resources.enrichments import Enrichment
 from isthmus.resources.file_upload import NO_UPLOADS, FileUploadSettings
 from isthmus.resources.hub_identity import NO_IDENTITY, HubIdentity
+from isthmus.resources.routing_endpoint import BUILT_IN_NUMBER, RoutingEndpoint
 
 GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
 """Where all resources of an installation live, unless said otherwise."""
@@ -135,6 +137,8 @@ class Hub:
 
     `host_name` is in normal form (lower case, no port); `aliases` are other names of the same hub, in normal form.
     `rules` is None when no network rule set was ever given. `created_ms` is milliseconds since the epoch.
+    `last_endpoint` is the highest number that a routing endpoint was ever given. With `restrict_outbound` nothing
+    leaves the hub but to the names of `allowed_fqdns`, in normal form.
     """
 
     number: HubId
@@ -158,6 +162,11 @@ class Hub:
     sku: Sku = Sku()
     identity: HubIdentity = NO_IDENTITY
     file_upload: FileUploadSettings = NO_UPLOADS
+    endpoints: tuple[RoutingEndpoint, ...] = ()
+    last_endpoint: int = BUILT_IN_NUMBER
+    enrichments: tuple[Enrichment, ...] = ()
+    restrict_outbound: bool = False
+    allowed_fqdns: tuple[str, ...] = ()
     revision: int = 0
 
     @property
@@ -173,6 +182,10 @@ class Hub:
     def hosts(self) -> tuple[str, ...]:
         """All names of the hub, in normal form."""
         return (self.host_name, *self.aliases)
+
+    def endpoint(self, name: str) -> RoutingEndpoint | None:
+        """The routing endpoint of the hub's own of that name, compared without case."""
+        return next((each for each in self.endpoints if each.name.lower() == name.lower()), None)
 
     def policy(self, name: str) -> SharedAccessPolicy | None:
         """The policy of that name, or None."""

@@ -241,7 +241,9 @@ class Hubs:
             raise ExceptionGroup("a change is in force, but not everybody could follow it", failures)
 
     def _identified(self, hub: Hub) -> Hub:
-        return replace(hub, identity=completed(hub.identity, self._ids.uuid, self._find_identity))
+        endpoints = tuple(each if each.guid else replace(each, guid=self._ids.uuid()) for each in hub.endpoints)
+        identity = completed(hub.identity, self._ids.uuid, self._find_identity)
+        return replace(hub, identity=identity, endpoints=endpoints)
 
     def _index(self) -> None:
         self._by_host = {host: hub for hub in self.all() for host in hub.hosts}

@@ -5,7 +5,8 @@ import re
 from isthmus.base.errors import Code, HubError
 from isthmus.query.conditions.compiler import Condition, compile_condition
 from isthmus.query.conditions.lexer import ConditionError
-from isthmus.resources.hub import EVENTS_ENDPOINT, FALLBACK_ROUTE, ROUTES_MAX, Route, RouteSource
+from isthmus.resources.endpoint_arm import check_endpoints
+from isthmus.resources.hub import EVENTS_ENDPOINT, FALLBACK_ROUTE, ROUTES_MAX, Hub, Route, RouteSource
 from isthmus.resources.members import bad, boolean, items, known_members, mapping, text
 
 ROUTE_NAME = re.compile(r"[A-Za-z0-9\-._]{1,64}")
@@ -59,6 +60,23 @@ def checked_fallback(value: object, path: str) -> Route:
     return route
 
 
+def check_routing(hub: Hub) -> None:
+    """Raises HubError ArgumentInvalid where a route or an enrichment names an endpoint that is not there.
+
+    What two members of a body must agree on can only be judged when both are read.
+    """
+    check_endpoints(hub)
+    known = {EVENTS_ENDPOINT, *(endpoint.name.lower() for endpoint in hub.endpoints)}
+    named = [(f"the route {route.name}", route.endpoint_names) for route in (*hub.routes, hub.fallback_route)]
+    named += [(f"the enrichment {each.key}", each.endpoint_names) for each in hub.enrichments]
+    for what, names in named:
+        for name in names:
+            if name.lower() not in known:
+                there = ", ".join((EVENTS_ENDPOINT, *(endpoint.name for endpoint in hub.endpoints)))
+                message = f"{what} names the endpoint {name}, which is not there; this hub has: {there}"
+                raise HubError(Code.ARGUMENT_INVALID, message)
+
+
 def compiled_condition(route: Route) -> Condition:
     """The compiled condition of a route; raises `HubError` ArgumentInvalid with the place."""
     try:
@@ -99,10 +117,6 @@ def _endpoints(value: object, path: str) -> tuple[str, ...]:
     names = tuple(text(each, path) for each in items(value, path))
     if len(names) != 1:
         raise bad(path, "an array of one endpoint's name")
-    if names[0] != EVENTS_ENDPOINT:
-        raise HubError(
-            Code.ARGUMENT_INVALID, f"{path}: there is no endpoint {names[0]}; this hub has: {EVENTS_ENDPOINT}"
-        )
     return names
 
 

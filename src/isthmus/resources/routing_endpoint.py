@@ -6,12 +6,15 @@ given once in the life of a hub, so that records of a deleted endpoint never bec
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from isthmus.base.hosts import normal_host
 
 ENDPOINTS_MAX = 10
 """Custom endpoints of a hub ("IoT Hub quotas and throttling")."""
+
+BUILT_IN_NUMBER = 1
+"""The number of the built-in endpoint; those of others follow."""
 
 
 class EndpointKind(StrEnum):
@@ -84,7 +87,12 @@ class RoutingEndpoint:
     @property
     def host(self) -> str:
         """The target's host name in normal form, or its address; empty when a connection string names none."""
-        return normal_host(urlsplit(self._address()).hostname or "")
+        return normal_host(_split(self._address()).hostname or "")
+
+    @property
+    def scheme(self) -> str:
+        """How the target's address begins, in small letters."""
+        return _split(self._address()).scheme
 
     def connection_part(self, name: str) -> str:
         """The value of a part of the connection string, whose name is compared without case; empty without it."""
@@ -101,3 +109,11 @@ class RoutingEndpoint:
             return self.connection_part("Endpoint")
         suffix = self.connection_part("EndpointSuffix") or "core.windows.net"
         return self.connection_part("BlobEndpoint") or f"https://{self.connection_part('AccountName')}.blob.{suffix}"
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none for what is no address."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

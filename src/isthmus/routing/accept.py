@@ -11,7 +11,14 @@ from isthmus.resources.hub import Hub
 from isthmus.routing.ports import TwinsAtHand
 from isthmus.routing.route import RouteTable, SourceRoutes, compile_routes, judge, partition_number
 from isthmus.routing.subject import RoutedMessage
-from isthmus.telemetry.message import Envelope, PropertyValue, StateEvent, encode_envelope
+from isthmus.telemetry.message import (
+    Envelope,
+    PropertyValue,
+    StateEvent,
+    encode_envelope,
+    encode_stamped,
+    enriched,
+)
 from isthmus.telemetry.ports import CommitWaiter, Log
 
 
@@ -32,7 +39,7 @@ class Accept:
     async def attend(self, hub: Hub, ref: DeviceRef) -> None:
         """Makes ready what a device is judged by until as many `leave`: its twin, where a condition asks for it."""
         self._attended[ref] = self._attended.get(ref, 0) + 1
-        if self._table(hub).telemetry.asks_twin:
+        if self._table(hub).telemetry_asks_twin:
             await self._twins.hold(ref)
 
     def leave(self, ref: DeviceRef) -> None:
@@ -50,7 +57,7 @@ class Accept:
             if old is not None:
                 self._tables.pop(old.number, None)
             return
-        asks_twin = self._table(new).telemetry.asks_twin
+        asks_twin = self._table(new).telemetry_asks_twin
         for ref in [ref for ref in self._attended if ref.hub == new.number]:
             if asks_twin:
                 await self._twins.hold(ref)
@@ -70,11 +77,14 @@ class Accept:
         """Appends a device message; `encoded` is `encode_envelope(envelope)`. `waiter` hears of the commit."""
         table = self._table(hub)
         routes = table.telemetry
-        endpoints = routes.always
-        if not routes.settled:
+        endpoints, stamps = routes.always, table.stamps
+        if stamps or not routes.settled:
             ref = DeviceRef(hub.number, envelope.device_id, envelope.module_id)
-            twin = self._twins.get(ref) if routes.asks_twin else None
-            endpoints = self._judge(routes, RoutedMessage(envelope, payload, ingress_ms, twin))
+            twin = self._twins.get(ref) if table.telemetry_asks_twin else None
+            if not routes.settled:
+                endpoints = self._judge(routes, RoutedMessage(envelope, payload, ingress_ms, twin))
+            if stamped := stamps.encoded(endpoints, twin):
+                encoded = enriched(encoded, stamped)
         if not endpoints:
             self.orphaned += 1
         partition = table.partitions[partition_number(envelope.device_id, hub.partitions)]
@@ -90,12 +100,13 @@ class Accept:
             return False
         envelope = state_event_envelope(hub, event, outbox_id)
         endpoints = routes.always
+        ref = DeviceRef(hub.number, event.device_id, event.module_id)
+        twin = await self._twins.read(ref) if routes.asks_twin or table.stamps.asks_twin else None
         if not routes.settled:
-            ref = DeviceRef(hub.number, event.device_id, event.module_id)
-            twin = await self._twins.read(ref) if routes.asks_twin else None
             endpoints = self._judge(routes, RoutedMessage(envelope, event.body, ingress_ms, twin))
         if endpoints:
-            encoded = encode_envelope(envelope)
+            stamped = table.stamps.resolved(endpoints, twin)
+            encoded = enriched(encode_envelope(envelope), encode_stamped(stamped))
             partition = table.partitions[partition_number(event.device_id, hub.partitions)]
             self._log.append(partition, endpoints, encoded, event.body, ingress_ms, waiter, cookie, outbox_id)
         return bool(endpoints)

@@ -12,11 +12,9 @@ from isthmus.query.conditions.compiler import Condition
 from isthmus.query.conditions.values import Subject
 from isthmus.resources.hub import EVENTS_ENDPOINT, Hub, RouteSource
 from isthmus.resources.routes import compiled_condition
+from isthmus.routing.stamps import Stamps
 from isthmus.telemetry.message import MessageSource
 from isthmus.telemetry.ports import EVENTS, Partition
-
-ENDPOINT_IDS = {EVENTS_ENDPOINT: EVENTS}
-"""Endpoint ids by name, for what every hub has."""
 
 ROUTE_SOURCES = {
     MessageSource.TELEMETRY: RouteSource.DEVICE_MESSAGES,
@@ -51,25 +49,30 @@ class SourceRoutes:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """What holds for one snapshot of a hub: its routes by source, and its partitions."""
+    """What holds for one snapshot of a hub: its routes by source, its partitions, and its enrichments."""
 
     hub: Hub
     partitions: tuple[Partition, ...]
     sources: dict[MessageSource, SourceRoutes]
     telemetry: SourceRoutes
+    stamps: Stamps
+
+    @property
+    def telemetry_asks_twin(self) -> bool:
+        """True when a condition or an enrichment of device messages asks for the sender's twin."""
+        return self.telemetry.asks_twin or self.stamps.asks_twin
 
 
 def compile_routes(hub: Hub) -> RouteTable:
     """The table of a hub.
 
     A message goes to each endpoint once, however many routes name it. The fallback route takes device messages that no
-    enabled route takes; events about devices exist only where a route asks for them. Raises `HubError` NotImplemented
-    for an endpoint other than the built-in one, ArgumentInvalid for a condition that does not compile: neither can be
-    saved.
+    enabled route takes; events about devices exist only where a route asks for them. Raises `HubError` ArgumentInvalid
+    for a condition that does not compile, or an endpoint that is not there: neither can be saved.
     """
     sources = {source: _source_routes(hub, wanted) for source, wanted in ROUTE_SOURCES.items()}
     partitions = tuple(Partition(hub.number, number) for number in range(hub.partitions))
-    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY])
+    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY], Stamps(hub))
 
 
 def judge(routes: SourceRoutes, message: Subject) -> tuple[tuple[int, ...], int]:
@@ -91,13 +94,15 @@ def partition_number(device_id: str, partitions: int) -> int:
 
 def _source_routes(hub: Hub, source: RouteSource) -> SourceRoutes:
     routes = [route for route in hub.routes if route.enabled and route.source is source]
-    compiled = [(compiled_condition(route), _endpoint_id(name)) for route in routes for name in route.endpoint_names]
+    compiled = [
+        (compiled_condition(route), _endpoint_number(hub, name)) for route in routes for name in route.endpoint_names
+    ]
     always = tuple(dict.fromkeys(endpoint for condition, endpoint in compiled if _is_true(condition)))
     conditional = tuple((condition, endpoint) for condition, endpoint in compiled if endpoint not in always)
     fallback: tuple[tuple[Condition, int], ...] = ()
     if source is hub.fallback_route.source and hub.fallback_route.enabled and not always:
         last = compiled_condition(hub.fallback_route)
-        fallback = tuple((last, _endpoint_id(name)) for name in hub.fallback_route.endpoint_names)
+        fallback = tuple((last, _endpoint_number(hub, name)) for name in hub.fallback_route.endpoint_names)
     if not conditional and all(_is_true(condition) for condition, _ in fallback):
         return SourceRoutes(always or tuple(dict.fromkeys(endpoint for _, endpoint in fallback)))
     return SourceRoutes(always, conditional, fallback)
@@ -117,7 +122,10 @@ def _is_true(condition: Condition) -> bool:
     return condition.text.strip() == "true"
 
 
-def _endpoint_id(name: str) -> int:
-    if name not in ENDPOINT_IDS:
-        raise HubError(Code.NOT_IMPLEMENTED, f"there is no endpoint {name}; only {EVENTS_ENDPOINT} is offered yet")
-    return ENDPOINT_IDS[name]
+def _endpoint_number(hub: Hub, name: str) -> int:
+    if name.lower() == EVENTS_ENDPOINT:
+        return EVENTS
+    endpoint = hub.endpoint(name)
+    if endpoint is None:
+        raise HubError(Code.ARGUMENT_INVALID, f"the hub {hub.name} has no endpoint {name}")
+    return endpoint.number

@@ -24,6 +24,14 @@ else:
     Properties = dict[str, object]  # msgspec refuses a union of str and bytes, though MessagePack tells them apart
 
 
+Stamped = dict[int, dict[str, str]]
+"""Properties for endpoints, by their numbers; the built-in endpoint is one of them."""
+
+_BUILT_IN = 1
+_NOT_ENRICHED = b"\x80\x80"
+"""Two empty maps of MessagePack: how the encoding of an envelope ends that nothing enriches."""
+
+
 class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
     """Everything stored beside a payload.
 
@@ -32,7 +40,9 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False
     `system` holds the sender's system properties under the canonical names `message-id`, `correlation-id`, `user-id`,
     `to`, `content-type`, `content-encoding`, `absolute-expiry-time`, `creation-time` (both ms since the epoch),
     `dt-subject`, `iothub-interface-id`, `iothub-message-schema`, `Diagnostic-Id`, `Correlation-Context`.
-    `auth_method` is the JSON text of `iothub-connection-auth-method`.
+    `auth_method` is the JSON text of `iothub-connection-auth-method`. `enrichments` are properties that readers of the
+    built-in endpoint see besides, `stamped` those for other endpoints, by their numbers. Both are last, so that a
+    message can be enriched without encoding its envelope once more (`enriched`).
     """
 
     device_id: str
@@ -46,6 +56,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False
     system: Properties = {}
     properties: Properties = {}
     enrichments: dict[str, str] = {}
+    stamped: Stamped = {}
 
 
 class StateEvent(msgspec.Struct, frozen=True, array_like=True):
@@ -78,6 +89,18 @@ def encode_envelope(envelope: Envelope) -> bytes:
 def decode_envelope(data: bytes) -> Envelope:
     """The envelope of a stored record; raises `msgspec.DecodeError` on damage."""
     return _decode(data)
+
+
+def encode_stamped(stamped: Stamped) -> bytes:
+    """The end of an envelope's stored form that says by what the message is enriched."""
+    others = {number: names for number, names in stamped.items() if number != _BUILT_IN}
+    return _encode(stamped.get(_BUILT_IN, {})) + _encode(others)
+
+
+def enriched(encoded: bytes, stamped: bytes) -> bytes:
+    """The stored form of an envelope that nothing enriches yet, with the end that `encode_stamped` made."""
+    assert encoded.endswith(_NOT_ENRICHED), "the envelope is enriched already"
+    return encoded[: -len(_NOT_ENRICHED)] + stamped
 
 
 def encode_state_event(event: StateEvent) -> bytes:
