@@ -38,8 +38,8 @@ from isthmus.queues import (
     QueuePolicy,
     Sequel,
 )
-from isthmus.queues.lock_queue import QUEUE_KIND
 from isthmus.queues.message import sequence_name, split_name
+from isthmus.queues.placement import QUEUE_KIND
 
 CONTENT_TYPE = "application/vnd.microsoft.iothub.feedback.json"
 """Content type of a feedback message."""

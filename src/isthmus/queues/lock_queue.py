@@ -1,20 +1,24 @@
 """One lock-queue: messages are handed out under a lock, in order, and leave when they are settled.
 
 Theory of operation. What is durable is the message: its document is written when it is enqueued, rewritten when its
-delivery count rises, deleted when it leaves, and each of these is one commit. Locks are not durable: they live here,
-and a restart returns every message to `ENQUEUED` with the delivery count it had. Nothing in between can be seen by a
-crash, since a commit is all or nothing. The bodies stay in the state and are read when a message is handed out or
-leaves; here are some ten words per message.
+delivery count rises or its owner edits it, deleted when it leaves, and each of these is one commit. Locks are not
+durable: they live here, and a restart returns every message to `ENQUEUED` with the delivery count it had. Nothing in
+between can be seen by a crash, since a commit is all or nothing. The bodies stay in the state and are read when a
+message is handed out or leaves.
 
 Each message is a small machine (`message.TRANSITIONS`). `STORING` and `CHANGING` mark a commit under way: such a
 message is neither handed out nor settled a second time. A commit that fails leaves the message `ENQUEUED`, and the
-caller hears of the failure.
+caller hears of the failure. How an enqueued message waits is its `Standing`, which is durable: only active ones are
+handed out in turn. A scheduled one becomes active when its time has come, as a new message with a new number, in one
+commit; a deferred one is locked by its number, and waits as before when that lock ends.
 
-What follows from a departure - a feedback record, a dead-letter copy - is told by the `settled` hook as further changes
-for the *same* commit, so that neither happens without the other.
+What follows from a departure - a feedback record, a dead-letter copy, copies in other queues - is part of the *same*
+commit, so that neither happens without the other: further changes are told by the `settled` hook, and messages of other
+queues are placed (`placement.py`).
 
 Deadlines are looked at when somebody calls: `expire` brings the queue to the given time (locks that ran out first, then
-messages that did), and `next_deadline_ms` says when to call again. A lock protects its message from expiring.
+messages whose time has come, then messages that did), and `next_deadline_ms` says when to call again. A lock protects
+its message from expiring.
 
 Sequence numbers are taken from a counter document that every enqueue writes along. It keeps them from being used again
 after the queue ran empty, and whoever deletes the whole queue deletes the counter with the revision that was read, so
@@ -24,7 +28,6 @@ A `Conflict` on a message's own document says that the queue was deleted by some
 holds nothing, and its owner reads it anew.
 """
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,37 +35,38 @@ from dataclasses import dataclass
 import msgspec
 
 from isthmus.base.ids import HubId
-from isthmus.base.state import MUST_NOT_EXIST, Change, Conflict, Damaged, Delete, Key, Put, State
+from isthmus.base.state import Change, Conflict, Damaged, Delete, Key, Put, State, Stored
 from isthmus.queues.message import (
+    Counts,
     Departure,
     LockedMessage,
     MessageState,
+    NewMessage,
     Outcome,
     QueuePolicy,
+    Standing,
     Step,
     StoredMessage,
     decode_message,
     encode_message,
-    next_state,
     sequence_name,
     split_name,
 )
-
-QUEUE_KIND = "queue"
-COUNTER_KIND = "meta"
+from isthmus.queues.placement import COUNTER_KIND, QUEUE_KIND, Placement, commit_with
+from isthmus.queues.shelf import Entry, Shelf
 
 LOADED_AT_ONCE = 64
 """Messages read in one piece, so that a queue of large ones does not take the memory of all of them."""
 
-REMOVED_AT_ONCE = 64
-"""Messages that leave in one commit."""
+CHANGED_AT_ONCE = 64
+"""Messages that leave, or change, in one commit."""
 
-DEADLINES_SPARE = 64
-"""Outdated deadlines kept beyond one for each message before they are swept out."""
+Edit = Callable[[bytes], bytes]
+"""A pure change of a message's body by who settles it."""
 
 
 class QueueFull(Exception):  # noqa: N818 - a state of the queue
-    """The queue holds as many messages as its policy allows."""
+    """The queue holds as many messages, or bytes, as its policy allows."""
 
 
 class LockLost(Exception):  # noqa: N818 - a state of the message
@@ -73,6 +77,10 @@ class QueueDeleted(LockLost):
     """The queue's documents were deleted by somebody else."""
 
 
+class NoSuchMessage(Exception):  # noqa: N818 - a state of the queue
+    """No message of that number waits as it would have to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sequel:
     """What follows from a departure: changes for the same commit, and a call when that is durable."""
@@ -81,32 +89,30 @@ class Sequel:
     committed: Callable[[], None] | None = None
 
 
+def _as_it_was(hub: HubId, name: str, departure: Departure) -> bytes:
+    return departure.body
+
+
 @dataclass(frozen=True, slots=True)
 class QueueHooks:
-    """What a queue tells its owner: a departure about to be committed, and that messages can be had."""
+    """What a queue tells its owner: a departure about to be committed, and that messages can be had.
+
+    `dead_lettered` gives the body of a message that goes on to the dead-letter queue.
+    """
 
     settled: Callable[[HubId, str, Departure], Sequel]
     available: Callable[[HubId, str], None]
+    dead_lettered: Callable[[HubId, str, Departure], bytes] = _as_it_was
 
 
-@dataclass(slots=True)
-class _Message:
-    key: Key
-    sequence: int
-    revision: int
-    enqueued_ms: int
-    expires_ms: int
-    delivery_count: int
-    state: MessageState
-    token: str = ""
-    locked_until_ms: int = 0
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A message on its way out, as stored; `stored` is None where that cannot be read."""
 
-    @property
-    def deadline_ms(self) -> int | None:
-        """When this message needs attention, as things stand."""
-        if self.state is MessageState.LOCKED:
-            return self.locked_until_ms
-        return self.expires_ms if self.state is MessageState.ENQUEUED else None
+    entry: Entry
+    stored: StoredMessage | None
+    departure: Departure | None
+    sequel: Sequel
 
 
 class LockQueue:
@@ -116,268 +122,369 @@ class LockQueue:
     owner, `LockQueues`, sees to that.
     """
 
-    def __init__(self, state: State, hub: HubId, name: str, hooks: QueueHooks, next_sequence: int) -> None:
+    def __init__(
+        self,
+        state: State,
+        hub: HubId,
+        name: str,
+        hooks: QueueHooks,
+        next_sequence: int,
+        dead_letters: "LockQueue | None" = None,
+    ) -> None:
         self._state = state
         self._hub = hub
         self._name = name
         self._hooks = hooks
         self._next_sequence = next_sequence
-        self._messages: dict[int, _Message] = {}
-        self._locked: dict[str, _Message] = {}
-        self._ready: list[int] = []
-        self._deadlines: list[tuple[int, int]] = []
-        self._under_way: set[int] = set()
-        self.is_stale = False
+        self._dead_letters = dead_letters
+        self._shelf = Shelf(lambda: hooks.available(hub, name))
 
     def __len__(self) -> int:
         """Messages in whatever state."""
-        return len(self._messages)
+        return len(self._shelf)
+
+    @property
+    def counts(self) -> Counts:
+        """How many messages wait for what."""
+        return self._shelf.counts
 
     @property
     def is_idle(self) -> bool:
         """True when nothing would be lost by forgetting this object."""
-        return not self._locked and not self._under_way
+        return self._shelf.is_idle
+
+    @property
+    def is_stale(self) -> bool:
+        """True when the queue, or the one that its dead letters go to, was deleted by somebody else."""
+        return self._shelf.is_closed or (self._dead_letters is not None and self._dead_letters.is_stale)
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do; None while nothing is due ever."""
-        while self._deadlines:
-            when, sequence = self._deadlines[0]
-            message = self._messages.get(sequence)
-            if message is not None and message.deadline_ms == when:
-                return when
-            heapq.heappop(self._deadlines)
-        return None
+        return self._shelf.next_deadline_ms()
+
+    def check_room(self, messages: Sequence[NewMessage], policy: QueuePolicy) -> None:
+        """Raises `QueueFull` when the messages are too many, or too large, for the queue."""
+        held = [queue.counts for queue in (self, self._dead_letters) if queue is not None]
+        if sum(counts.all for counts in held) + len(messages) > policy.depth_max:
+            raise QueueFull
+        new = sum(len(message.body) for message in messages)
+        if sum(counts.size for counts in held) + new > policy.bytes_max:
+            raise QueueFull
+
+    def reserve(self, messages: Sequence[NewMessage], policy: QueuePolicy, *, now_ms: int) -> Placement:
+        """Gives messages their numbers; they are there when the placement has been committed."""
+        stored = [_to_store(message, policy, now_ms) for message in messages]
+        first = self._next_sequence
+        self._next_sequence += len(stored)
+        keys = [self._key(first + index) for index in range(len(stored))]
+        counter = Put(counter_key(self._hub, self._name), str(self._next_sequence).encode())
+        return Placement(self._shelf, first, keys, stored, counter)
 
     async def enqueue(
-        self, body: bytes, policy: QueuePolicy, *, now_ms: int, expires_ms: int, along: Sequence[Change] = ()
-    ) -> int:
-        """Stores a message and returns its sequence; `along` are part of the commit, which may raise `Conflict`.
+        self, messages: Sequence[NewMessage], policy: QueuePolicy, *, now_ms: int, along: Sequence[Change] = ()
+    ) -> list[int]:
+        """Stores messages and returns their numbers; `along` are part of the commit, which may raise `Conflict`.
 
         Raises `QueueFull`.
         """
-        if len(self._messages) >= policy.depth_max:
-            raise QueueFull
-        sequence = self._next_sequence
-        self._next_sequence += 1
-        key = Key(QUEUE_KIND, self._hub, sequence_name(self._name, sequence))
-        message = _Message(key, sequence, 0, now_ms, expires_ms, 0, MessageState.STORING)
-        self._messages[sequence] = message
-        self._under_way.add(sequence)
-        stored = encode_message(StoredMessage(now_ms, expires_ms, 0, body))
-        counter = Put(counter_key(self._hub, self._name), str(self._next_sequence).encode())
-        try:
-            revisions = await self._state.commit([*along, counter, Put(key, stored, MUST_NOT_EXIST)])
-        except BaseException as error:
-            self._step(message, Step.FAILED)
-            if isinstance(error, Conflict) and error.index >= len(along):
-                self._lose_all()
-            raise
-        message.revision = revisions[-1]
-        self._step(message, Step.STORED)
-        return sequence
+        self.check_room(messages, policy)
+        placement = self.reserve(messages, policy, now_ms=now_ms)
+        await commit_with(self._state, along, [placement])
+        return placement.sequences
 
     async def lock(self, token: str, policy: QueuePolicy, *, now_ms: int) -> LockedMessage | None:
         """Hands out the first message that waits, or None.
 
         Raises `Damaged` for a message that cannot be read; it stays locked, so that those behind it are served.
         """
-        message = self._first_ready(now_ms)
-        if message is None:
+        entry = self._shelf.first_ready(now_ms)
+        if entry is None:
             return None
-        message.token = token
-        message.locked_until_ms = now_ms + policy.lock_ms
-        self._locked[token] = message
-        self._step(message, Step.LOCK)
-        stored = await self._state.get(message.key)
-        if stored is None:
-            self._lose_all()
-            return None
-        return LockedMessage(
-            token=token,
-            sequence=message.sequence,
-            delivery_count=message.delivery_count,
-            enqueued_ms=message.enqueued_ms,
-            expires_ms=message.expires_ms,
-            locked_until_ms=message.locked_until_ms,
-            body=decode_message(stored.body).body,
-        )
+        return await self._hand_out(entry, token, policy, now_ms)
 
-    async def complete(self, token: str, *, now_ms: int) -> None:
-        """Removes a locked message as delivered; raises `LockLost`."""
-        await self._remove([self._held(token, now_ms)], Outcome.COMPLETED, now_ms)
+    async def lock_deferred(
+        self, sequence: int, token: str, policy: QueuePolicy, *, now_ms: int
+    ) -> LockedMessage | None:
+        """Hands out the deferred message of that number; raises `NoSuchMessage`, also for one that has expired."""
+        entry = await self._deferred(sequence, policy, now_ms)
+        return await self._hand_out(entry, token, policy, now_ms)
 
-    async def reject(self, token: str, *, now_ms: int) -> None:
+    async def take(self, policy: QueuePolicy, *, now_ms: int, limit: int) -> list[LockedMessage]:
+        """Removes the first messages that wait, at most `limit`, and returns them: they are handed out once at most."""
+        entries: list[Entry] = []
+        while len(entries) < limit and (entry := self._shelf.first_ready(now_ms)) is not None:
+            entries.append(entry)
+        leaving = await self._remove(entries, Outcome.COMPLETED, policy, now_ms) if entries else []
+        return [_message(one.entry, one.stored) for one in leaving if one.stored is not None]
+
+    async def take_deferred(self, sequence: int, policy: QueuePolicy, *, now_ms: int) -> LockedMessage | None:
+        """As `take`, for the deferred message of that number; raises `NoSuchMessage`."""
+        entry = await self._deferred(sequence, policy, now_ms)
+        (leaving,) = await self._remove([entry], Outcome.COMPLETED, policy, now_ms)
+        return None if leaving.stored is None else _message(entry, leaving.stored)
+
+    async def peek(self, from_sequence: int, limit: int) -> list[LockedMessage]:
+        """The messages from a number on, at most `limit`, whatever they wait for and whoever has locked them."""
+        found: list[LockedMessage] = []
+        after = sequence_name(self._name, max(from_sequence, 1) - 1)
+        while len(found) < limit:
+            wanted = min(limit - len(found), LOADED_AT_ONCE)
+            page = await self._scan(after, wanted)
+            found += [message for stored in page if (message := self._seen(stored)) is not None]
+            if len(page) < wanted:
+                break
+            after = page[-1].key.name
+        return found
+
+    def renew(self, token: str, policy: QueuePolicy, *, now_ms: int) -> int:
+        """Lets a lock hold for its whole time from now, and returns its end; raises `LockLost`."""
+        entry = self._held(token, now_ms)
+        self._shelf.renew(entry, now_ms + policy.lock_ms)
+        return entry.locked_until_ms
+
+    async def complete(
+        self, token: str, policy: QueuePolicy, *, now_ms: int, placements: Sequence[Placement] = ()
+    ) -> None:
+        """Removes a locked message as delivered, in one commit with the placements; raises `LockLost`."""
+        try:
+            entry = self._held(token, now_ms)
+        except LockLost:
+            for placement in placements:
+                placement.failed(conflicted=False)
+            raise
+        await self._remove([entry], Outcome.COMPLETED, policy, now_ms, placements=placements)
+
+    async def reject(self, token: str, policy: QueuePolicy, *, now_ms: int, edit: Edit | None = None) -> None:
         """Removes a locked message as refused; raises `LockLost`."""
-        await self._remove([self._held(token, now_ms)], Outcome.REJECTED, now_ms)
+        await self._remove([self._held(token, now_ms)], Outcome.REJECTED, policy, now_ms, edit=edit)
 
-    async def abandon(self, token: str, policy: QueuePolicy, *, now_ms: int) -> None:
+    async def abandon(self, token: str, policy: QueuePolicy, *, now_ms: int, edit: Edit | None = None) -> None:
         """Gives a locked message back and counts a failed delivery; raises `LockLost`."""
-        await self._count_delivery(self._held(token, now_ms), policy, now_ms)
+        await self._count_deliveries([self._held(token, now_ms)], policy, now_ms, edit=edit)
+
+    async def defer(self, token: str, *, now_ms: int, edit: Edit | None = None) -> None:
+        """Sets a locked message aside, to be had by its number only; raises `LockLost`."""
+        entry = self._held(token, now_ms)
+
+        def deferred(stored: StoredMessage) -> StoredMessage:
+            return msgspec.structs.replace(_edited(stored, edit), standing=Standing.DEFERRED)
+
+        await self._rewrite([entry], deferred)
 
     def release(self, token: str) -> None:
         """Gives a locked message back as if it had never been handed out; nothing happens when the lock is lost."""
-        message = self._locked.get(token)
-        if message is not None:
-            self._unlock(message, Step.RELEASE)
+        entry = self._shelf.held(token)
+        if entry is not None:
+            self._shelf.unlock(entry, Step.RELEASE)
 
-    async def purge(self, *, now_ms: int) -> int:
+    async def cancel(self, sequences: Sequence[int], policy: QueuePolicy, *, now_ms: int) -> None:
+        """Removes scheduled messages, all or none; raises `NoSuchMessage`."""
+        entries = [self._waiting(sequence, Standing.SCHEDULED) for sequence in dict.fromkeys(sequences)]
+        await self._remove(entries, Outcome.CANCELLED, policy, now_ms)
+
+    async def purge(self, policy: QueuePolicy, *, now_ms: int) -> int:
         """Removes all messages, locked ones too, except those being settled; returns how many.
 
         Raises `QueueDeleted` when somebody else was faster.
         """
-        return await self._remove_all(list(self._messages.values()), Outcome.PURGED, now_ms)
+        return await self._remove_all(list(self._shelf), Outcome.PURGED, policy, now_ms)
 
     async def expire(self, policy: QueuePolicy, *, now_ms: int) -> None:
-        """Takes back locks that ran out and removes messages that did."""
-        due: dict[int, _Message] = {}
+        """Takes back locks that ran out, lets scheduled messages come, and removes messages that ran out."""
+        due: dict[int, Entry] = {}
         try:
             while (when := self.next_deadline_ms()) is not None and when <= now_ms:
-                message = self._messages[heapq.heappop(self._deadlines)[1]]
-                due[message.sequence] = message
-                if message.state is MessageState.LOCKED and not policy.lock_expiry_counts:
-                    self._unlock(message, Step.RELEASE)
+                entry = self._shelf.take_due()
+                due[entry.sequence] = entry
+                if entry.state is MessageState.LOCKED and not policy.lock_expiry_counts:
+                    self._shelf.unlock(entry, Step.RELEASE)
             in_order = [due[sequence] for sequence in sorted(due)]
-            for message in [one for one in in_order if one.state is MessageState.LOCKED]:
-                await self._count_delivery(message, policy, now_ms)
-            await self._remove_all(in_order, Outcome.EXPIRED, now_ms)
+            for chunk in _chunks([one for one in in_order if one.state is MessageState.LOCKED]):
+                await self._count_deliveries(chunk, policy, now_ms)
+            for chunk in _chunks([one for one in in_order if one.standing is Standing.SCHEDULED]):
+                await self._activate(chunk, policy, now_ms)
+            await self._remove_all(in_order, Outcome.EXPIRED, policy, now_ms)
         except QueueDeleted:
             due.clear()  # nothing is left to expire; the owner sees `is_stale`
         finally:
-            for message in due.values():
-                self._await_deadline(message)
+            for entry in due.values():
+                self._shelf.await_deadline(entry)
 
     def adopt(self, sequence: int, revision: int, stored: StoredMessage) -> None:
         """Takes in a message found in the state."""
-        key = Key(QUEUE_KIND, self._hub, sequence_name(self._name, sequence))
-        message = _Message(
-            key, sequence, revision, stored.enqueued_ms, stored.expires_ms, stored.delivery_count, MessageState.ENQUEUED
-        )
-        self._messages[sequence] = message
+        self._shelf.add(Entry.of(sequence, revision, stored, MessageState.ENQUEUED))
         self._next_sequence = max(self._next_sequence, sequence + 1)
-        heapq.heappush(self._ready, sequence)
-        self._await_deadline(message)
 
-    def _first_ready(self, now_ms: int) -> _Message | None:
-        """The first enqueued message that has not expired; `expire` finds the others by their deadlines."""
-        while self._ready:
-            message = self._messages.get(heapq.heappop(self._ready))
-            if message is not None and message.state is MessageState.ENQUEUED and message.expires_ms > now_ms:
-                return message
-        return None
-
-    def _held(self, token: str, now_ms: int) -> _Message:
-        message = self._locked.get(token)
-        if message is None or message.locked_until_ms <= now_ms:
+    def _held(self, token: str, now_ms: int) -> Entry:
+        entry = self._shelf.held(token)
+        if entry is None or entry.locked_until_ms <= now_ms:
             raise LockLost
-        return message
+        return entry
 
-    async def _count_delivery(self, message: _Message, policy: QueuePolicy, now_ms: int) -> None:
-        """Puts a message back with one more delivery, or removes it when that was the last."""
-        count = message.delivery_count + 1
-        if count >= policy.delivery_count_max:
-            await self._remove([message], Outcome.DELIVERY_COUNT_EXCEEDED, now_ms)
-            return
-        with self._changing([message]):
-            stored = await self._state.get(message.key)
-            if stored is None:
-                raise Conflict(0)
-            counted = msgspec.structs.replace(decode_message(stored.body), delivery_count=count)
-            (message.revision,) = await self._state.commit(
-                [Put(message.key, encode_message(counted), message.revision)]
-            )
-        message.delivery_count = count
-        self._step(message, Step.RETURNED)
+    def _waiting(self, sequence: int, standing: Standing) -> Entry:
+        entry = self._shelf.find(sequence)
+        if entry is None or entry.state is not MessageState.ENQUEUED or entry.standing is not standing:
+            raise NoSuchMessage
+        return entry
 
-    async def _remove_all(self, messages: Sequence[_Message], outcome: Outcome, now_ms: int) -> int:
-        """Removes those of `messages` that nobody else is changing, some at a time; returns how many."""
+    async def _deferred(self, sequence: int, policy: QueuePolicy, now_ms: int) -> Entry:
+        entry = self._waiting(sequence, Standing.DEFERRED)
+        if entry.expires_ms <= now_ms:
+            await self._remove([entry], Outcome.EXPIRED, policy, now_ms)
+            raise NoSuchMessage
+        return entry
+
+    async def _hand_out(self, entry: Entry, token: str, policy: QueuePolicy, now_ms: int) -> LockedMessage | None:
+        self._shelf.lock(entry, token, now_ms + policy.lock_ms)
+        stored = await self._state.get(self._key(entry.sequence))
+        if stored is None:
+            self._lose_all()
+            return None
+        return _message(entry, decode_message(stored.body))
+
+    def _seen(self, stored: Stored) -> LockedMessage | None:
+        entry = self._shelf.find(split_name(stored.key.name)[1])
+        return None if entry is None else _message(entry, decode_message(stored.body))
+
+    async def _scan(self, after: str, limit: int) -> list[Stored]:
+        return await self._state.scan(QUEUE_KIND, self._hub, prefix=queue_prefix(self._name), after=after, limit=limit)
+
+    async def _count_deliveries(
+        self, entries: Sequence[Entry], policy: QueuePolicy, now_ms: int, edit: Edit | None = None
+    ) -> None:
+        """Puts messages back with one more delivery, or removes those for which that was the last."""
+        last = [entry for entry in entries if entry.delivery_count + 1 >= policy.delivery_count_max]
+        if last:
+            await self._remove(last, Outcome.DELIVERY_COUNT_EXCEEDED, policy, now_ms, edit=edit)
+        others = [entry for entry in entries if entry.delivery_count + 1 < policy.delivery_count_max]
+
+        def counted(stored: StoredMessage) -> StoredMessage:
+            return msgspec.structs.replace(_edited(stored, edit), delivery_count=stored.delivery_count + 1)
+
+        if others:
+            await self._rewrite(others, counted)
+
+    async def _rewrite(self, entries: Sequence[Entry], rule: Callable[[StoredMessage], StoredMessage]) -> None:
+        """Gives messages back as a pure rule has changed them."""
+        with self._changing(entries):
+            changed = [rule(await self._read(entry)) for entry in entries]
+            puts = [
+                Put(self._key(entry.sequence), encode_message(new), entry.revision)
+                for entry, new in zip(entries, changed, strict=True)
+            ]
+            revisions = await self._state.commit(puts)
+        for entry, new, revision in zip(entries, changed, revisions, strict=True):
+            entry.revision = revision
+            self._shelf.rewrite(entry, new)
+            self._shelf.step(entry, Step.RETURNED)
+
+    async def _activate(self, entries: Sequence[Entry], policy: QueuePolicy, now_ms: int) -> None:
+        """Appends messages whose time has come, as if they came now (Azure Service Bus, "Scheduled messages")."""
+        with self._changing(entries):
+            come = [_come(entry, await self._read(entry)) for entry in entries]
+            placement = self.reserve(come, policy, now_ms=now_ms)
+            removals: list[Change] = [Delete(self._key(entry.sequence), entry.revision) for entry in entries]
+            await commit_with(self._state, removals, [placement])
+        for entry in entries:
+            self._shelf.step(entry, Step.REMOVED)
+
+    async def _remove_all(self, entries: Sequence[Entry], outcome: Outcome, policy: QueuePolicy, now_ms: int) -> int:
+        """Removes those of `entries` that nobody else is changing, some at a time; returns how many."""
         removed = 0
-        for start in range(0, len(messages), REMOVED_AT_ONCE):
-            chunk = [one for one in messages[start : start + REMOVED_AT_ONCE] if _may_leave(one, outcome, now_ms)]
-            if chunk:
-                await self._remove(chunk, outcome, now_ms)
-                removed += len(chunk)
+        for chunk in _chunks(entries):
+            leaving = [one for one in chunk if _may_leave(one, outcome, now_ms)]
+            if leaving:
+                await self._remove(leaving, outcome, policy, now_ms)
+                removed += len(leaving)
         return removed
 
-    async def _remove(self, messages: Sequence[_Message], outcome: Outcome, now_ms: int) -> None:
-        with self._changing(messages):
-            sequels = [await self._sequel(message, outcome, now_ms) for message in messages]
-            removals: list[Change] = [Delete(message.key, message.revision) for message in messages]
-            await self._state.commit([*removals, *(change for sequel in sequels for change in sequel.changes)])
-        for message in messages:
-            self._step(message, Step.REMOVED)
-        for sequel in sequels:
-            if sequel.committed is not None:
-                sequel.committed()
+    async def _remove(
+        self,
+        entries: Sequence[Entry],
+        outcome: Outcome,
+        policy: QueuePolicy,
+        now_ms: int,
+        *,
+        edit: Edit | None = None,
+        placements: Sequence[Placement] = (),
+    ) -> list[_Leaving]:
+        with self._changing(entries, placements):
+            leaving = [await self._leaving(entry, outcome, now_ms, edit) for entry in entries]
+            removals: list[Change] = [Delete(self._key(entry.sequence), entry.revision) for entry in entries]
+            further = [change for one in leaving for change in one.sequel.changes]
+            placed = [*placements, *self._dead_lettered(leaving, policy, now_ms)]
+            await commit_with(self._state, [*removals, *further], placed)
+        for entry in entries:
+            self._shelf.step(entry, Step.REMOVED)
+        for one in leaving:
+            if one.sequel.committed is not None:
+                one.sequel.committed()
+        return leaving
 
-    async def _sequel(self, message: _Message, outcome: Outcome, now_ms: int) -> Sequel:
+    async def _leaving(self, entry: Entry, outcome: Outcome, now_ms: int, edit: Edit | None) -> _Leaving:
         try:
-            stored = await self._state.get(message.key)
+            stored = _edited(await self._read(entry), edit)
         except Damaged:
-            return Sequel()  # nobody can say what it was, and it must not stay for ever
+            return _Leaving(entry, None, None, Sequel())  # nobody can say what it was, and it must not stay for ever
+        departure = Departure(entry.sequence, entry.enqueued_ms, outcome, now_ms, stored.body)
+        return _Leaving(entry, stored, departure, self._hooks.settled(self._hub, self._name, departure))
+
+    def _dead_lettered(self, leaving: Sequence[_Leaving], policy: QueuePolicy, now_ms: int) -> list[Placement]:
+        """What of it goes on to the dead-letter queue."""
+        target = policy.dead_letter
+        if target is None or self._dead_letters is None:
+            return []
+        messages = [
+            NewMessage(
+                self._hooks.dead_lettered(self._hub, self._name, one.departure),
+                enqueued_ms=one.entry.enqueued_ms,
+                delivery_count=one.entry.delivery_count,
+                first_sequence=one.entry.first_sequence or one.entry.sequence,
+            )
+            for one in leaving
+            if one.departure is not None and one.departure.outcome in target.outcomes
+        ]
+        return [self._dead_letters.reserve(messages, target.policy, now_ms=now_ms)] if messages else []
+
+    async def _read(self, entry: Entry) -> StoredMessage:
+        stored = await self._state.get(self._key(entry.sequence))
         if stored is None:
             raise Conflict(0)
-        body = decode_message(stored.body).body
-        departure = Departure(message.sequence, message.enqueued_ms, outcome, now_ms, body)
-        return self._hooks.settled(self._hub, self._name, departure)
+        return decode_message(stored.body)
 
     @contextmanager
-    def _changing(self, messages: Sequence[_Message]) -> Iterator[None]:
-        """Keeps others off `messages` while a commit changes them, whose first changes are theirs."""
-        for message in messages:
-            self._unlock(message, Step.CHANGE)
+    def _changing(self, entries: Sequence[Entry], placements: Sequence[Placement] = ()) -> Iterator[None]:
+        """Keeps others off `entries` while a commit changes them, whose first changes are theirs.
+
+        Placements that came along are given up when it does not get as far as the commit.
+        """
+        for entry in entries:
+            self._shelf.unlock(entry, Step.CHANGE)
         try:
             yield
         except BaseException as error:
-            for message in messages:
-                self._step(message, Step.FAILED)
-            if isinstance(error, Conflict) and error.index < len(messages):
+            for placement in placements:
+                placement.failed(conflicted=False)
+            for entry in entries:
+                self._shelf.step(entry, Step.FAILED)
+            if isinstance(error, Conflict) and error.index < len(entries):
                 self._lose_all()
                 raise QueueDeleted from error
             raise
 
-    def _unlock(self, message: _Message, step: Step) -> None:
-        self._locked.pop(message.token, None)
-        message.token = ""
-        self._step(message, step)
-
-    def _step(self, message: _Message, step: Step) -> None:
-        message.state = next_state(message.state, step)
-        if self.is_stale:
-            return
-        if message.state is MessageState.CHANGING:
-            self._under_way.add(message.sequence)
-        else:
-            self._under_way.discard(message.sequence)
-        if message.state is MessageState.GONE:
-            del self._messages[message.sequence]
-        self._await_deadline(message)
-        if message.state is MessageState.ENQUEUED:
-            heapq.heappush(self._ready, message.sequence)
-            self._hooks.available(self._hub, self._name)
-
-    def _await_deadline(self, message: _Message) -> None:
-        when = message.deadline_ms
-        if when is None or self.is_stale:
-            return
-        heapq.heappush(self._deadlines, (when, message.sequence))
-        if len(self._deadlines) > 2 * len(self._messages) + DEADLINES_SPARE:
-            current = ((one.deadline_ms, one.sequence) for one in self._messages.values())
-            self._deadlines = [(when, sequence) for when, sequence in current if when is not None]
-            heapq.heapify(self._deadlines)
+    def _key(self, sequence: int) -> Key:
+        return Key(QUEUE_KIND, self._hub, sequence_name(self._name, sequence))
 
     def _lose_all(self) -> None:
-        self.is_stale = True
-        self._messages.clear()
-        self._locked.clear()
-        self._under_way.clear()
-        self._ready.clear()
-        self._deadlines.clear()
+        self._shelf.close()
 
 
-async def read_queue(state: State, hub: HubId, name: str, hooks: QueueHooks) -> LockQueue:
+async def read_queue(
+    state: State, hub: HubId, name: str, hooks: QueueHooks, dead_letters: LockQueue | None = None
+) -> LockQueue:
     """The queue as it stands in the state: every message enqueued, none locked."""
     counter = await state.get(counter_key(hub, name))
-    queue = LockQueue(state, hub, name, hooks, int(counter.body) if counter else 1)
+    queue = LockQueue(state, hub, name, hooks, int(counter.body) if counter else 1, dead_letters)
     prefix = queue_prefix(name)
     after = ""
     while page := await state.scan(QUEUE_KIND, hub, prefix=prefix, after=after, limit=LOADED_AT_ONCE):
@@ -397,8 +504,57 @@ def queue_prefix(name: str) -> str:
     return f"{name}\n"
 
 
-def _may_leave(message: _Message, outcome: Outcome, now_ms: int) -> bool:
-    """A purge takes what is locked too; a message that another step has in hand is left to that."""
+def _to_store(message: NewMessage, policy: QueuePolicy, now_ms: int) -> StoredMessage:
+    scheduled_ms = message.scheduled_ms if message.scheduled_ms > now_ms else 0
+    end_ms = max(scheduled_ms, now_ms) + policy.ttl_ms if message.expires_ms is None else message.expires_ms
+    return StoredMessage(
+        enqueued_ms=now_ms if message.enqueued_ms is None else message.enqueued_ms,
+        expires_ms=end_ms,
+        delivery_count=message.delivery_count,
+        body=message.body,
+        standing=Standing.SCHEDULED if scheduled_ms else Standing.ACTIVE,
+        scheduled_ms=message.scheduled_ms,
+        first_sequence=message.first_sequence,
+    )
+
+
+def _come(entry: Entry, stored: StoredMessage) -> NewMessage:
+    """A scheduled message as one that comes now."""
+    return NewMessage(
+        stored.body,
+        expires_ms=stored.expires_ms,
+        scheduled_ms=stored.scheduled_ms,
+        first_sequence=stored.first_sequence or entry.sequence,
+    )
+
+
+def _edited(stored: StoredMessage, edit: Edit | None) -> StoredMessage:
+    return stored if edit is None else msgspec.structs.replace(stored, body=edit(stored.body))
+
+
+def _message(entry: Entry, stored: StoredMessage) -> LockedMessage:
+    return LockedMessage(
+        token=entry.token,
+        sequence=entry.sequence,
+        delivery_count=entry.delivery_count,
+        enqueued_ms=entry.enqueued_ms,
+        expires_ms=entry.expires_ms,
+        locked_until_ms=entry.locked_until_ms if entry.token else 0,
+        body=stored.body,
+        standing=entry.standing,
+        first_sequence=entry.first_sequence,
+        scheduled_ms=entry.scheduled_ms,
+    )
+
+
+def _chunks(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), CHANGED_AT_ONCE):
+        yield entries[start : start + CHANGED_AT_ONCE]
+
+
+def _may_leave(entry: Entry, outcome: Outcome, now_ms: int) -> bool:
+    """A purge takes what is locked or set aside too; a message that another step has in hand is left to that."""
     if outcome is Outcome.PURGED:
-        return message.deadline_ms is not None
-    return message.state is MessageState.ENQUEUED and message.expires_ms <= now_ms
+        return entry.state in (MessageState.LOCKED, MessageState.ENQUEUED)
+    waits = entry.state is MessageState.ENQUEUED and entry.standing is Standing.ACTIVE
+    return waits and entry.expires_ms <= now_ms

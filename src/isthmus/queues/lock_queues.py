@@ -1,39 +1,52 @@
 """All lock-queues of one kind: read when they are needed, forgotten when they are not, expired when nobody calls.
 
-Theory of operation. `start` reads which queues hold messages and when the first of each runs out; from then on that
-table (one entry for each queue that is not empty) answers for queues that are not in memory: an empty one is never
+Theory of operation. `start` reads which queues hold messages and when the first of each needs attention; from then on
+that table (one entry for each queue that is not empty) answers for queues that are not in memory: an empty one is never
 read. A queue is read when something is done with it, and kept; above `QUEUES_LOADED_MAX` those used longest ago go
 first, but never one that holds a lock or has a commit under way, since locks live nowhere else.
 
 Every operation runs in a task of its own, so that a caller who is cancelled leaves no half-done step behind. An
-operation first brings its queue to the present time: an expired message is never handed out, a lost lock never
+operation first brings its queues to the present time: an expired message is never handed out, a lost lock never
 settles. `tick` does the same for queues that nobody uses; its owner calls it at `next_deadline_ms` (see `upkeep`).
+
+A queue whose policy knows a dead-letter queue has one at `QueueAddress.dead_letters`. It is read with the queue, and
+kept as long as that is, so that a message can move there in the commit that removes it here.
 """
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId, Ids
-from isthmus.base.state import Change, Delete, State
+from isthmus.base.state import Change, Damaged, Delete, State
 from isthmus.completion import Completion
 from isthmus.queues.lock_queue import (
     LOADED_AT_ONCE,
-    QUEUE_KIND,
+    Edit,
     LockLost,
     LockQueue,
+    NoSuchMessage,
     QueueDeleted,
     QueueHooks,
     counter_key,
     queue_prefix,
     read_queue,
 )
-from isthmus.queues.message import LockedMessage, QueuePolicy, decode_message, split_name
+from isthmus.queues.message import (
+    NO_LIMIT,
+    Counts,
+    LockedMessage,
+    NewMessage,
+    QueuePolicy,
+    decode_message,
+    split_name,
+)
+from isthmus.queues.placement import QUEUE_KIND, commit_with
 
 QUEUES_LOADED_MAX = 4_096
 """Queues kept in memory while idle."""
@@ -47,6 +60,9 @@ OLDEST_LOOKED_AT = 64
 DEADLINES_SPARE = 1_024
 """Outdated deadlines kept beyond one for each queue before they are swept out."""
 
+DEAD_LETTERS: Final = "/$dead"
+"""Ends the name of a dead-letter queue; no other queue's name ends so."""
+
 T = TypeVar("T")
 Operation = Callable[[LockQueue, QueuePolicy, int], Awaitable[T]]
 
@@ -57,6 +73,18 @@ class QueueAddress(NamedTuple):
     hub: HubId
     name: str
 
+    @property
+    def dead_letters(self) -> "QueueAddress":
+        """Where messages go that could not be delivered."""
+        return QueueAddress(self.hub, self.name + DEAD_LETTERS)
+
+
+class _Ready(NamedTuple):
+    """A queue as of now, and what holds for it."""
+
+    queue: LockQueue
+    policy: QueuePolicy
+
 
 @dataclass(slots=True)
 class _Holding:
@@ -64,6 +92,7 @@ class _Holding:
 
     reading: asyncio.Task[LockQueue]
     users: int = 0
+    dead_letters: "_Holding | None" = None
 
     @property
     def queue(self) -> LockQueue | None:
@@ -79,6 +108,7 @@ class _Holding:
 
     @property
     def may_go(self) -> bool:
+        """True when nobody would miss it."""
         return not self.users and self.queue is not None and self.queue.is_idle
 
 
@@ -119,8 +149,9 @@ class LockQueues:
             ):
                 for stored in page:
                     address = QueueAddress(hub, split_name(stored.key.name)[0])
-                    expires_ms = decode_message(stored.body).expires_ms
-                    self._set_due(address, min(expires_ms, self._due.get(address, expires_ms)))
+                    deadline_ms = decode_message(stored.body).deadline_ms
+                    due_ms = NO_LIMIT if deadline_ms is None else deadline_ms
+                    self._set_due(address, min(due_ms, self._due.get(address, due_ms)))
                 after = page[-1].key.name
 
     async def close(self) -> None:
@@ -135,11 +166,48 @@ class LockQueues:
         `along` are part of the commit. Raises `QueueFull` or `Conflict`.
         """
 
-        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> int:
-            end_ms = now_ms + policy.ttl_ms if expires_ms is None else expires_ms
-            return await queue.enqueue(body, policy, now_ms=now_ms, expires_ms=end_ms, along=along)
+        (sequence,) = await self.enqueue_all(address, [NewMessage(body, expires_ms)], along=along)
+        return sequence
 
-        return await self._use(address, operation)
+    async def enqueue_all(
+        self, address: QueueAddress, messages: Sequence[NewMessage], *, along: Sequence[Change] = ()
+    ) -> list[int]:
+        """Stores messages in one commit and returns their numbers; as `enqueue`."""
+        return await self._use(
+            address, lambda queue, policy, now_ms: queue.enqueue(messages, policy, now_ms=now_ms, along=along)
+        )
+
+    async def spread(self, messages: Mapping[QueueAddress, Sequence[NewMessage]]) -> None:
+        """Stores messages in several queues in one commit; raises `QueueFull` when one of them has no room."""
+
+        async def operation(queues: Sequence[_Ready], now_ms: int) -> None:
+            parts = list(zip(queues, messages.values(), strict=True))
+            for (queue, policy), new in parts:
+                queue.check_room(new, policy)
+            placements = [queue.reserve(new, policy, now_ms=now_ms) for (queue, policy), new in parts]
+            await commit_with(self._state, (), placements)
+
+        if messages:
+            await self._use_all(list(messages), operation)
+
+    async def move(
+        self, address: QueueAddress, token: str, messages: Mapping[QueueAddress, Sequence[NewMessage]]
+    ) -> None:
+        """Removes a locked message and stores others in other queues, in one commit; their limits do not hold.
+
+        Raises `LockLost`.
+        """
+
+        async def operation(queues: Sequence[_Ready], now_ms: int) -> None:
+            (queue, policy), *targets = queues
+            placements = [
+                target.reserve(new, target_policy, now_ms=now_ms)
+                for (target, target_policy), new in zip(targets, messages.values(), strict=True)
+            ]
+            await queue.complete(token, policy, now_ms=now_ms, placements=placements)
+
+        self._require_loaded(address)
+        await self._use_all([address, *messages], operation)
 
     async def lock(self, address: QueueAddress) -> LockedMessage | None:
         """Hands out the first message that waits, or None; raises `Damaged` for one that cannot be read."""
@@ -149,20 +217,92 @@ class LockQueues:
             address, lambda queue, policy, now_ms: queue.lock(self._ids.uuid(), policy, now_ms=now_ms)
         )
 
+    async def lock_all(self, address: QueueAddress, limit: int) -> list[LockedMessage]:
+        """As `lock`, for the first messages that wait, at most `limit`; stops before one that cannot be read."""
+
+        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> list[LockedMessage]:
+            locked: list[LockedMessage] = []
+            while len(locked) < limit:
+                try:
+                    message = await queue.lock(self._ids.uuid(), policy, now_ms=now_ms)
+                except Damaged:
+                    if not locked:
+                        raise
+                    break
+                if message is None:
+                    break
+                locked.append(message)
+            return locked
+
+        return [] if self._is_empty(address) else await self._use(address, operation)
+
+    async def lock_deferred(self, address: QueueAddress, sequences: Sequence[int]) -> list[LockedMessage]:
+        """Hands out deferred messages by their numbers, all or none; raises `NoSuchMessage`."""
+
+        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> list[LockedMessage]:
+            locked: list[LockedMessage] = []
+            try:
+                for sequence in sequences:
+                    message = await queue.lock_deferred(sequence, self._ids.uuid(), policy, now_ms=now_ms)
+                    if message is not None:
+                        locked.append(message)
+            except NoSuchMessage:
+                for one in locked:
+                    queue.release(one.token)
+                raise
+            return locked
+
+        return await self._use(address, operation)
+
+    async def take(self, address: QueueAddress, limit: int) -> list[LockedMessage]:
+        """Removes the first messages that wait, at most `limit`, and returns them."""
+        if self._is_empty(address):
+            return []
+        return await self._use(address, lambda queue, policy, now_ms: queue.take(policy, now_ms=now_ms, limit=limit))
+
+    async def take_deferred(self, address: QueueAddress, sequences: Sequence[int]) -> list[LockedMessage]:
+        """Removes deferred messages and returns them; raises `NoSuchMessage` at the first that is not there."""
+
+        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> list[LockedMessage]:
+            taken = [await queue.take_deferred(sequence, policy, now_ms=now_ms) for sequence in sequences]
+            return [message for message in taken if message is not None]
+
+        return await self._use(address, operation)
+
+    async def peek(self, address: QueueAddress, from_sequence: int, limit: int) -> list[LockedMessage]:
+        """The messages from a number on, at most `limit`, without locking them; none of them has a token to settle."""
+        if self._is_empty(address):
+            return []
+        return await self._use(address, lambda queue, policy, now_ms: queue.peek(from_sequence, limit))
+
+    async def renew(self, address: QueueAddress, token: str) -> int:
+        """Lets a lock hold for its whole time from now, and returns its end; raises `LockLost`."""
+
+        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> int:
+            return queue.renew(token, policy, now_ms=now_ms)
+
+        self._require_loaded(address)
+        return await self._use(address, operation)
+
     async def complete(self, address: QueueAddress, token: str) -> None:
         """Settles a message as delivered; raises `LockLost`."""
         self._require_loaded(address)
-        await self._use(address, lambda queue, policy, now_ms: queue.complete(token, now_ms=now_ms))
+        await self._use(address, lambda queue, policy, now_ms: queue.complete(token, policy, now_ms=now_ms))
 
-    async def reject(self, address: QueueAddress, token: str) -> None:
-        """Settles a message as refused; raises `LockLost`."""
+    async def reject(self, address: QueueAddress, token: str, edit: Edit | None = None) -> None:
+        """Settles a message as refused; raises `LockLost`. `edit` changes what goes to the dead-letter queue."""
         self._require_loaded(address)
-        await self._use(address, lambda queue, policy, now_ms: queue.reject(token, now_ms=now_ms))
+        await self._use(address, lambda queue, policy, now_ms: queue.reject(token, policy, now_ms=now_ms, edit=edit))
 
-    async def abandon(self, address: QueueAddress, token: str) -> None:
+    async def abandon(self, address: QueueAddress, token: str, edit: Edit | None = None) -> None:
         """Gives a message back, counting a failed delivery; raises `LockLost`."""
         self._require_loaded(address)
-        await self._use(address, lambda queue, policy, now_ms: queue.abandon(token, policy, now_ms=now_ms))
+        await self._use(address, lambda queue, policy, now_ms: queue.abandon(token, policy, now_ms=now_ms, edit=edit))
+
+    async def defer(self, address: QueueAddress, token: str, edit: Edit | None = None) -> None:
+        """Sets a message aside, to be had by its number only; raises `LockLost`."""
+        self._require_loaded(address)
+        await self._use(address, lambda queue, policy, now_ms: queue.defer(token, now_ms=now_ms, edit=edit))
 
     def release(self, address: QueueAddress, token: str) -> None:
         """Gives a message back, counting nothing; nothing happens when the lock is lost."""
@@ -171,24 +311,30 @@ class LockQueues:
             holding.queue.release(token)
             self._note(address, holding)
 
+    async def cancel(self, address: QueueAddress, sequences: Sequence[int]) -> None:
+        """Removes scheduled messages, all or none; raises `NoSuchMessage`."""
+        await self._use(address, lambda queue, policy, now_ms: queue.cancel(sequences, policy, now_ms=now_ms))
+
     async def purge(self, address: QueueAddress) -> int:
         """Removes all messages except those being settled; returns how many."""
         if self._is_empty(address):
             return 0
         try:
-            return await self._use(address, lambda queue, policy, now_ms: queue.purge(now_ms=now_ms))
+            return await self._use(address, lambda queue, policy, now_ms: queue.purge(policy, now_ms=now_ms))
         except QueueDeleted:
             return 0
 
     async def count(self, address: QueueAddress) -> int:
         """Messages in the queue, locked ones included."""
-        if self._is_empty(address):
-            return 0
+        return (await self.counts(address)).all
 
-        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> int:
-            return len(queue)
+    async def counts(self, address: QueueAddress) -> Counts:
+        """Messages in the queue by how they wait, locked ones included."""
 
-        return await self._use(address, operation)
+        async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> Counts:
+            return queue.counts
+
+        return Counts() if self._is_empty(address) else await self._use(address, operation)
 
     async def removal(self, address: QueueAddress) -> list[Change]:
         """The changes that delete the whole queue; a message enqueued before they are committed is a `Conflict`."""
@@ -203,7 +349,7 @@ class LockQueues:
 
     def forget(self, address: QueueAddress) -> None:
         """Drops what is in memory of a queue whose deletion has been committed."""
-        self._holdings.pop(address, None)
+        self._drop(address)
         self._due.pop(address, None)
 
     def next_deadline_ms(self) -> int | None:
@@ -235,50 +381,98 @@ class LockQueues:
         async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> None:
             return None
 
-        if self._policy(address.hub) is None:
+        if self._policy_of(address) is None:
             self.forget(address)
         else:
             await self._use(address, operation)
 
+    def _policy_of(self, address: QueueAddress) -> QueuePolicy | None:
+        policy = self._policy(address.hub)
+        if policy is None or not address.name.endswith(DEAD_LETTERS):
+            return policy
+        return None if policy.dead_letter is None else policy.dead_letter.policy
+
     async def _use(self, address: QueueAddress, operation: Operation[T]) -> T:
         """Runs the operation on the queue as of now, to its end, whatever becomes of the caller."""
-        return await self._completion.run(self._used(address, operation))
 
-    async def _used(self, address: QueueAddress, operation: Operation[T]) -> T:
-        policy = self._policy(address.hub)
+        async def of_one(queues: Sequence[_Ready], now_ms: int) -> T:
+            return await operation(*queues[0], now_ms)
+
+        return await self._use_all([address], of_one)
+
+    async def _use_all(
+        self, addresses: Sequence[QueueAddress], operation: Callable[[Sequence[_Ready], int], Awaitable[T]]
+    ) -> T:
+        """As `_use`, on several queues."""
+        return await self._completion.run(self._used(addresses, operation))
+
+    async def _used(
+        self, addresses: Sequence[QueueAddress], operation: Callable[[Sequence[_Ready], int], Awaitable[T]]
+    ) -> T:
+        policies = [self._required_policy(address) for address in addresses]
+        holdings = [self._hold(address, policy) for address, policy in zip(addresses, policies, strict=True)]
+        for holding in holdings:
+            holding.users += 1
+        try:
+            queues = [_Ready(await holding.reading, policy) for holding, policy in zip(holdings, policies, strict=True)]
+            now_ms = self._clock.utc_ms()
+            for queue, policy in queues:
+                await queue.expire(policy, now_ms=now_ms)
+            if any(queue.is_stale for queue, _ in queues):
+                return await self._used(addresses, operation)
+            return await operation(queues, now_ms)
+        finally:
+            for address, holding in zip(addresses, holdings, strict=True):
+                holding.users -= 1
+                self._note(address, holding)
+
+    def _required_policy(self, address: QueueAddress) -> QueuePolicy:
+        policy = self._policy_of(address)
         if policy is None:
             raise HubError(Code.HUB_NOT_FOUND, "Hub not found")
-        holding = self._hold(address)
-        holding.users += 1
-        try:
-            queue = await holding.reading
-            now_ms = self._clock.utc_ms()
-            await queue.expire(policy, now_ms=now_ms)
-            if queue.is_stale:
-                return await self._used(address, operation)
-            return await operation(queue, policy, now_ms)
-        finally:
-            holding.users -= 1
-            self._note(address, holding)
+        return policy
 
-    def _hold(self, address: QueueAddress) -> _Holding:
-        holding = self._holdings.pop(address, None)
+    def _hold(self, address: QueueAddress, policy: QueuePolicy) -> _Holding:
+        holding = self._holdings.get(address)
         if holding is None or holding.is_spent:
-            holding = _Holding(asyncio.create_task(read_queue(self._state, *address, self._hooks)))
+            self._drop(address)
+            holding = self._read(address, policy)
+        self._holdings.pop(address, None)
         self._holdings[address] = holding  # behind all others: used last
         return holding
+
+    def _read(self, address: QueueAddress, policy: QueuePolicy) -> _Holding:
+        """Begins to read a queue, and with it the one that its dead letters go to."""
+        if policy.dead_letter is None:
+            return _Holding(asyncio.create_task(read_queue(self._state, *address, self._hooks)))
+        dead_letters = self._hold(address.dead_letters, policy.dead_letter.policy)
+        dead_letters.users += 1
+
+        async def reading() -> LockQueue:
+            return await read_queue(self._state, *address, self._hooks, await asyncio.shield(dead_letters.reading))
+
+        return _Holding(asyncio.create_task(reading()), dead_letters=dead_letters)
+
+    def _drop(self, address: QueueAddress) -> None:
+        """Lets go of a queue in memory, and of its dead-letter queue."""
+        holding = self._holdings.pop(address, None)
+        if holding is not None and holding.dead_letters is not None:
+            holding.dead_letters.users -= 1
 
     def _note(self, address: QueueAddress, holding: _Holding) -> None:
         """After an operation: when the queue is due next, and whether some may be forgotten."""
         queue = holding.queue
         if self._holdings.get(address) is not holding:
             return
+        if holding.dead_letters is not None:
+            self._note(address.dead_letters, holding.dead_letters)
         if holding.is_spent or queue is None:
-            del self._holdings[address]
+            self._drop(address)
         elif not queue:
             self._due.pop(address, None)
-        elif (when := queue.next_deadline_ms()) is not None:
-            self._set_due(address, when)
+        else:
+            when = queue.next_deadline_ms()
+            self._set_due(address, NO_LIMIT if when is None else when)
         if len(self._holdings) > QUEUES_LOADED_MAX:
             self._forget_idle()
 
@@ -286,16 +480,18 @@ class LockQueues:
         """Looks at the few used longest ago only: the rest are looked at when they are the oldest."""
         for address, holding in list(islice(self._holdings.items(), OLDEST_LOOKED_AT)):
             if holding.may_go:
-                del self._holdings[address]
+                self._drop(address)
 
     def _set_due(self, address: QueueAddress, when: int) -> None:
         if self._due.get(address) == when:
             return
         earliest = self.next_deadline_ms()
         self._due[address] = when
+        if when >= NO_LIMIT:
+            return
         heapq.heappush(self._deadlines, (when, address))
         if len(self._deadlines) > 2 * len(self._due) + DEADLINES_SPARE:
-            self._deadlines = [(when, address) for address, when in self._due.items()]
+            self._deadlines = [(when, address) for address, when in self._due.items() if when < NO_LIMIT]
             heapq.heapify(self._deadlines)
         if earliest is None or when < earliest:
             for wake in self._earlier:
@@ -320,5 +516,5 @@ class LockQueues:
             raise LockLost
 
 
-_BEING_WORKED_ON = 2**63
-"""A due time that never comes."""
+_BEING_WORKED_ON: Final = 2 * NO_LIMIT
+"""A due time that never comes, of a queue that is known not to be empty."""
