@@ -114,8 +114,8 @@ def test_a_hub_is_made_and_deleted_by_pollers(hub: RunningHub, owner: Managing) 
 def test_what_a_hub_cannot_do_is_refused_by_its_name(owner: Managing) -> None:
     hubs = owner.iothub.iot_hub_resource
     shown = hubs.get(GROUP, owner.hub_name)
-    shown.properties.disable_local_auth = True
-    with pytest.raises(HttpResponseError, match="disableLocalAuth") as refused:
+    shown.properties.comments = "not kept"
+    with pytest.raises(HttpResponseError, match="comments") as refused:
         hubs.begin_create_or_update(GROUP, owner.hub_name, shown, if_match=shown.etag).result()
     assert told(refused.value) == (501, "NotImplemented")
     with pytest.raises(HttpResponseError) as certificates:

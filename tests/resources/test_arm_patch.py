@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.access.local_auth import LocalAuth
 from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules
 from isthmus.resources.arm import hub_to_arm
@@ -21,6 +22,7 @@ from isthmus.resources.hub import (
     Sku,
     SkuName,
 )
+from isthmus.resources.members import mapping
 from resources.test_hub import FULL, HUB
 from resources.world import json_values
 
@@ -160,12 +162,9 @@ def test_a_body_without_what_is_read_only_or_secret_changes_nothing() -> None:
 
 def test_policies_are_kept_whatever_a_body_shows_of_them() -> None:
     shown = [{"keyName": each.name, "primaryKey": each.primary_key} for each in FULL.policies]
-    several: tuple[object, ...] = (None, shown, [{}] * len(shown))
+    several: tuple[object, ...] = (None, shown, [{"keyName": each.name.upper()} for each in FULL.policies])
     for policies in several:
         assert apply_body(FULL, properties(authorizationPolicies=policies)).policies == FULL.policies
-    shown[0]["primaryKey"] = "AAAA"
-    with pytest.raises(HubError, match="authorizationPolicies cannot be changed"):
-        apply_body(FULL, properties(authorizationPolicies=shown))
 
 
 def test_a_connection_is_not_decided_by_the_hub_s_body() -> None:
@@ -181,6 +180,18 @@ def test_what_the_server_alone_knows_is_passed_over_in_a_whole_body() -> None:
     assert apply_body(FULL, body) == FULL
     with pytest.raises(HubError, match=r"properties\.state is read-only"):
         apply_patch(FULL, properties(state="Activating"))
+
+
+def test_the_switches_of_keys_are_set_and_not_put_back_by_a_body_that_does_not_know_them() -> None:
+    switches = {"disableLocalAuth": True, "disableDeviceSAS": True, "disableModuleSAS": "true"}
+    closed = apply_patch(FULL, properties(**switches))
+    assert closed.local_auth == LocalAuth(policies=False, devices=False, modules=False)
+    shown = mapping(hub_to_arm(closed)["properties"], "properties")
+    assert all(shown[name] is True for name in switches)
+    assert apply_body(closed, {}).local_auth == closed.local_auth
+    assert apply_patch(closed, properties(disableDeviceSAS=None)).local_auth == LocalAuth(policies=False, modules=False)
+    with pytest.raises(HubError, match=r"properties\.disableLocalAuth must be true or false"):
+        apply_patch(FULL, properties(disableLocalAuth="yes"))
 
 
 @pytest.mark.parametrize("member", ["comments", "minTlsVersion", "disableLocalAuth", "storageEndpoints", "features"])
@@ -217,14 +228,13 @@ def test_a_body_that_does_not_know_the_public_switch_does_not_open_the_door() ->
         ({"sku": {"name": "X1"}}, Code.ARGUMENT_INVALID, "sku.name"),
         ({"sku": {"tier": "Basic"}}, Code.ARGUMENT_INVALID, "sku.tier is read-only"),
         (
-            properties(authorizationPolicies=[{"keyName": "x", "rights": "ServiceConnect"}]),
-            Code.NOT_IMPLEMENTED,
-            "authoriz",
+            properties(authorizationPolicies=[{"keyName": "x"}]),
+            Code.ARGUMENT_INVALID,
+            "authorizationPolicies[0].rights",
         ),
         ({"identity": {"type": "Borrowed"}}, Code.ARGUMENT_INVALID, "identity.type"),
         ({"identity": {"type": "UserAssigned"}}, Code.ARGUMENT_INVALID, "identity.type"),
         ({"identity": {"surprise": 1}}, Code.ARGUMENT_INVALID, "identity.surprise"),
-        (properties(disableLocalAuth=True), Code.NOT_IMPLEMENTED, "disableLocalAuth"),
         (properties(routing={"endpoints": {"cosmosDBSqlContainers": [{}]}}), Code.NOT_IMPLEMENTED, "cosmosDB"),
         (properties(publicNetworkAccess="Off"), Code.ARGUMENT_INVALID, "Enabled, Disabled"),
         (properties(publicNetworkAccess=True), Code.ARGUMENT_INVALID, "Enabled, Disabled"),

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from devices.fakes import HUB, KEY, OTHER_KEY, CountedIds
-from isthmus.access.principal import Principal, PrincipalKind
+from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Refusal
-from isthmus.base.ids import DeviceRef, HubId
+from isthmus.base.ids import PROBE_PREFIX, DeviceRef, HubId
 from isthmus.base.state import Equals
 from isthmus.devices.identity import Identity, changed_identity, new_identity, parse_identity
 from isthmus.devices.ports import MethodAnswer
@@ -193,13 +193,76 @@ async def test_deleting_a_hub_cuts_all_its_sessions(cut: Cut) -> None:
 
 
 async def test_a_policy_key_that_is_gone_ends_its_sessions(cut: Cut) -> None:
-    policy = cut.world.hubs.require("hub").policies[0]
+    policy = cut.world.hubs.require("hub").policy("service")
+    assert policy is not None
     good = cut.session(key=policy.primary_key, kind=PrincipalKind.POLICY)
     gone = cut.session(key=NEW_KEY, kind=PrincipalKind.POLICY)
 
     await cut.update({"cloudToDevice": {"maxDeliveryCount": 5}})
 
     assert (good.rules, gone.rules) == ([], ["auth.signature"])
+
+
+async def test_a_roll_ends_who_uses_the_former_key_and_a_swap_nobody(cut: Cut) -> None:
+    policy = cut.world.hubs.require("hub").policy("service")
+    assert policy is not None
+    on_primary, on_secondary = (cut.session(key=key, kind=PrincipalKind.POLICY) for key in policy.keys)
+
+    await cut.update(with_keys(policy.secondary_key, policy.primary_key))
+    assert (on_primary.rules, on_secondary.rules) == ([], [])
+
+    await cut.update(with_keys(policy.secondary_key, NEW_KEY))
+    assert (on_primary.rules, on_secondary.rules) == (["auth.signature"], [])
+
+
+async def test_a_key_of_another_policy_is_not_its_own(cut: Cut) -> None:
+    other = cut.world.hubs.require("hub").policies[0]
+    session = cut.session(key=other.primary_key, kind=PrincipalKind.POLICY)
+
+    await cut.update({"cloudToDevice": {"maxDeliveryCount": 5}})
+
+    assert session.rules == ["auth.signature"]
+
+
+async def test_a_policy_that_is_deleted_or_loses_a_right_ends_its_sessions(cut: Cut) -> None:
+    policy = cut.world.hubs.require("hub").policy("service")
+    assert policy is not None
+    right = frozenset({Right.SERVICE_CONNECT})
+    principal = Principal(PrincipalKind.POLICY, "service", right, "hub", "sas", fingerprint(policy.primary_key))
+    working = LiveSession(cut.sessions, principal)
+    idle = cut.session(key=policy.primary_key, kind=PrincipalKind.POLICY)
+
+    await cut.update({"authorizationPolicies": [{"keyName": "service", "rights": "RegistryRead"}]})
+    assert (working.rules, idle.rules) == (["auth.right"], [])
+
+    await cut.update({"authorizationPolicies": []})
+    assert idle.rules == ["auth.unknown-policy"]
+
+
+@pytest.mark.parametrize(
+    ("switch", "rule", "kind"),
+    [
+        ("disableLocalAuth", "auth.local-auth", PrincipalKind.POLICY),
+        ("disableDeviceSAS", "auth.device-sas", PrincipalKind.DEVICE),
+        ("disableModuleSAS", "auth.module-sas", PrincipalKind.MODULE),
+    ],
+)
+async def test_a_switch_ends_sessions_by_keys_of_its_plane_and_no_others(
+    cut: Cut, switch: str, rule: str, kind: PrincipalKind
+) -> None:
+    policy = cut.world.hubs.require("hub").policy("service")
+    assert policy is not None
+    kinds = (PrincipalKind.POLICY, PrincipalKind.DEVICE, PrincipalKind.MODULE)
+    sessions = {each: cut.session(key=policy.primary_key, kind=each) for each in kinds}
+    certified = LiveSession(cut.sessions, Principal(kind, "press", frozenset(), "device", "x509", "F"))
+    probing = cut.session(kind=kind, device=f"{PROBE_PREFIX}1")
+
+    await cut.update({switch: True})
+
+    assert {each: session.rules for each, session in sessions.items()} == {
+        each: [rule] if each is kind else [] for each in kinds
+    }
+    assert (certified.rules, probing.rules) == ([], [])
 
 
 async def test_a_change_that_takes_nothing_away_cuts_nobody(cut: Cut) -> None:
@@ -228,7 +291,9 @@ async def test_a_policy_cuts_its_devices_at_other_doors_with_their_modules(cut: 
 
 
 async def test_a_policy_cuts_who_came_by_a_shared_access_policy(cut: Cut) -> None:
-    key = cut.world.hubs.require("hub").policies[0].primary_key
+    policy = cut.world.hubs.require("hub").policy("service")
+    assert policy is not None
+    key = policy.primary_key
     service = cut.session(key=key, kind=PrincipalKind.POLICY)
     device = cut.session(key=key, kind=PrincipalKind.POLICY, device="press")
     own = cut.session(device="press")
@@ -355,3 +420,8 @@ def identity_made_again() -> Identity:
 async def plant(cut: Cut) -> Door:
     hub = cut.world.hubs.require("hub")
     return (await cut.world.endpoints.create("plant", endpoint_body(hub.resource_id, PRIVATE_ADDRESS))).door
+
+
+def with_keys(primary: str, secondary: str) -> dict[str, object]:
+    policy = {"keyName": "service", "rights": "ServiceConnect", "primaryKey": primary, "secondaryKey": secondary}
+    return {"authorizationPolicies": [policy]}

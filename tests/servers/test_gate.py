@@ -13,7 +13,7 @@ from isthmus.access.journal import STORED_EACH_MAX, Verdict
 from isthmus.access.principal import PrincipalKind, Right
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.ids import DeviceRef
+from isthmus.base.ids import PROBE_PREFIX, DeviceRef
 from isthmus.base.sas_token import sign
 from isthmus.base.state import Equals
 from isthmus.network.door import PUBLIC_DOOR, Door, DoorKind
@@ -124,6 +124,51 @@ async def test_a_policy_stands_in_for_a_device(world: GateWorld) -> None:
     admitted = await world.gate.device(FakePeer(), MQTT, world.hub, DEV1, world.policy_token("device"))
     assert admitted.principal.label == "policy:device"
     assert admitted.identity is not None
+
+
+@pytest.mark.parametrize(
+    ("switch", "rule", "name", "policy"),
+    [
+        ("disableLocalAuth", "auth.local-auth", "dev1", "device"),
+        ("disableDeviceSAS", "auth.device-sas", "dev1", ""),
+        ("disableModuleSAS", "auth.module-sas", "dev1/mod1", ""),
+    ],
+)
+async def test_a_switch_refuses_good_keys_of_its_plane_only(
+    world: GateWorld, switch: str, rule: str, name: str, policy: str
+) -> None:
+    device_id, _, module_id = name.partition("/")
+    ref, path = DeviceRef(HUB, device_id, module_id), name.replace("/", "/modules/")
+    token = world.policy_token(policy) if policy else device_token(path)
+    switches = {"disableLocalAuth", "disableDeviceSAS", "disableModuleSAS"}
+    await world.hubs.update("hub", {"properties": {each: each != switch for each in switches}})
+    await world.gate.device(FakePeer(), MQTT, world.hub, ref, token)
+    await world.hubs.update("hub", {"properties": {each: each == switch for each in switches}})
+    with pytest.raises(HubError) as caught:
+        await world.gate.device(FakePeer(), MQTT, world.hub, ref, token)
+    assert rule_of(caught.value) == rule
+    assert caught.value.refusal is not None
+    assert (switch in caught.value.refusal.value, switch in caught.value.refusal.remedy) == (True, True)
+    with pytest.raises(HubError) as wrong:
+        await world.gate.device(FakePeer(), MQTT, world.hub, ref, device_token(path, key=WRONG_KEY))
+    assert rule_of(wrong.value) == "auth.signature", "a wrong key does not learn of the switch"
+
+
+async def test_services_come_by_no_key_when_local_auth_is_off_and_probes_do(world: GateWorld) -> None:
+    switches = {"disableLocalAuth": True, "disableDeviceSAS": True}
+    await world.hubs.update("hub", {"properties": switches})
+    for built_in in (False, True):
+        with pytest.raises(HubError) as caught:
+            await world.gate.policy(
+                FakePeer(), Plane.HTTPS, world.hub, world.policy_token("service"), HOST, built_in=built_in
+            )
+        assert rule_of(caught.value) == "auth.local-auth"
+    probe = f"{PROBE_PREFIX}1"
+    world.identities.add("template")
+    ref = DeviceRef(HUB, probe)
+    world.identities.known[ref] = world.identities.known[DeviceRef(HUB, "template")]
+    admitted = await world.gate.device(FakePeer(), MQTT, world.hub, ref, device_token(probe))
+    assert admitted.principal.type == "sas"
 
 
 async def test_a_device_comes_in_by_its_certificate(world: GateWorld) -> None:

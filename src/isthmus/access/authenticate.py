@@ -12,6 +12,7 @@ from enum import Enum
 from shlex import quote
 
 from isthmus.access import sas
+from isthmus.access.local_auth import ALL_KEYS, SAS, LocalAuth, switched_off
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.role_assignments import judge, refusal_of
@@ -104,11 +105,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What a hub checks credentials against: its names in normal form and its policies by name; and the HMAC to use."""
+    """What a hub checks credentials against: its names in normal form and its policies by name; and the HMAC to use.
+
+    `local_auth` says whose keys are taken at all.
+    """
 
     hosts: Collection[str]
     policies: Mapping[str, SharedAccessPolicy]
     digest: sas.Hmac = sas_token.hmac_sha256
+    local_auth: LocalAuth = ALL_KEYS
 
 
 def authenticate_device(
@@ -152,6 +157,7 @@ def authenticate_policy(
     if key is None:
         raise _wrong_policy_key(policy.name)
     _require_time(token, now_ms, sas.SERVICE_SKEW_SECONDS)
+    _require_taken(guard, PrincipalKind.POLICY, policy.name)
     return _policy_principal(policy, key, token, policy.rights)
 
 
@@ -194,6 +200,10 @@ def _by_token(
     if key is None:
         raise _wrong_policy_key(token.policy) if token.policy else _wrong_key(subject)
     _require_time(token, now_ms, sas.DEVICE_SKEW_SECONDS)
+    if policy is not None:
+        _require_taken(guard, PrincipalKind.POLICY, policy.name)
+    else:
+        _require_taken(guard, subject.kind, subject.name)
     if policy is not None and Right.DEVICE_CONNECT not in policy.rights:
         raise _lacks_right(f"policy:{policy.name}", Right.DEVICE_CONNECT)
     _require_enabled(subject, known)
@@ -204,7 +214,7 @@ def _by_token(
         name=subject.name,
         rights=frozenset({Right.DEVICE_CONNECT}),
         scope=subject.kind.value,
-        type="sas",
+        type=SAS,
         key_fingerprint=fingerprint(key),
         expires_s=token.expires_s,
     )
@@ -238,7 +248,7 @@ def _policy_principal(policy: SharedAccessPolicy, key: str, token: sas.SasToken,
         name=policy.name,
         rights=rights,
         scope="hub",
-        type="sas",
+        type=SAS,
         key_fingerprint=fingerprint(key),
         expires_s=token.expires_s,
     )
@@ -280,6 +290,12 @@ def _require_host(resource: sas.Resource, guard: Guard) -> None:
     if not sas.names_host(resource, guard.hosts):
         known = ", ".join(sorted(guard.hosts))
         raise unauthorized("auth.scope", f"host {resource.host}", f"name this hub in sr: {known}")
+
+
+def _require_taken(guard: Guard, kind: PrincipalKind, name: str) -> None:
+    refusal = switched_off(guard.local_auth, kind, name)
+    if refusal is not None:
+        raise denied(refusal)
 
 
 def _require_time(token: sas.SasToken, now_ms: int, skew_seconds: int) -> None:

@@ -4,8 +4,7 @@ from typing import Any
 
 import click
 
-from isthmus.cli.command import HUB_FLAGS, Group, HubCommand, Words
-from isthmus.cli.connection_strings import find_policy, policies
+from isthmus.cli.command import HUB_FLAGS, HubCommand, Words, three_state
 from isthmus.cli.edits import Edits, read_pairs
 from isthmus.cli.errors import CommandError
 from isthmus.cli.identities import edit_options
@@ -15,7 +14,23 @@ from isthmus.cli.target import DEVICES_API, DEVICES_PROVIDER, Target
 NAME_FLAGS = ("--name", *HUB_FLAGS)
 API = {"api-version": DEVICES_API}
 
-policy = Group("policy", help="Shared access policies of a hub.", coming=("create", "delete", "renew-key"))
+SWITCHES = {
+    "disable_local_auth": "disableLocalAuth",
+    "disable_device_sas": "disableDeviceSAS",
+    "disable_module_sas": "disableModuleSAS",
+}
+"""Options that refuse keys, and the members they set."""
+
+
+def _switch_options(function: Any) -> Any:
+    """`--disable-local-auth`, `--disable-device-sas` and `--disable-module-sas`."""
+    for flags, whose in (
+        (("--disable-module-sas", "--dms"), "modules"),
+        (("--disable-device-sas", "--dds"), "devices"),
+        (("--disable-local-auth", "--dla"), "shared access policies"),
+    ):
+        function = three_state(*flags, help=f"Refuses keys of {whose}, even good ones.")(function)
+    return function
 
 
 @click.command("show", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
@@ -37,6 +52,7 @@ def list_hubs(target: Target) -> Any:
 @click.option("--partition-count", type=click.IntRange(1, 32), help="Partitions of the built-in endpoint.")
 @click.option("--retention-day", "--rd", type=click.IntRange(1, 7), help="Days messages are kept.")
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Tags.")
+@_switch_options
 def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any) -> Any:
     """Creates a hub in this server."""
     if not target.hub:
@@ -47,7 +63,7 @@ def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any)
         "location": location or "local",
         "sku": {"name": sku, "capacity": unit},
         "tags": read_pairs([word for group in given["tags"] for word in group], "--tags"),
-        "properties": {"eventHubEndpoints": {"events": said}} if said else {},
+        "properties": _switches(given) | ({"eventHubEndpoints": {"events": said}} if said else {}),
     }
     return target.manage("PUT", target.resource_id(DEVICES_PROVIDER, "IotHubs", target.hub), body, query=API)
 
@@ -55,6 +71,7 @@ def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any)
 @click.command("update", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False, dry_run=True)
 @edit_options
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Replaces the tags.")
+@_switch_options
 @click.option("--force", is_flag=True, help="Closes the public side without a proof that a private path works.")
 def update_hub(target: Target, tags: Any, *, force: bool, **given: Any) -> Any:
     """Changes a hub, such as `--set properties.publicNetworkAccess=Disabled`; answers when every session obeys.
@@ -66,6 +83,7 @@ def update_hub(target: Target, tags: Any, *, force: bool, **given: Any) -> Any:
     was_open = _is_open(hub)
     if tags:
         hub["tags"] = read_pairs([word for group in tags for word in group], "--tags")
+    hub["properties"] |= _switches(given)
     Edits(given["to_set"], given["to_add"], given["to_remove"]).apply(hub)
     if was_open and not _is_open(hub) and not force and target.dry_run is None:
         click.echo(prove_private(target), err=True)
@@ -98,17 +116,9 @@ def list_skus(target: Target) -> Any:
     return target.manage("GET", f"{target.hub_id()}/skus", query=API)["value"]
 
 
-@policy.command("list", hub_flags=("--hub-name",), remote=False)
-def list_policies(target: Target) -> Any:
-    """Lists the policies of a hub with their keys."""
-    return policies(target)
-
-
-@policy.command("show", hub_flags=("--hub-name",), remote=False)
-@click.option("--name", "-n", "policy_name", required=True, help="The policy.")
-def show_policy(target: Target, policy_name: str) -> Any:
-    """Shows a policy with its keys."""
-    return find_policy(target, policy_name)
+def _switches(given: dict[str, Any]) -> dict[str, bool]:
+    """The members that switch keys off or on, as far as they were said."""
+    return {member: given[option] for option, member in SWITCHES.items() if given[option] is not None}
 
 
 def _is_open(hub: dict[str, Any]) -> bool:

@@ -19,12 +19,12 @@ from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.errors import CommandError
 from isthmus.cli.explanations import explain
+from isthmus.cli.hub_policies import policy
 from isthmus.cli.hubs import (
     create_hub,
     delete_hub,
     list_hubs,
     list_skus,
-    policy,
     show_hub,
     show_quota_metrics,
     show_stats,

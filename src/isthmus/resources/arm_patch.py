@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from isthmus.base.errors import Code, HubError
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_ip_rule, checked_rules
-from isthmus.resources.arm import connection_to_arm, hub_to_arm, policy_to_arm
+from isthmus.resources.arm import connection_to_arm, hub_to_arm
 from isthmus.resources.endpoint_arm import with_endpoints
 from isthmus.resources.enrichments import checked_enrichments
 from isthmus.resources.file_upload_arm import (
@@ -38,6 +38,7 @@ from isthmus.resources.members import (
 from isthmus.resources.outbound import checked_names
 from isthmus.resources.routes import check_routing, checked_fallback, checked_routes, route_to_arm
 from isthmus.resources.routing_endpoint import EndpointKind
+from isthmus.resources.shared_access_policies import with_policies
 
 DELIVERY_COUNT_MAX = 100
 """Deliveries of a cloud-to-device or feedback message (Microsoft.Devices/IotHubs)."""
@@ -91,8 +92,8 @@ def apply_body(hub: Hub, body: Json) -> Hub:
     """As `apply_patch`, for a whole body (PUT): what it leaves out goes back to its default.
 
     A body without `routing` asks for that of a new hub; one that has it without a fallback route switches that off
-    (Microsoft.Devices/IotHubs, `RoutingProperties`). Only `publicNetworkAccess` and `identity` stay as they are when
-    left out: a client that does not know them must not open the door, nor end an identity for ever.
+    (Microsoft.Devices/IotHubs, `RoutingProperties`). Only what opens doors and `identity` stay as they are when left
+    out: a client that does not know them must not open the door, nor end an identity for ever.
     """
     members = mapping(body.get("properties") or {}, "properties")
     if members.get("routing") is None:
@@ -179,13 +180,25 @@ def _set_units(hub: Hub, value: object, path: str) -> Hub:
     return replace(hub, sku=replace(hub.sku, units=units))
 
 
-def _keep_policies(hub: Hub, value: object, path: str) -> Hub:
-    """Lets pass the policies that there are, with their keys, without, or with null for them."""
-    shown = [(policy_to_arm(each), each.keys) for each in hub.policies]
-    present = [{**policy, "primaryKey": keys[0], "secondaryKey": keys[1]} for policy, keys in shown]
-    if value is not None and not _echoes(present, value):
-        raise HubError(Code.NOT_IMPLEMENTED, f"{path} cannot be changed: this hub does not offer it")
-    return hub
+def _set_policies(hub: Hub, value: object, path: str) -> Hub:
+    """Without a list the policies stay: nobody means to lock everybody out by leaving something out."""
+    return hub if value is None else replace(hub, policies=with_policies(hub.policies, value, path))
+
+
+def _set_policy_keys(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, local_auth=replace(hub.local_auth, policies=not _is_on(value, path)))
+
+
+def _set_device_keys(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, local_auth=replace(hub.local_auth, devices=not _is_on(value, path)))
+
+
+def _set_module_keys(hub: Hub, value: object, path: str) -> Hub:
+    return replace(hub, local_auth=replace(hub.local_auth, modules=not _is_on(value, path)))
+
+
+def _is_on(value: object, path: str) -> bool:
+    return value is not None and boolean(value, path)
 
 
 def _keep_connections(hub: Hub, value: object, path: str) -> Hub:
@@ -340,13 +353,24 @@ _SETTERS: Mapping[Path, Setter] = {
     ("properties", "storageEndpoints"): _set_storage,
     ("properties", "messagingEndpoints"): _set_messaging,
     ("properties", "enableFileUploadNotifications"): _set_notify,
-    ("properties", "authorizationPolicies"): _keep_policies,
+    ("properties", "authorizationPolicies"): _set_policies,
+    ("properties", "disableLocalAuth"): _set_policy_keys,
+    ("properties", "disableDeviceSAS"): _set_device_keys,
+    ("properties", "disableModuleSAS"): _set_module_keys,
     ("properties", "privateEndpointConnections"): _keep_connections,
     ("sku", "name"): _set_size,
     ("sku", "capacity"): _set_units,
 }
 
-_KEPT: frozenset[Path] = frozenset({("properties", "publicNetworkAccess"), ("identity",)})
+_KEPT: frozenset[Path] = frozenset(
+    {
+        ("properties", "publicNetworkAccess"),
+        ("properties", "disableLocalAuth"),
+        ("properties", "disableDeviceSAS"),
+        ("properties", "disableModuleSAS"),
+        ("identity",),
+    }
+)
 """Members that a whole body may leave out without setting them back."""
 
 _DECIDE_CONNECTIONS = "use network private-endpoint-connection approve, reject or delete"

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from isthmus.access.local_auth import ALL_KEYS, LocalAuth
 from isthmus.access.principal import Right, SharedAccessPolicy
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, HubError
@@ -167,6 +168,7 @@ class Hub:
     enrichments: tuple[Enrichment, ...] = ()
     restrict_outbound: bool = False
     allowed_fqdns: tuple[str, ...] = ()
+    local_auth: LocalAuth = ALL_KEYS
     revision: int = 0
 
     @property

@@ -45,6 +45,7 @@ from isthmus.resources.hub import (
     encode_hub,
 )
 from isthmus.resources.hub_identity import FindIdentity, completed, no_such_identity
+from isthmus.resources.shared_access_policies import completed_policies
 
 COUNTER = Key("meta", NO_HUB, "hub-number")
 """The last number that was given to a hub."""
@@ -142,7 +143,7 @@ class Hubs:
             policies=default_policies(self._ids),
             location=location or LOCATION,
         )
-        return await self._completion.run(self._create(self._identified(rule(draft))))
+        return await self._completion.run(self._create(self._completed(rule(draft))))
 
     async def update(self, name: str, patch: Mapping[str, object], if_match: str | None = None) -> Hub:
         """Merges a fragment of an ARM body into the hub and returns the new snapshot, in force.
@@ -186,7 +187,7 @@ class Hubs:
         old = self.require(name)
         for _ in range(COMMIT_TRIES_MAX):
             _check_etag(old, if_match)
-            new = self._identified(rule(old))
+            new = self._completed(rule(old))
             if new == old and not also:
                 return old
             try:
@@ -240,10 +241,11 @@ class Hubs:
         if failures:
             raise ExceptionGroup("a change is in force, but not everybody could follow it", failures)
 
-    def _identified(self, hub: Hub) -> Hub:
+    def _completed(self, hub: Hub) -> Hub:
         endpoints = tuple(each if each.guid else replace(each, guid=self._ids.uuid()) for each in hub.endpoints)
         identity = completed(hub.identity, self._ids.uuid, self._find_identity)
-        return replace(hub, identity=identity, endpoints=endpoints)
+        policies = completed_policies(hub.policies, self._ids.key)
+        return replace(hub, identity=identity, endpoints=endpoints, policies=policies)
 
     def _index(self) -> None:
         self._by_host = {host: hub for hub in self.all() for host in hub.hosts}

@@ -9,9 +9,10 @@ meanwhile is judged when that is committed.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+from isthmus.access.local_auth import key_lost
 from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.base.errors import Code, Hop, Refusal
-from isthmus.base.ids import DeviceRef, HubId
+from isthmus.base.ids import DeviceRef, HubId, is_probe
 from isthmus.devices.identity import Identity
 from isthmus.network.admission import Deny, admit
 from isthmus.network.door_policies import NO_TAGS, ask_for_tags, wrong_door
@@ -138,10 +139,7 @@ def session_lost(session: Session, hub: Hub | None, facts: NetworkFacts) -> Refu
     admission = admit(hub, door=session.door, address=session.address, built_in=session.built_in, facts=facts)
     if isinstance(admission, Deny):
         return admission.refusal
-    principal = session.principal
-    if principal.kind is PrincipalKind.POLICY and principal.key_fingerprint not in hub.key_fingerprints():
-        return _key_gone(principal.name)
-    return None
+    return None if is_probe(session.device) else key_lost(session.principal, hub.policies, hub.local_auth)
 
 
 def policy_lost(session: Session, hub: Hub, tags: Mapping[str, object]) -> Refusal | None:

@@ -21,6 +21,7 @@ from isthmus.resources.consumer_groups import add_group, group_to_arm, remove_gr
 from isthmus.resources.hub import Hub, check_host_name, check_hub_name, host_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
+from isthmus.resources.shared_access_policies import told_difference
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.permissions import asked_by, provider_place
 from isthmus.servers.management.request import Call, Reply
@@ -245,6 +246,10 @@ class Arm:
         return Reply(NO_CONTENT)
 
     def _changed(self, call: Call, hub: str, detail: str, before: Hub | None, after: Hub | None) -> None:
+        if before is not None and after is not None:
+            # Bodies show no keys: what a roll did would not be seen in them.
+            keys = told_difference(before.policies, after.policies)
+            detail = f"{detail}: {keys}" if keys else detail
         self._note(call, hub, detail, before and hub_to_arm(before), after and hub_to_arm(after))
 
     def _note(self, call: Call, hub: str, detail: str, before: object, after: object) -> None:

@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 
 from isthmus.access.arrivals import Arrival, arrivals
 from isthmus.access.journal import BUILT_IN, Journal
+from isthmus.access.local_auth import ALL_KEYS, policy_gone, right_lost, switched_off
+from isthmus.access.principal import PrincipalKind, Right
 from isthmus.base.clock import Clock, iso_utc, parse_iso_ms
 from isthmus.base.errors import Code, HubError, Refusal
 from isthmus.base.ids import DeviceRef
+from isthmus.devices.identity import AuthenticationType, Identity
 from isthmus.network.door import Door
 from isthmus.network.door_policies import NO_TAGS, ask_for_tags
-from isthmus.network.dry_run import Rules, door_of, refusal_of
+from isthmus.network.dry_run import RESOURCE_GONE, Rules, door_of, refusal_of
+from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
@@ -84,6 +88,29 @@ class Affected:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A hub before a change, as it would be after it (None when it is gone), and the declared networks likewise."""
+
+    before: Hub
+    after: Hub | None
+    facts_before: NetworkFacts
+    facts_after: NetworkFacts
+
+    @property
+    def old(self) -> Rules:
+        return Rules(self.before, self.facts_before)
+
+    @property
+    def new(self) -> Rules:
+        return Rules(self.after, self.facts_after)
+
+    @property
+    def takes_all_keys(self) -> bool:
+        """True when no switch of local authentication says no to anybody, before or after."""
+        return all(hub is None or hub.local_auth == ALL_KEYS for hub in (self.before, self.after))
+
+
 @dataclass(slots=True)
 class _Findings:
     """What comes of judging everybody."""
@@ -116,15 +143,13 @@ class DryRuns:
         await rehearsal.arm.answer(replace(call, query=_without_ours(call.query)))
         findings = _Findings([])
         for hub in before:
-            old = Rules(hub, facts)
-            new = Rules(rehearsal.hubs.by_number(hub.number), rehearsal.networks.facts())
-            if old != new:
-                await self._judge(hub, old, new, doors, since_ms, findings)
+            change = _Change(hub, rehearsal.hubs.by_number(hub.number), facts, rehearsal.networks.facts())
+            if change.old != change.new:
+                await self._judge(change, doors, since_ms, findings)
         return Reply(value=_told(findings, since_ms))
 
-    async def _judge(
-        self, hub: Hub, old: Rules, new: Rules, doors: Mapping[str, Door], since_ms: int, findings: _Findings
-    ) -> None:
+    async def _judge(self, change: _Change, doors: Mapping[str, Door], since_ms: int, findings: _Findings) -> None:
+        hub, old, new = change.before, change.old, change.new
         recorded = await arrivals(self.journal, hub.name, since_ms)
         findings.complete &= recorded.complete
         live, now_ms = set(self.live(hub)), self.clock.utc_ms()
@@ -133,8 +158,10 @@ class DryRuns:
         for number, (arrival, seen_ms) in enumerate(seen.items(), start=1):
             door = door_of(arrival.door, hub.resource_id, doors)
             known = tags.get(arrival.device_id, NO_TAGS)
-            refusal = refusal_of(new, arrival, door, known)
-            if refusal_of(old, arrival, door, known) is not None or not await self._is_known(hub, arrival, refusal):
+            identity = await self._identity(change, arrival)
+            refusal = refusal_of(new, arrival, door, known) or credential_refusal(change.after, arrival, identity)
+            refused = refusal_of(old, arrival, door, known) or credential_refusal(hub, arrival, identity)
+            if refused is not None or not await self._is_known(hub, arrival, refusal):
                 findings.refused_already += 1
             elif refusal is not None:
                 findings.affected.append(Affected(hub.name, arrival, seen_ms, arrival in live, refusal))
@@ -161,20 +188,44 @@ class DryRuns:
         """Whether an arrival that would be refused could prove itself now; who is admitted is not looked up."""
         if refusal is None:
             return True
-        policy = arrival.shared_access_policy
-        if policy and hub.policy(policy) is None:
-            return False
         if not arrival.device:
             return True
         device_id, _, module_id = arrival.device.partition("/")
         identities = [await self.identities.get(DeviceRef(hub.number, device_id, each)) for each in {"", module_id}]
         return all(identity is not None and identity.enabled for identity in identities)
 
+    async def _identity(self, change: _Change, arrival: Arrival) -> Identity | None:
+        """Who an arrival with a credential of its own is; looked up only where a switch asks for it."""
+        if change.takes_all_keys or not arrival.device or arrival.shared_access_policy:
+            return None
+        device_id, _, module_id = arrival.device.partition("/")
+        return await self.identities.get(DeviceRef(change.before.number, device_id, module_id))
+
     def _since(self, text: str) -> int:
         since_ms = parse_iso_ms(text) if text else self.clock.utc_ms() - DAYS_DEFAULT * _DAY_MS
         if since_ms is None:
             raise HubError(Code.ARGUMENT_INVALID, "since must be an ISO 8601 date and time")
         return since_ms
+
+
+def credential_refusal(hub: Hub | None, arrival: Arrival, identity: Identity | None) -> Refusal | None:
+    """Why the credential of an arrival is not taken at the hub as it is; None when it is, the key being a present one.
+
+    `identity` is that of an arrival with a credential of its own, as it is now.
+    """
+    if hub is None:
+        return RESOURCE_GONE
+    name = arrival.shared_access_policy
+    if not name:
+        is_sas = identity is not None and identity.authentication_type is AuthenticationType.SAS
+        kind = PrincipalKind.MODULE if "/" in arrival.device else PrincipalKind.DEVICE
+        return switched_off(hub.local_auth, kind, arrival.device) if is_sas else None
+    policy = hub.policy(name)
+    if policy is None:
+        return policy_gone(name, [each.name for each in hub.policies])
+    if arrival.device and Right.DEVICE_CONNECT not in policy.rights:
+        return right_lost(name, Right.DEVICE_CONNECT)
+    return switched_off(hub.local_auth, PrincipalKind.POLICY, name)
 
 
 def is_dry_run(call: Call) -> bool:
