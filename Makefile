@@ -11,7 +11,7 @@ WORKERS ?= 3
 
 # Commands that tests drive, and the Debian packages that have them.
 TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tools wireguard-go=wireguard-go \
-	dnsmasq=dnsmasq-base
+	dnsmasq=dnsmasq-base npm=npm
 
 .PHONY: install run test test-long lint format bench docs lock clean
 
@@ -29,10 +29,12 @@ run: install
 
 test: install
 	@tools/system_packages.sh $(TOOLS)
+	@tools/npm_packages.sh tests/node
 	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile
 
 test-long: install
 	@tools/system_packages.sh $(TOOLS)
+	@tools/npm_packages.sh tests/node
 	$(BIN)/python -m pytest -m long --hypothesis-profile exploring
 
 lint: install
@@ -57,5 +59,5 @@ lock: install
 		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/mqttload
+	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/mqttload
 	find src tests benchmarks tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
