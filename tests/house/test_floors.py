@@ -8,10 +8,22 @@ import pytest
 from house.source import PACKAGE, Import, Module, calls, imports, modules
 
 GROUND = frozenset({"base", "wire", "query"})
-MIDDLE = frozenset({"telemetry", "access", "names", "network", "resources", "devices", "queues", "routing", "commands"})
+MIDDLE = frozenset(
+    {
+        "telemetry",
+        "access",
+        "names",
+        "network",
+        "resources",
+        "neighbours",
+        "devices",
+        "queues",
+        "routing",
+        "commands",
+    }
+)
 HANDS_AND_DOORS = frozenset(
     {
-        "neighbours",
         "namespaces",
         "paths",
         "backends",
@@ -66,7 +78,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"base", "wire", "telemetry", "access", "resources", "routing"}),
         "a sink only delivers, what an endpoint of a hub says and routing gives it",
     ),
-    "servers": (frozenset({*GROUND, *MIDDLE, "neighbours", "paths"}), "doors never meet the hands: app connects them"),
+    "servers": (frozenset({*GROUND, *MIDDLE, "paths"}), "doors never meet the hands: app connects them"),
     "config": (frozenset({"base"}), "read once, before anything exists"),
     "seed": (frozenset({"base"}), "a file's content, checked; app applies it"),
     "seeding": (frozenset({"base", "seed", *MIDDLE}), "applies a seed by the use cases that anybody calls"),

@@ -31,6 +31,7 @@ class Guarded:
     public_network_access: bool = True
     rules: NetworkRules | None = None
     name: str = "hub"
+    group: str = "iot hub"
     resource_id: str = HUB_ID
     connections: tuple[PrivateEndpointConnection, ...] = CONNECTIONS
 

@@ -20,6 +20,7 @@ class Bound:
     """A resource without endpoints."""
 
     name: str = "hub"
+    group: str = "iot hub"
     resource_id: str = HUB_ID
     public_network_access: bool = True
     rules: NetworkRules | None = None

@@ -6,6 +6,7 @@ import pytest
 from isthmus.names.answer import answer
 from isthmus.names.zone import Names, RecordType
 from isthmus.network.private_endpoints import ConnectionStatus
+from isthmus.resources.hub import hub_resource_id
 from isthmus.resources.virtual_network_arm import subnet_id
 from names.asking import ask, told
 from resources.world import (
@@ -19,6 +20,8 @@ from resources.world import (
     peering_body,
     site_body,
 )
+
+HUB_ID = hub_resource_id("hub")
 
 HOST = "hub.example.test"
 PRIVATE = "hub.privatelink.example.test"
@@ -75,14 +78,14 @@ async def test_an_approved_endpoint_comes_before_one_that_waits(world: World) ->
     await endpoint(world, "plant", "second", manual=True)
     assert addresses(world.names.names("plant")) == ["10.1.0.4"]
 
-    await world.endpoints.decide("hub", "plant", ConnectionStatus.REJECTED, "")
+    await world.endpoints.decide(HUB_ID, "plant", ConnectionStatus.REJECTED, "")
     assert addresses(world.names.names("plant")) == ["10.1.0.4", "10.1.0.5"]
 
-    await world.endpoints.decide("hub", "second", ConnectionStatus.APPROVED, "")
+    await world.endpoints.decide(HUB_ID, "second", ConnectionStatus.APPROVED, "")
     assert addresses(world.names.names("plant")) == ["10.1.0.5"]
 
-    await world.endpoints.delete_connection("hub", "plant")
-    await world.endpoints.delete_connection("hub", "second")
+    await world.endpoints.delete_connection(HUB_ID, "plant")
+    await world.endpoints.delete_connection(HUB_ID, "second")
     assert world.names.names("plant").view.zones == ()
 
 

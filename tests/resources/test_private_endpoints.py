@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from isthmus.base.errors import Code, ConfigurationError, HubError
 from isthmus.network.admission import Allow, Deny, admit
 from isthmus.network.private_endpoints import ConnectionStatus
+from isthmus.resources.hub import hub_resource_id
 from isthmus.resources.private_endpoint import (
     PrivateEndpoint,
     decode_endpoint,
@@ -19,6 +20,8 @@ from isthmus.resources.private_endpoint import (
 )
 from isthmus.resources.virtual_network_arm import subnet_id
 from resources.world import World, endpoint_body, in_subnet, json_values, network_body
+
+HUB_ID = hub_resource_id("hub")
 
 ADDRESS = "10.1.0.7"
 
@@ -51,23 +54,23 @@ async def test_a_manual_request_waits_for_the_owner() -> None:
     world = await World().with_hub()
     endpoint = await made(world, manual=True)
     assert world.endpoints.status(endpoint) is ConnectionStatus.PENDING
-    assert world.endpoints.connection("hub", "plant").description == "please"
+    assert world.endpoints.connection(HUB_ID, "plant").description == "please"
     assert world.bound == [ADDRESS]
     assert not admitted(world)
-    await world.endpoints.decide("hub", endpoint.connection, ConnectionStatus.APPROVED, "yes")
+    await world.endpoints.decide(HUB_ID, endpoint.connection, ConnectionStatus.APPROVED, "yes")
     assert admitted(world)
-    rejected = await world.endpoints.decide("hub", "plant", ConnectionStatus.REJECTED, "no")
+    rejected = await world.endpoints.decide(HUB_ID, "plant", ConnectionStatus.REJECTED, "no")
     assert (rejected.status, rejected.description) == (ConnectionStatus.REJECTED, "no")
     assert not admitted(world)
     with pytest.raises(HubError, match=r"Rejected .* Approved") as caught:
-        await world.endpoints.decide("hub", "plant", ConnectionStatus.APPROVED, "")
+        await world.endpoints.decide(HUB_ID, "plant", ConnectionStatus.APPROVED, "")
     assert caught.value.code is Code.INVALID_TRANSITION
 
 
 async def test_the_owner_hears_of_the_hub_before_the_answer() -> None:
     world = await World().with_hub()
     await made(world)
-    await world.endpoints.decide("hub", "plant", ConnectionStatus.REJECTED, "")
+    await world.endpoints.decide(HUB_ID, "plant", ConnectionStatus.REJECTED, "")
     old, new = world.told[-1]
     assert old is not None
     assert new is not None
@@ -81,7 +84,7 @@ async def test_the_owner_hears_of_the_hub_before_the_answer() -> None:
 async def test_a_connection_the_owner_deletes_leaves_its_endpoint_disconnected() -> None:
     world = await World().with_hub()
     endpoint = await made(world)
-    await world.endpoints.delete_connection("hub", endpoint.connection)
+    await world.endpoints.delete_connection(HUB_ID, endpoint.connection)
     assert world.endpoints.status(endpoint) is ConnectionStatus.DISCONNECTED
     assert world.bound == [ADDRESS]
     assert not admitted(world)
@@ -182,13 +185,22 @@ async def test_a_resource_that_is_not_here_cannot_be_connected() -> None:
     assert caught.value.code is Code.NOT_FOUND
 
 
+async def test_a_group_that_the_resource_does_not_have_is_refused() -> None:
+    world = await World().with_hub()
+    body: dict[str, Any] = endpoint_body(HUB_ID, ADDRESS)
+    body["properties"]["privateLinkServiceConnections"] = link(groupIds=["blob"], privateLinkServiceId=HUB_ID)
+    body["properties"]["ipConfigurations"] = configuration()
+    with pytest.raises(HubError, match="iotHub, what the hub can be connected by"):
+        await world.endpoints.create("plant", body)
+
+
 async def test_what_is_not_there_is_named() -> None:
     world = await World().with_hub()
     await made(world)
     with pytest.raises(HubError, match="no private endpoint other"):
         world.endpoints.require("other")
-    with pytest.raises(HubError, match=r"no connection other; it has: plant\."):
-        world.endpoints.connection("hub", "other")
+    with pytest.raises(HubError, match=r"no connection other; there are: plant\."):
+        world.endpoints.connection(HUB_ID, "other")
 
 
 async def test_no_door_belongs_to_an_address_that_nobody_has() -> None:
@@ -245,7 +257,7 @@ def link(**members: object) -> list[dict[str, object]]:
         ("x", {}, "properties"),
         ("x", asked(privateLinkServiceConnections=[]), "one connection"),
         ("x", asked(manualPrivateLinkServiceConnections=link()), "one connection"),
-        ("x", asked(privateLinkServiceConnections=link(groupIds=["blob"])), "iotHub"),
+        ("x", asked(privateLinkServiceConnections=link(groupIds=["blob"])), "one of blob"),
         ("x", asked(privateLinkServiceConnections=link(groupIds=[])), "iotHub"),
         ("x", asked(privateLinkServiceConnections=link(privateLinkServiceId=None)), "privateLinkServiceId"),
         ("x", asked(privateLinkServiceConnections=link(requestMessage="x" * 141)), "requestMessage"),
@@ -267,7 +279,7 @@ async def test_disconnecting_is_deleting() -> None:
     world = await World().with_hub()
     await made(world)
     with pytest.raises(HubError, match="delete it") as caught:
-        await world.endpoints.decide("hub", "plant", ConnectionStatus.DISCONNECTED, "")
+        await world.endpoints.decide(HUB_ID, "plant", ConnectionStatus.DISCONNECTED, "")
     assert caught.value.code is Code.ARGUMENT_INVALID
 
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import Condition
 from isthmus.names.zone import RecordType
+from isthmus.resources.hub import hub_resource_id
 from isthmus.resources.private_zone import PRIVATE_ZONES_MAX, RECORDS_MAX, ZoneRecords
 from isthmus.resources.private_zone_arm import parse_group, parse_link, parse_records, parse_zone
 from resources.world import World, endpoint_body, group_body, json_values, link_body, network_body
+
+HUB_ID = hub_resource_id("hub")
 
 ZONE = "privatelink.example.test"
 A = RecordType.A
@@ -85,7 +88,7 @@ async def test_a_group_whose_connection_is_gone_has_no_records() -> None:
     await with_endpoint(world)
     await world.zones.put_group("pe", "default", group_body(zone=ZONE))
 
-    await world.endpoints.delete_connection("hub", "pe")
+    await world.endpoints.delete_connection(HUB_ID, "pe")
 
     assert shown(world) == []
 

@@ -13,8 +13,8 @@ from isthmus.backends.sqlite.schema import connect
 from isthmus.base.ids import HubId
 from isthmus.base.state import NO_HUB, Key, Put, State, StateClosed
 from isthmus.resources import removal
-from isthmus.resources.hubs import DELETED
 from isthmus.resources.removal import KINDS, Removal
+from isthmus.resources.stored_resources import DELETED
 from resources.world import World
 
 GONE, KEPT = HubId(1), HubId(2)
@@ -89,7 +89,7 @@ async def test_a_failed_sweep_is_taken_up_again(world: World) -> None:
     assert isinstance(world.state, FailingState)
     sweeping = Removal(world.state)
     await world.hubs.delete("gone")
-    await sweeping.hub_changed(world.told[0][1], None)
+    await sweeping.resource_changed(world.told[0][1], None)
     world.state.commits_left = 4
     with pytest.raises(StateClosed):
         await sweeping.run()
@@ -146,7 +146,7 @@ async def marks(state: State) -> list[str]:
 @contextlib.asynccontextmanager
 async def running(state: State, world: World) -> AsyncIterator[Removal]:
     sweeping = Removal(state)
-    world.hubs.on_change(sweeping.hub_changed)
+    world.hubs.on_change(sweeping.resource_changed)
     task = asyncio.create_task(sweeping.run())
     yield sweeping
     task.cancel()

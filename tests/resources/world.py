@@ -9,6 +9,7 @@ from devices.fakes import CountedIds, StandingClock
 from isthmus.backends.memory import MemoryState
 from isthmus.base.state import State
 from isthmus.network.private_endpoints import GROUP_ID
+from isthmus.resources.directory import Directory
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.network_names import NetworkNames
@@ -36,9 +37,10 @@ class World:
     def __post_init__(self) -> None:
         self.hubs = Hubs(self.state, self.clock, self.ids)
         self.networks = VirtualNetworks(self.state, self.ids)
-        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda *_: self.objection, self.networks)
-        self.zones = PrivateZones(self.state, self.ids, self.hubs, self.endpoints, self.networks)
-        self.names = NetworkNames(self.hubs, self.endpoints, self.networks, self.zones)
+        directory = Directory(self.hubs)
+        self.endpoints = PrivateEndpoints(self.state, directory, self.ids, lambda *_: self.objection, self.networks)
+        self.zones = PrivateZones(self.state, self.ids, directory, self.endpoints, self.networks)
+        self.names = NetworkNames(directory, self.endpoints, self.networks, self.zones)
         self.hubs.on_change(self._hub_changed)
         self.endpoints.on_change(self._endpoint_changed)
 

@@ -16,6 +16,7 @@ from isthmus.commands.feedback import Feedback
 from isthmus.devices.documents import identity_key
 from isthmus.devices.identity import encode_identity
 from isthmus.network.door import PUBLIC_DOOR, Door
+from isthmus.resources.guarded import ResourceKind
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpPump, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_nodes import EPOCH, SELECTOR, Nodes
@@ -96,7 +97,7 @@ class AmqpWorld:
         self.probe_mail = FakeProbeMail()
         self.readers = Readers(self.log, EventEncoder(), clock)
         nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock, self.probe_mail)
-        services = AmqpServices(self.doors.gate, self.sessions, nodes, clock)
+        services = AmqpServices(self.doors.gate, self.sessions, {ResourceKind.HUB: nodes}, clock)
         self.gateway = AmqpGateway(services, lambda: self.timers)
         cutting = Cutting(self.sessions, Connected(FakePresence(), clock), readers=self.readers)
         self.doors.hubs.on_change(cutting.hub_changed)

@@ -12,6 +12,7 @@ from isthmus.base.state import JournalFilter
 from isthmus.devices.identity import Identity, new_identity, parse_identity
 from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.network.door_policies import DoorPolicy
+from isthmus.resources.directory import Directory
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.private_endpoints import PrivateEndpoints
@@ -95,14 +96,14 @@ class GateWorld:
         self.ids = CountedIds()
         self.hubs = Hubs(self.state, self.clock, self.ids)
         self.networks = VirtualNetworks(self.state, self.ids)
-        self.endpoints = PrivateEndpoints(self.state, self.hubs, self.ids, lambda *_: "", self.networks)
+        self.endpoints = PrivateEndpoints(self.state, Directory(self.hubs), self.ids, lambda *_: "", self.networks)
         self.identities = FakeIdentities()
         self.tags = FakeTags()
         self.journal = Journal(self.state, self.clock)
         self.counters = FakeCounters()
         self.digests = 0
         self.gate = Gate(
-            self.hubs,
+            Directory(self.hubs),
             self.identities,
             self.journal,
             self.counters,

@@ -18,6 +18,7 @@ from isthmus.base.state import JournalFilter
 from isthmus.commands.methods import Methods
 from isthmus.devices.fleet import Fleet
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
+from isthmus.resources.directory import Directory
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.gate import Gate
@@ -123,7 +124,7 @@ class HttpWorld(World):
         self.sessions = Sessions()
         self.peer = FakePeer()
         self.owner = FakePeer("c2", LOCAL_DOOR, "", peer_uid=1000)
-        gate = Gate(self.hubs, self.registry, self.journal, self.counters, self.clock, self.ids)
+        gate = Gate(Directory(self.hubs), self.registry, self.journal, self.counters, self.clock, self.ids)
         methods = Methods(self.registry, self.connected)
         self.service = ServiceApi(self.registry, self.twins, Fleet(self.state), methods, self.connected, self.commands)
         self._front = Front(

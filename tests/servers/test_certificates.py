@@ -57,10 +57,10 @@ async def test_each_hub_shows_its_own_certificate(tmp_path: Path) -> None:
 async def test_a_hub_made_at_run_time_is_served_and_a_deleted_one_is_not(tmp_path: Path) -> None:
     certificates = make(tmp_path)
     await certificates.prepare(SECOND)
-    await certificates.hub_changed(None, hub(SECOND))
+    await certificates.resource_changed(None, hub(SECOND))
     assert SECOND in served_names(certificates, tmp_path, SECOND)
 
-    await certificates.hub_changed(hub(SECOND), None)
+    await certificates.resource_changed(hub(SECOND), None)
 
     assert SECOND not in served_names(certificates, tmp_path, SECOND)
 

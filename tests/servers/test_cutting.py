@@ -16,6 +16,7 @@ from isthmus.devices.ports import MethodAnswer
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
 from isthmus.network.door_policies import DoorPolicy
 from isthmus.network.private_endpoints import ConnectionStatus
+from isthmus.resources.hub import hub_resource_id
 from isthmus.resources.virtual_network_arm import subnet_id
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.cutting import Cutting
@@ -23,6 +24,8 @@ from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Sessions
 from resources.world import World, endpoint_body, in_subnet, network_body, site_body
 from servers.gate_world import FakeTags
+
+HUB_ID = hub_resource_id("hub")
 
 NEW_KEY = "MjEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 PRIVATE_ADDRESS = "10.1.0.7"
@@ -144,7 +147,7 @@ async def test_rejecting_an_endpoint_cuts_who_came_by_its_door(cut: Cut) -> None
     door = await plant(cut)
     public, private = cut.session(), cut.session(door=door)
 
-    await cut.world.endpoints.decide("hub", door.connection, ConnectionStatus.REJECTED, "no more")
+    await cut.world.endpoints.decide(HUB_ID, door.connection, ConnectionStatus.REJECTED, "no more")
 
     assert (public.rules, private.rules) == ([], ["network.private-endpoint-rejected"])
 

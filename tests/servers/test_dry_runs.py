@@ -45,7 +45,7 @@ class Plant:
         domain = self.management.domain
         self.domain = domain
         self.gate = Gate(
-            domain.hubs,
+            domain.directory,
             domain.registry,
             domain.journal,
             FakeCounters(),

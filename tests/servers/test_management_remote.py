@@ -78,7 +78,7 @@ async def elsewhere(
 ) -> AsyncIterator[Elsewhere]:
     world = await ManagementWorld().start()
     domain, metrics, actor = world.domain, Metrics(), SlowActor(world)
-    gate = Gate(domain.hubs, domain.registry, domain.journal, metrics, SystemClock(), CountedIds())
+    gate = Gate(domain.directory, domain.registry, domain.journal, metrics, SystemClock(), CountedIds())
     remote = RemoteManagement(actor, domain.tokens, gate, domain.journal, CountedIds(), allow)
     server = web.Server(remote.handle, access_log=None, handler_cancellation=True)
     async with front_door(folder, owners=owners, sockets_max=sockets_max) as front:

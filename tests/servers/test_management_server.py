@@ -50,7 +50,7 @@ async def owner(
     """A client at the owner's socket."""
     metrics = Metrics()
     domain = world.domain
-    gate = Gate(domain.hubs, domain.registry, domain.journal, metrics, SystemClock(), CountedIds())
+    gate = Gate(domain.directory, domain.registry, domain.journal, metrics, SystemClock(), CountedIds())
     service = Front(OwnerDoorway(gate, domain.hubs), domain.service(), SystemClock())
     server = web.Server(
         ManagementServer(world.api, service, log, metrics).handle, access_log=None, handler_cancellation=True

@@ -16,6 +16,7 @@ from isthmus.base.errors import Refusal
 from isthmus.base.ids import DeviceRef, RandomIds
 from isthmus.base.state import JournalFilter
 from isthmus.network.door import PUBLIC_DOOR, Door
+from isthmus.resources.directory import Directory
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway import websocket_upgrade
 from isthmus.servers.gateway.budget import SocketBudget
@@ -120,7 +121,7 @@ class WebSocketWorld(HttpWorld):
         self.hub = await self.hubs.create("hub", host_name=HOST, partitions=1)
         await self.hubs.create("other", host_name=OTHER_HOST, partitions=1)
         self.key = (await self.registry.require(await self.add(DEVICE))).primary_key or ""
-        self.gate = Gate(self.hubs, self.registry, self.journal, self.counters, self.clock, self.ids)
+        self.gate = Gate(Directory(self.hubs), self.registry, self.journal, self.counters, self.clock, self.ids)
         self.devices = Connected(FakePresence(), self.clock)
         self.hubs.on_change(Cutting(self.index, self.devices).hub_changed)
         self.mqtt = self._mqtt()

@@ -7,12 +7,19 @@ from isthmus.access.role_assignments import RoleAssignment
 
 
 class Right(StrEnum):
-    """Rights of a shared access policy, in the order in which Azure joins them."""
+    """Rights of a shared access policy, in the order in which Azure joins them: a hub's, then a namespace's."""
 
     REGISTRY_READ = "RegistryRead"
     REGISTRY_WRITE = "RegistryWrite"
     SERVICE_CONNECT = "ServiceConnect"
     DEVICE_CONNECT = "DeviceConnect"
+    LISTEN = "Listen"
+    MANAGE = "Manage"
+    SEND = "Send"
+
+
+NAMESPACE_RIGHTS = frozenset({Right.LISTEN, Right.MANAGE, Right.SEND})
+HUB_RIGHTS = frozenset(Right) - NAMESPACE_RIGHTS
 
 
 class PrincipalKind(Enum):
@@ -23,11 +30,12 @@ class PrincipalKind(Enum):
     POLICY = "policy"
     OWNER = "owner"
     IDENTITY = "identity"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True)
 class SharedAccessPolicy:
-    """A named key pair with rights of the hub."""
+    """A named key pair with rights of a hub, a namespace or one of its entities."""
 
     name: str
     rights: frozenset[Right]
@@ -47,7 +55,7 @@ class Principal:
     `scope` and `type` are the words of `iothub-connection-auth-method`. `expires_s` is Unix seconds, 0 for never.
     `key_fingerprint` is the first 16 hex digits of the SHA-256 of the key (or configured thumbprint) that was used: a
     key change cuts the sessions whose key is gone. An identity has no rights but `assignments`, which are judged at
-    `resource_id`.
+    `resource_id`. `acts_for` is the ARM id of the hub whose own identity it is, what firewalls may trust; else empty.
     """
 
     kind: PrincipalKind
@@ -59,6 +67,7 @@ class Principal:
     expires_s: int = 0
     assignments: tuple[RoleAssignment, ...] = ()
     resource_id: str = ""
+    acts_for: str = ""
 
     @property
     def label(self) -> str:

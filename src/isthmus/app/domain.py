@@ -18,7 +18,9 @@ from isthmus.devices.presence import Presence
 from isthmus.devices.probes import Probes
 from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
+from isthmus.neighbours.neighbours import namespaces, storage_accounts
 from isthmus.resources.connectors import Connectors
+from isthmus.resources.directory import Directory
 from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.network_names import NetworkNames
@@ -68,14 +70,19 @@ class Domain:
         self.identities = UserIdentities(state, clock, ids)
         self.roles = RoleAssignments(state, clock)
         self.hubs = Hubs(state, clock, ids, self.identities.attached)
+        self.namespaces = namespaces(state, clock, ids, self._first_host)
+        self.accounts = storage_accounts(state, clock, ids, self._first_host)
+        self.directory = Directory(self.hubs, self.namespaces, self.accounts)
+        for resources in (self.hubs, self.namespaces, self.accounts):
+            resources.host_owner(self.directory.by_host)
         self.authority = TokenAuthority(state, clock, ids, self.hubs, self.identities)
         self.removal = Removal(state)
         self.networks = VirtualNetworks(state, ids)
-        self.endpoints = PrivateEndpoints(state, self.hubs, ids, objection, self.networks)
+        self.endpoints = PrivateEndpoints(state, self.directory, ids, objection, self.networks)
         self.tokens = Tokens(state, clock, ids)
         self.connectors = Connectors(state, clock, ids, self.networks.facts)
-        self.zones = PrivateZones(state, ids, self.hubs, self.endpoints, self.networks)
-        self.names = NetworkNames(self.hubs, self.endpoints, self.networks, self.zones)
+        self.zones = PrivateZones(state, ids, self.directory, self.endpoints, self.networks)
+        self.names = NetworkNames(self.directory, self.endpoints, self.networks, self.zones)
         self.journal = Journal(state, clock)
         self.presence = Presence(state, clock)
         self.connected = Connected(self.presence, clock)
@@ -99,6 +106,8 @@ class Domain:
         await self.hubs.load()
         if not self.hubs.all():
             await self._make_first(config)
+        await self.namespaces.load()
+        await self.accounts.load()
         await self.authority.load()
         await self.networks.load()
         await self.endpoints.load()
@@ -110,7 +119,7 @@ class Domain:
         await self.presence.open(numbers)
         await self.feedback.start(numbers)
         await self.commands.start(numbers)
-        self.hubs.on_change(self.removal.hub_changed)
+        self.directory.on_change(self.removal.resource_changed)
 
     async def _make_first(self, config: Config) -> None:
         name = hub_name_of(config.hostname)
@@ -120,12 +129,21 @@ class Domain:
             said = f"--hostname {config.hostname!r} makes no hub: {error.message.rstrip('.')}"
             raise ConfigurationError(f"{said}; give {{hub}}.{{domain}}, such as hub.isthmus.test.") from error
 
+    def _first_host(self) -> str:
+        """The host name in whose domain neighbours are."""
+        return self.hubs.all()[0].host_name
+
     async def rehearse(self) -> Rehearsal:
         """The resources once more, over a state that keeps what is written to itself."""
         state = RehearsalState(self._state)
         hubs, networks = self._rehearsed_hubs(state), VirtualNetworks(state, self._ids)
-        endpoints = PrivateEndpoints(state, hubs, self._ids, self._objection, networks)
+        spaces = namespaces(state, self.clock, self._ids, self._first_host)
+        accounts = storage_accounts(state, self.clock, self._ids, self._first_host)
+        directory = Directory(hubs, spaces, accounts)
+        endpoints = PrivateEndpoints(state, directory, self._ids, self._objection, networks)
         await hubs.load()
+        await spaces.load()
+        await accounts.load()
         await networks.load()
         await endpoints.load()
         return Rehearsal(

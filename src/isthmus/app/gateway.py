@@ -13,6 +13,7 @@ from isthmus.base.ids import is_probe
 from isthmus.config import Config
 from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
+from isthmus.resources.guarded import ResourceKind
 from isthmus.resources.hub import Hub
 from isthmus.routing.accept import Accept
 from isthmus.servers.gateway import websocket_upgrade
@@ -26,6 +27,7 @@ from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway
 from isthmus.servers.gateway.http_body import HEADERS_MAX
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
+from isthmus.servers.gateway.http_dispatch import HttpDispatch
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
@@ -47,7 +49,7 @@ class Gateway:
         facts = domain.networks.facts
         bearers = bearer_tokens(config, domain)
         self.gate = Gate(
-            domain.hubs,
+            domain.directory,
             domain.probes,
             domain.journal,
             self.metrics,
@@ -82,7 +84,8 @@ class Gateway:
             websockets=websockets,
             tokens=token_door(config, domain, self.gate),
         )
-        self._web = web.Server(front.handle, access_log=None, max_headers=HEADERS_MAX)
+        dispatch = HttpDispatch(self.gate, front, {})
+        self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX)
         _let_changes_cut(domain, self, bearers)
         self.planes = {
             Plane.MQTT: PlaneSetting(config.mqtt_port, self.mqtt.make_pump),
@@ -131,7 +134,9 @@ def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) ->
     domain.twins.on_tags(cutting.tags_changed)
     domain.hubs.on_change(gateway.accept.hub_changed)
     domain.hubs.on_change(cutting.hub_changed)
-    domain.networks.on_change(lambda _: cutting.networks_changed(domain.hubs.all()))
+    for neighbours in (domain.namespaces, domain.accounts):
+        neighbours.on_change(cutting.neighbour_changed)
+    domain.networks.on_change(lambda _: cutting.networks_changed(domain.directory.all()))
     domain.registry.on_change(cutting.identity_changed)
 
 
@@ -155,4 +160,4 @@ def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
 
 def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
     nodes = Nodes(stores.log, domain.commands, domain.feedback, gateway.readers, stores.clock, gateway.probe_mail)
-    return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, nodes, stores.clock))
+    return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, {ResourceKind.HUB: nodes}, stores.clock))

@@ -116,7 +116,7 @@ class Server:
         seeding = Seeding(domain.hubs, domain.endpoints, domain.registry, domain.twins)
         await seeding.apply(seed)
         certificates = self._certificates()
-        domain.hubs.on_change(certificates.hub_changed)
+        domain.directory.on_change(certificates.resource_changed)
         planes, fallback = self.gateway.planes, config.https_port is None
         self._doors = Doors(
             self._listeners,
@@ -234,7 +234,7 @@ class Server:
             self._ready_file.unlink(missing_ok=True)
 
     def _certificates(self) -> Certificates:
-        config, names = self._config, [hub.host_name for hub in self.domain.hubs.all()]
+        config, names = self._config, [each.host_name for each in self.domain.directory.all()]
         folder = config.data_folder / TLS_FOLDER
         managed = config.management_addresses if config.management.port else ()
         addresses = tuple(dict.fromkeys((*config.bind, *managed)))

@@ -3,7 +3,8 @@
 A connection belongs to one path, and the path decides the rule. Through a private door only the state of that door's
 private endpoint connection counts, and the door must be the resource's own; when the door is in a virtual network that
 was declared, the address must be one that reaches it by the declared facts. Through the public door the public switch
-counts first, then the IP rules. The local door is the owner's. Admission grants no identity: authentication follows in
+counts first, then the IP rules; whom the resource trusts by identity alone passes both ("trusted services"). The local
+door is the owner's. Admission grants no identity: authentication follows in
 every case ("IoT Hub support for virtual networks with Private Link", "Use IP filters").
 """
 
@@ -20,10 +21,12 @@ from isthmus.network.virtual_networks import NO_FACTS, NetworkFacts
 
 
 class GuardedResource(Protocol):
-    """A resource as admission sees it; `name` is what the command line calls it by."""
+    """A resource as admission sees it; `name` is what the command line calls it by, `group` its group of commands."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
     @property
     def resource_id(self) -> str: ...
     @property
@@ -53,9 +56,17 @@ Admission = Allow | Deny
 
 
 def admit(
-    resource: GuardedResource, *, door: Door, address: str, built_in: bool = False, facts: NetworkFacts = NO_FACTS
+    resource: GuardedResource,
+    *,
+    door: Door,
+    address: str,
+    built_in: bool = False,
+    trusted: bool = False,
+    facts: NetworkFacts = NO_FACTS,
 ) -> Admission:
     """Judges a peer's door and real address against a resource; `built_in` when it asks for the built-in endpoint.
+
+    `trusted` when the peer has proved to be somebody whom the resource's public door lets in from everywhere.
 
     `facts` are the virtual networks that were declared. Pure: the same arguments always give the same answer.
     """
@@ -63,17 +74,19 @@ def admit(
         return Allow(door.label, "network.local")
     if door.kind is DoorKind.PRIVATE:
         return _private(resource, door, address, facts)
+    if trusted:
+        return Allow(door.label, "network.trusted-service")
     return _public(resource, address, built_in=built_in)
 
 
 def _private(resource: GuardedResource, door: Door, address: str, facts: NetworkFacts) -> Admission:
     if door.resource_id.lower() != resource.resource_id.lower():
-        remedy = f"make a private endpoint for {resource.name}, or connect to the hub of this address"
+        remedy = f"make a private endpoint for {resource.name}, or connect to whatever has this address"
         return _deny("network.wrong-door", f"{door.label} does not belong to {resource.name}", remedy)
     status = status_of(door.connection, resource.connections)
     if status is ConnectionStatus.APPROVED:
         return _from_network(door, address, facts)
-    remedy = _REMEDIES[status].format(connection=door.connection, hub=resource.name)
+    remedy = _REMEDIES[status].format(connection=door.connection, resource=resource.name)
     return _deny(f"network.private-endpoint-{status.value.lower()}", f"{door.label} is {status.value}", remedy)
 
 
@@ -93,7 +106,7 @@ def _from_network(door: Door, address: str, facts: NetworkFacts) -> Admission:
 def _public(resource: GuardedResource, address: str, *, built_in: bool) -> Admission:
     if not resource.public_network_access:
         remedy = (
-            f"connect through a private endpoint, or: isthmus iot hub update -n {resource.name} "
+            f"connect through a private endpoint, or: isthmus {resource.group} update -n {resource.name} "
             "--set properties.publicNetworkAccess=Enabled"
         )
         return _deny(
@@ -111,7 +124,7 @@ def _by_rules(resource: GuardedResource, rules: NetworkRules, address: str) -> A
         return Allow("public", f"network.ip-rule:{rule.name}")
     if rules.default_action is DefaultAction.ALLOW:
         return Allow("public", "network.ip-rule:default")
-    remedy = f"add an IP rule for {address} to properties.networkRuleSets of {resource.name}"
+    remedy = f"add an IP rule for {address} to the network rules of {resource.name}"
     return _deny(
         "network.ip-rule", f"{address} is in none of {len(rules.ip_rules)} IP rules, defaultAction is Deny", remedy
     )
@@ -123,8 +136,10 @@ def _deny(rule: str, value: str, remedy: str) -> Deny:
 
 _REMEDIES: Mapping[ConnectionStatus, str] = {
     ConnectionStatus.PENDING: (
-        "isthmus network private-endpoint-connection approve -n {connection} --resource-name {hub}"
+        "isthmus network private-endpoint-connection approve -n {connection} --resource-name {resource}"
     ),
-    ConnectionStatus.REJECTED: "the owner of {hub} rejected it: delete the private endpoint, make a new one",
-    ConnectionStatus.DISCONNECTED: "{hub} has no such connection any more: delete the private endpoint, make a new one",
+    ConnectionStatus.REJECTED: "the owner of {resource} rejected it: delete the private endpoint, make a new one",
+    ConnectionStatus.DISCONNECTED: (
+        "{resource} has no such connection any more: delete the private endpoint, make a new one"
+    ),
 }

@@ -5,12 +5,13 @@ Keys of policies are never part of it. Shapes: Microsoft.Devices/IotHubs 2023-06
 
 from isthmus.access.principal import Right, SharedAccessPolicy
 from isthmus.base.places import RESOURCE_GROUP, SUBSCRIPTION
-from isthmus.network.private_endpoints import GROUP_ID, PrivateEndpointConnection
+from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.durations import format_duration
 from isthmus.resources.endpoint_arm import endpoints_to_arm
 from isthmus.resources.enrichments import enrichment_to_arm
 from isthmus.resources.file_upload_arm import messaging_endpoints_to_arm, storage_endpoints_to_arm
+from isthmus.resources.guarded import Guarded
 from isthmus.resources.hub import CloudToDeviceSettings, Hub
 from isthmus.resources.hub_identity import identity_to_arm
 from isthmus.resources.routes import route_to_arm
@@ -35,12 +36,12 @@ def hub_to_arm(hub: Hub) -> dict[str, object]:
     }
 
 
-def connection_to_arm(hub: Hub, connection: PrivateEndpointConnection) -> dict[str, object]:
+def connection_to_arm(resource: Guarded, connection: PrivateEndpointConnection) -> dict[str, object]:
     """A private endpoint connection as the resource's owner reads it."""
     return {
-        "id": f"{hub.resource_id}/privateEndpointConnections/{connection.name}",
+        "id": f"{resource.resource_id}/privateEndpointConnections/{connection.name}",
         "name": connection.name,
-        "type": f"{HUB_TYPE}/PrivateEndpointConnections",
+        "type": resource.kind.connection_type,
         "properties": {
             "privateEndpoint": {"id": connection.endpoint_id},
             "groupIds": [connection.group_id],
@@ -53,17 +54,18 @@ def connection_to_arm(hub: Hub, connection: PrivateEndpointConnection) -> dict[s
     }
 
 
-def link_resources_to_arm(hub: Hub) -> list[dict[str, object]]:
-    """What a private endpoint can lead to: the group `iotHub`, the only one."""
-    domain = hub.host_name.partition(".")[2] or hub.host_name
+def link_resources_to_arm(resource: Guarded) -> list[dict[str, object]]:
+    """What a private endpoint can lead to: the only group of its kind."""
+    domain = resource.host_name.partition(".")[2] or resource.host_name
+    group, kind = resource.kind.group_id, resource.kind.value
     return [
         {
-            "id": f"{hub.resource_id}/privateLinkResources/{GROUP_ID}",
-            "name": GROUP_ID,
-            "type": f"{HUB_TYPE}/PrivateLinkResources",
+            "id": f"{resource.resource_id}/privateLinkResources/{group}",
+            "name": group,
+            "type": f"{kind}/PrivateLinkResources",
             "properties": {
-                "groupId": GROUP_ID,
-                "requiredMembers": [GROUP_ID],
+                "groupId": group,
+                "requiredMembers": [group],
                 "requiredZoneNames": [f"privatelink.{domain}"],
             },
         }

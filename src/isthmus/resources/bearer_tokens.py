@@ -1,23 +1,31 @@
-"""Bearer tokens at a hub's service API: who they are of, and whether he may go on.
+"""Bearer tokens at a resource: who they are of, and whether he may go on.
 
 A token is the installation's own or that of an issuer elsewhere who is trusted by configuration. One of an identity
 that has ended since is refused although its time is not over. What somebody may do is a matter of roles, judged at each
 request (`access.authenticate.require_permission`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from isthmus.access.access_tokens import Issuer, bearer_of, verify
 from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.access.refusals import denied
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Hop, Refusal
-from isthmus.resources.hub import Hub
+from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.role_assignments import RoleAssignments
 from isthmus.resources.token_authority import TokenAuthority
 
-HUB_AUDIENCE = "https://iothubs.azure.net"
-"""What service SDKs ask a token for; besides it, the address of the hub itself is taken."""
+AUDIENCES: Mapping[ResourceKind, tuple[str, ...]] = MappingProxyType(
+    {
+        ResourceKind.HUB: ("https://iothubs.azure.net",),
+        ResourceKind.EVENT_HUBS: ("https://eventhubs.azure.net",),
+        ResourceKind.SERVICE_BUS: ("https://servicebus.azure.net",),
+        ResourceKind.STORAGE: ("https://storage.azure.com", "e406a681-f3d4-42a8-90b6-c2b029497af1"),
+    }
+)
+"""What SDKs ask a token for, without the slash at the end; besides these, the resource's own address is taken."""
 
 
 class BearerTokens:
@@ -31,10 +39,10 @@ class BearerTokens:
         self._clock = clock
         self._trusted = tuple(trusted)
 
-    def prove(self, hub: Hub, text: str) -> Principal:
+    def prove(self, resource: Guarded, text: str) -> Principal:
         """Whose token it is; raises HubError IotHubUnauthorizedAccess, rule `auth.bearer-*`."""
         own = self._authority.issuer
-        audiences = (HUB_AUDIENCE, *(f"https://{host}" for host in hub.hosts))
+        audiences = (*AUDIENCES[resource.kind], *(f"https://{host}" for host in resource.hosts))
         claims = verify(bearer_of(text), (own, *self._trusted), audiences, now_ms=self._clock.utc_ms())
         if claims.issuer == own.name and not self._authority.knows(claims.object_id):
             raise denied(_ended(claims.object_id))
@@ -46,7 +54,8 @@ class BearerTokens:
             type="jwt" if claims.issuer == own.name else "jwt-external",
             expires_s=claims.expires_s,
             assignments=self._roles.of(claims.object_id),
-            resource_id=hub.resource_id,
+            resource_id=resource.resource_id,
+            acts_for=self._authority.hub_of(claims.object_id) if claims.issuer == own.name else "",
         )
 
     def lost(self, principal: Principal) -> Refusal | None:

@@ -11,8 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from isthmus.access.local_auth import ALL_KEYS, LocalAuth
-from isthmus.access.principal import Right, SharedAccessPolicy
-from isthmus.access.x509 import fingerprint
+from isthmus.access.principal import HUB_RIGHTS, Right, SharedAccessPolicy
 from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import twin_etag
 from isthmus.base.hosts import is_address, normal_host
@@ -23,6 +22,7 @@ from isthmus.network.private_endpoints import PrivateEndpointConnection
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.enrichments import Enrichment
 from isthmus.resources.file_upload import NO_UPLOADS, FileUploadSettings
+from isthmus.resources.guarded import ResourceKind
 from isthmus.resources.hub_identity import NO_IDENTITY, HubIdentity
 from isthmus.resources.routing_endpoint import BUILT_IN_NUMBER, RoutingEndpoint
 
@@ -172,6 +172,16 @@ class Hub:
     revision: int = 0
 
     @property
+    def kind(self) -> ResourceKind:
+        """What it is."""
+        return ResourceKind.HUB
+
+    @property
+    def group(self) -> str:
+        """Its group of commands."""
+        return self.kind.command
+
+    @property
     def resource_id(self) -> str:
         """The ARM id; compared without case."""
         return hub_resource_id(self.name)
@@ -193,9 +203,9 @@ class Hub:
         """The policy of that name, or None."""
         return next((policy for policy in self.policies if policy.name == name), None)
 
-    def key_fingerprints(self) -> frozenset[str]:
-        """Fingerprints of all policy keys that are good now; a policy's session with another one is to be cut."""
-        return frozenset(fingerprint(key) for policy in self.policies for key in policy.keys if key)
+    def trusts(self, acts_for: str) -> bool:
+        """True when its firewall lets in a hub of that ARM id by its identity alone; hubs trust nobody so."""
+        return False
 
 
 def hub_resource_id(name: str) -> str:
@@ -216,7 +226,7 @@ def decode_hub(body: bytes, revision: int) -> Hub:
 def default_policies(ids: Ids) -> tuple[SharedAccessPolicy, ...]:
     """The five policies every hub begins with, with random keys (IoT Hub developer guide, "Access control")."""
     rights: dict[str, frozenset[Right]] = {
-        "iothubowner": frozenset(Right),
+        "iothubowner": HUB_RIGHTS,
         "service": frozenset({Right.SERVICE_CONNECT}),
         "device": frozenset({Right.DEVICE_CONNECT}),
         "registryRead": frozenset({Right.REGISTRY_READ}),

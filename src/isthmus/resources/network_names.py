@@ -1,8 +1,8 @@
-"""What the clients of each network see of DNS, made of endpoints, hubs, declared networks and private zones.
+"""What the clients of each network see of DNS, made of endpoints, resources, declared networks and private zones.
 
-Theory of operation. A network's clients see a hub by its usual name at private endpoints that they can use: those of
-the network itself where it has one, else those of networks that it reaches; of these the Approved ones, and only where
-there is none the others, whose door then says why it is closed. Private zones that are linked to the network come
+Theory of operation. A network's clients see a resource by its usual name at private endpoints that they can use: those
+of the network itself where it has one, else those of networks that it reaches; of these the Approved ones, and only
+where there is none the others, whose door then says why it is closed. Private zones that are linked to the network come
 before that. A view is made when it is first asked for and kept until anything changes that it is made of: listeners of
 changes that came later than this one find the new view.
 
@@ -17,8 +17,8 @@ from isthmus.names.zone import Names, Zone, host_zones, merged, normal_name
 from isthmus.network.private_endpoints import ConnectionStatus
 from isthmus.network.reach import Reachable, may_reach
 from isthmus.network.virtual_networks import holds
-from isthmus.resources.hub import Hub
-from isthmus.resources.hubs import Hubs
+from isthmus.resources.directory import Directory
+from isthmus.resources.guarded import Guarded
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.resources.private_endpoints import PrivateEndpoints
 from isthmus.resources.private_zone import served_zone
@@ -28,7 +28,7 @@ from isthmus.resources.virtual_networks import VirtualNetworks
 
 @dataclass(frozen=True, slots=True)
 class PrivateWay:
-    """How clients of a network come to a hub: its name, the addresses that it has there, and who answers with them."""
+    """How clients of a network come to a resource: its name, its addresses there, and who answers with them."""
 
     network: str
     host: str
@@ -39,15 +39,17 @@ class PrivateWay:
 class NetworkNames:
     """The names that every network's clients see; used on the event loop only."""
 
-    def __init__(self, hubs: Hubs, endpoints: PrivateEndpoints, networks: VirtualNetworks, zones: PrivateZones) -> None:
-        self._hubs = hubs
+    def __init__(
+        self, directory: Directory, endpoints: PrivateEndpoints, networks: VirtualNetworks, zones: PrivateZones
+    ) -> None:
+        self._directory = directory
         self._endpoints = endpoints
         self._networks = networks
         self._zones = zones
         self._known: dict[str, Names] = {}
         self._addresses: dict[str, dict[str, tuple[str, ...]]] = {}
         networks.serve_names_at(self._own_servers)
-        hubs.on_change(lambda _old, _new: self._forget())
+        directory.on_change(lambda _old, _new: self._forget())
         endpoints.on_change(lambda _old, _new: self._forget())
         networks.on_change(lambda _facts: self._forget())
         zones.on_change(self._forget)
@@ -60,14 +62,14 @@ class NetworkNames:
         return self._known[key]
 
     def addresses(self, network: str) -> Mapping[str, tuple[str, ...]]:
-        """The private addresses of each hub's host names, as the clients of a network use them."""
+        """The private addresses of each resource's host names, as the clients of a network use them."""
         key = network.lower()
         if key not in self._addresses:
             found: dict[str, tuple[str, ...]] = {}
-            for hub in self._hubs.all():
-                nearest = {each.address for each in self._nearest(network, hub)}
+            for resource in self._directory.all():
+                nearest = {each.address for each in self._nearest(network, resource)}
                 if nearest:
-                    found |= dict.fromkeys(hub.hosts, tuple(sorted(nearest)))
+                    found |= dict.fromkeys(resource.hosts, tuple(sorted(nearest)))
             self._addresses[key] = found
         return self._addresses[key]
 
@@ -78,25 +80,25 @@ class NetworkNames:
         """
         return self._networks.served(network)
 
-    def way_of(self, address: str, hub: Hub) -> PrivateWay | None:
-        """How a client at an address comes to a hub privately; None when it is in no network from where it could.
+    def way_of(self, address: str, resource: Guarded) -> PrivateWay | None:
+        """How a client at an address comes to a resource privately; None when it is in no network from where it could.
 
         Also for a client of a site behind a network's gateway. Of networks with the same ranges the first counts.
         """
         if not is_address(address):
             return None
         for network in self._networks_of(normal_address(address.partition("%")[0])):
-            found = self.addresses(network).get(hub.host_name)
+            found = self.addresses(network).get(resource.host_name)
             if found:
-                return PrivateWay(network, hub.host_name, found, self.servers(network))
+                return PrivateWay(network, resource.host_name, found, self.servers(network))
         return None
 
-    def advice(self, address: str, hub: Hub) -> str:
+    def advice(self, address: str, resource: Guarded) -> str:
         """What a client that came to the public door should do instead, as a sentence; empty for one that must come so.
 
         A client inside a network that has a private way, and yet at the public door, has resolved the public address.
         """
-        way = self.way_of(address, hub)
+        way = self.way_of(address, resource)
         if way is None:
             return ""
         return (
@@ -105,7 +107,7 @@ class NetworkNames:
         )
 
     def misled(self, network: str, host: str, resolved: Iterable[str]) -> str:
-        """What is wrong with the addresses that a client in a network resolved a hub's name to, as a sentence.
+        """What is wrong with the addresses that a client in a network resolved a resource's name to, as a sentence.
 
         Empty when all of them are private ones that the network's clients use, or when the name has none there.
         """
@@ -123,11 +125,11 @@ class NetworkNames:
         reached = own or [each.address for each in self._endpoints.all() if self._reaches(network, each)]
         return tuple(sorted(set(reached)))
 
-    def _nearest(self, network: str, hub: Hub) -> list[PrivateEndpoint]:
+    def _nearest(self, network: str, resource: Guarded) -> list[PrivateEndpoint]:
         ranked: dict[tuple[bool, bool], list[PrivateEndpoint]] = {}
         for endpoint in self._endpoints.all():
             status = self._endpoints.status(endpoint)
-            if endpoint.target_id.lower() != hub.resource_id.lower() or status is ConnectionStatus.DISCONNECTED:
+            if endpoint.target_id.lower() != resource.resource_id.lower() or status is ConnectionStatus.DISCONNECTED:
                 continue
             if self._reaches(network, endpoint):
                 rank = (status is not ConnectionStatus.APPROVED, not _in(endpoint, network))

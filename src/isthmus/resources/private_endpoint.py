@@ -14,7 +14,8 @@ from isthmus.base.etags import twin_etag
 from isthmus.base.hosts import is_address, normal_address
 from isthmus.network.door import Door, DoorKind
 from isthmus.network.private_endpoints import GROUP_ID, ConnectionStatus
-from isthmus.resources.hub import GROUP_PATH, LOCATION, Hub
+from isthmus.resources.guarded import Guarded, ResourceKind
+from isthmus.resources.hub import GROUP_PATH, LOCATION
 from isthmus.resources.members import Json, bad, choice, items, mapping, text
 from isthmus.resources.virtual_network_arm import parse_subnet_id
 
@@ -50,6 +51,7 @@ class PrivateEndpoint:
     guid: str = ""
     dynamic: bool = False
     place: str = ""
+    group_id: str = GROUP_ID
     revision: int = 0
 
     @property
@@ -96,11 +98,11 @@ def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
     message = text(asked.get("requestMessage") or "", "requestMessage")
     if len(message) > MESSAGE_CHARACTERS_MAX:
         raise bad("requestMessage", f"at most {MESSAGE_CHARACTERS_MAX} characters")
-    _check_groups(items(asked.get("groupIds"), "groupIds"))
+    group = _group(items(asked.get("groupIds"), "groupIds"))
     configurations = items(properties.get("ipConfigurations"), "ipConfigurations")
     subnet = _subnet_id(properties.get("subnet"))
     dynamic = bool(subnet) and not configurations
-    configuration_name, address = ("", "") if dynamic else _configuration(configurations)
+    configuration_name, address = ("", "") if dynamic else _configuration(configurations, group)
     return PrivateEndpoint(
         name=name,
         target_id=text(asked.get("privateLinkServiceId"), "privateLinkServiceId"),
@@ -114,17 +116,24 @@ def parse_endpoint(name: str, body: Json) -> PrivateEndpoint:
         location=text(body.get("location") or LOCATION, "location"),
         tags={tag: text(value, f"tags.{tag}") for tag, value in mapping(body.get("tags") or {}, "tags").items()},
         dynamic=dynamic,
+        group_id=group,
     )
 
 
+def check_group(endpoint: PrivateEndpoint, kind: ResourceKind) -> None:
+    """Raises HubError ArgumentInvalid when a resource of that kind has no such group."""
+    if endpoint.group_id.lower() != kind.group_id.lower():
+        raise bad("groupIds", f"an array of {kind.group_id}, what {kind.word} can be connected by")
+
+
 def endpoint_to_arm(
-    endpoint: PrivateEndpoint, hub: Hub | None, status: ConnectionStatus, description: str
+    endpoint: PrivateEndpoint, target: Guarded | None, status: ConnectionStatus, description: str
 ) -> dict[str, object]:
-    """The endpoint as its owner reads it; `hub` is the resource it leads to, None when that is gone."""
+    """The endpoint as its owner reads it; `target` is what it leads to, None when that is gone."""
     link = {
         "name": endpoint.link_name,
         "properties": {
-            "groupIds": [GROUP_ID],
+            "groupIds": [endpoint.group_id],
             "privateLinkServiceConnectionState": {
                 "actionsRequired": "None",
                 "description": description,
@@ -143,8 +152,8 @@ def endpoint_to_arm(
         "tags": dict(endpoint.tags),
         "etag": twin_etag(endpoint.revision),
         "properties": {
-            "customDnsConfigs": [{"fqdn": host, "ipAddresses": [endpoint.address]} for host in hub.hosts]
-            if hub
+            "customDnsConfigs": [{"fqdn": host, "ipAddresses": [endpoint.address]} for host in target.hosts]
+            if target
             else [],
             "customNetworkInterfaceName": endpoint.interface_name,
             "ipConfigurations": [] if endpoint.dynamic else [_configuration_to_arm(endpoint)],
@@ -162,7 +171,11 @@ def endpoint_to_arm(
 def _configuration_to_arm(endpoint: PrivateEndpoint) -> dict[str, object]:
     return {
         "name": endpoint.configuration_name,
-        "properties": {"groupId": GROUP_ID, "memberName": GROUP_ID, "privateIPAddress": endpoint.address},
+        "properties": {
+            "groupId": endpoint.group_id,
+            "memberName": endpoint.group_id,
+            "privateIPAddress": endpoint.address,
+        },
     }
 
 
@@ -175,6 +188,7 @@ def _asked(endpoint: PrivateEndpoint) -> PrivateEndpoint:
         tags={},
         revision=0,
         target_id=endpoint.target_id.lower(),
+        group_id=endpoint.group_id.lower(),
         subnet_id=endpoint.subnet_id.lower(),
         address="" if endpoint.dynamic else endpoint.address,
     )
@@ -189,23 +203,24 @@ def _link(properties: Json) -> tuple[Json, bool]:
     return mapping(links[0], "privateLinkServiceConnections[0]"), bool(manual)
 
 
-def _check_groups(groups: list[object]) -> None:
-    if len(groups) != 1 or not isinstance(groups[0], str) or groups[0].lower() != GROUP_ID.lower():
-        raise bad("groupIds", f"an array of {GROUP_ID}, what a hub can be connected by")
+def _group(groups: list[object]) -> str:
+    if len(groups) != 1 or not isinstance(groups[0], str) or not groups[0]:
+        raise bad("groupIds", "an array of the one thing of the resource to connect to, such as iotHub")
+    return groups[0]
 
 
-def _configuration(configurations: list[object]) -> tuple[str, str]:
+def _configuration(configurations: list[object], group: str) -> tuple[str, str]:
     """Name and address of the only IP configuration; without a subnet nobody gives one out."""
     if len(configurations) != 1:
         message = (
             "One address on this machine is needed, or a subnet to take one from: "
-            f"--ip-config name=ip group-id={GROUP_ID} member-name={GROUP_ID} private-ip-address=ADDRESS"
+            f"--ip-config name=ip group-id={group} member-name={group} private-ip-address=ADDRESS"
         )
         raise HubError(Code.ARGUMENT_INVALID, message)
     configuration = mapping(configurations[0], "ipConfigurations[0]")
     properties = mapping(configuration.get("properties"), "ipConfigurations[0].properties")
     for member in ("groupId", "memberName"):
-        choice(properties.get(member) or GROUP_ID, f"ipConfigurations[0].{member}", (GROUP_ID,))
+        choice(properties.get(member) or group, f"ipConfigurations[0].{member}", (group,))
     address = text(properties.get("privateIPAddress"), "privateIPAddress")
     if not is_address(address):
         raise bad("privateIPAddress", "an IPv4 or IPv6 address")

@@ -1,11 +1,11 @@
 """Private endpoints and their connections: made, decided, deleted; both sides in one commit.
 
-Theory of operation. An endpoint is a document, its connection a part of the hub's document, and whatever concerns both
-is one commit of both. The hub's listeners hear of the connection (and cut sessions that are not admitted any more), the
-listeners here hear of the address (and bind or release it); a change is answered after both. An address is judged by
-its endpoint from the moment it is listened on, in whatever state the connection is. When the address cannot be listened
-on after all, the endpoint is taken back, and the maker hears why. An endpoint in a subnet is committed only while the
-subnet is declared, and counts as in it from before that commit.
+Theory of operation. An endpoint is a document, its connection a part of the resource's document, and whatever concerns
+both is one commit of both. The resource's listeners hear of the connection (and cut sessions that are not admitted any
+more), the listeners here hear of the address (and bind or release it); a change is answered after both. An address is
+judged by its endpoint from the moment it is listened on, in whatever state the connection is. When the address cannot
+be listened on after all, the endpoint is taken back, and the maker hears why. An endpoint in a subnet is committed only
+while the subnet is declared, and counts as in it from before that commit.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,10 +19,10 @@ from isthmus.completion import Completion
 from isthmus.network.door import Door
 from isthmus.network.private_endpoints import ConnectionStatus, PrivateEndpointConnection, move
 from isthmus.network.virtual_networks import check_usable, first_free
-from isthmus.resources.hub import Hub
-from isthmus.resources.hubs import Hubs
+from isthmus.resources.directory import Connections, Directory
 from isthmus.resources.private_endpoint import (
     PrivateEndpoint,
+    check_group,
     decode_endpoint,
     encode_endpoint,
     endpoint_to_arm,
@@ -48,9 +48,11 @@ Spot = tuple[str, str]
 class PrivateEndpoints:
     """All private endpoints; `load` first. Reading is synchronous; on the event loop only."""
 
-    def __init__(self, state: State, hubs: Hubs, ids: Ids, objection: AddressCheck, networks: VirtualNetworks) -> None:
+    def __init__(
+        self, state: State, directory: Directory, ids: Ids, objection: AddressCheck, networks: VirtualNetworks
+    ) -> None:
         self._state = state
-        self._hubs = hubs
+        self._directory = directory
         self._ids = ids
         self._objection = objection
         self._completion = Completion()
@@ -102,13 +104,13 @@ class PrivateEndpoints:
     def to_arm(self, endpoint: PrivateEndpoint) -> dict[str, object]:
         """The endpoint as `az network private-endpoint show` prints it."""
         connection = self._connection_of(endpoint)
-        hub = self._hubs.by_resource_id(endpoint.target_id)
+        target = self._directory.by_resource_id(endpoint.target_id)
         description = connection.description if connection is not None else ""
-        return endpoint_to_arm(endpoint, hub, self.status(endpoint), description)
+        return endpoint_to_arm(endpoint, target, self.status(endpoint), description)
 
-    def connection(self, hub_name: str, name: str) -> PrivateEndpointConnection:
-        """A hub's connection by its name, or by its endpoint's name where that tells one; raises GenericNotFound."""
-        return _find(self._hubs.require(hub_name), name)
+    def connection(self, resource_id: str, name: str) -> PrivateEndpointConnection:
+        """A resource's connection by its name, or by its endpoint's where that tells one; raises GenericNotFound."""
+        return _find(self._directory.require(resource_id).connections, name)
 
     async def create(self, name: str, body: Mapping[str, object]) -> PrivateEndpoint:
         """Makes the endpoint that an ARM body asks for, and its connection: Approved, or Pending when asked manually.
@@ -124,28 +126,30 @@ class PrivateEndpoints:
         await self._completion.run(self._delete(self.require(name)))
 
     async def decide(
-        self, hub_name: str, name: str, status: ConnectionStatus, description: str
+        self, resource_id: str, name: str, status: ConnectionStatus, description: str
     ) -> PrivateEndpointConnection:
-        """Approves or rejects a connection as the hub's owner; returns when sessions that lost their right are cut.
+        """Approves or rejects a connection as the resource's owner; returns when sessions without a right are cut.
 
         Raises HubError GenericNotFound, OperationNotAllowedInCurrentState naming both states, ArgumentInvalid for
         Disconnected, which is what deleting makes.
         """
         if status is ConnectionStatus.DISCONNECTED:
             raise HubError(Code.ARGUMENT_INVALID, "A connection is approved or rejected; delete it to disconnect it")
-        full_name = self.connection(hub_name, name).name
+        full_name = self.connection(resource_id, name).name
 
-        def moved(hub: Hub) -> Hub:
-            new = move(_find(hub, full_name), status, description)
-            kept = (new if each.name == full_name else each for each in hub.connections)
-            return replace(hub, connections=tuple(kept))
+        def moved(connections: Connections) -> Connections:
+            new = move(_find(connections, full_name), status, description)
+            return tuple(new if each.name == full_name else each for each in connections)
 
-        return _find(await self._hubs.change(hub_name, moved), full_name)
+        return _find((await self._directory.change_connections(resource_id, moved)).connections, full_name)
 
-    async def delete_connection(self, hub_name: str, name: str) -> None:
-        """Deletes a connection as the hub's owner: its endpoint is Disconnected from then on. Raises as `decide`."""
-        full_name = self.connection(hub_name, name).name
-        await self._hubs.change(hub_name, lambda hub: _without(hub, full_name))
+    async def delete_connection(self, resource_id: str, name: str) -> None:
+        """Deletes a connection as the resource's owner: its endpoint is Disconnected from then on.
+
+        Raises as `decide`.
+        """
+        full_name = self.connection(resource_id, name).name
+        await self._directory.change_connections(resource_id, lambda connections: _without(connections, full_name))
 
     async def _create(self, asked: PrivateEndpoint) -> PrivateEndpoint:
         existing = self._by_name.get(asked.name.lower())
@@ -153,16 +157,21 @@ class PrivateEndpoints:
             if same_request(existing, asked):
                 return existing if existing.tags == asked.tags else await self._tag(existing, asked.tags)
             raise HubError(Code.CONFLICT, f"There is a private endpoint {asked.name} already, for something else")
-        hub = self._hubs.by_resource_id(asked.target_id)
-        if hub is None:
-            raise HubError(Code.NOT_FOUND, f"There is no resource {asked.target_id} here")
+        target = self._directory.require(asked.target_id)
+        check_group(asked, target.kind)
         placed = self._placed(asked)
         self._check_spot(placed.place, placed.address)
         guid = self._ids.uuid()
-        endpoint = replace(placed, target_id=hub.resource_id, guid=guid, connection=f"{asked.name}.{guid}")
+        endpoint = replace(
+            placed,
+            target_id=target.resource_id,
+            group_id=target.kind.group_id,
+            guid=guid,
+            connection=f"{asked.name}.{guid}",
+        )
         self._in_making[_spot(endpoint)] = endpoint
         try:
-            return await self._commit_new(endpoint, hub)
+            return await self._commit_new(endpoint)
         finally:
             del self._in_making[_spot(endpoint)]
 
@@ -176,24 +185,23 @@ class PrivateEndpoints:
         self._publish(replace(tagged, revision=revision))
         return self.require(tagged.name)
 
-    async def _commit_new(self, endpoint: PrivateEndpoint, hub: Hub) -> PrivateEndpoint:
+    async def _commit_new(self, endpoint: PrivateEndpoint) -> PrivateEndpoint:
         connection = PrivateEndpointConnection(
             name=endpoint.connection,
             status=ConnectionStatus.PENDING if endpoint.manual else ConnectionStatus.APPROVED,
             description=endpoint.request_message if endpoint.manual else "Auto-Approved",
             endpoint_id=endpoint.resource_id,
             address=endpoint.address,
+            group_id=endpoint.group_id,
         )
         also: list[Change] = [Put(_key(endpoint.name), encode_endpoint(endpoint), MUST_NOT_EXIST)]
         if endpoint.subnet_id:
             also.append(self._networks.unchanged)
         try:
-            await self._hubs.change(
-                hub.name, lambda now: replace(now, connections=(*now.connections, connection)), also=also
-            )
+            await self._directory.change_connections(endpoint.target_id, lambda now: (*now, connection), also)
         except Conflict as conflict:
             if conflict.index == len(also):
-                # Changes count from the hub's own: this is the last one, the networks'.
+                # Changes count from the resource's own: this is the last one, the networks'.
                 raise HubError(Code.SERVER_BUSY, "The networks are being changed by others; try again") from conflict
             raise HubError(Code.CONFLICT, f"There is a private endpoint {endpoint.name} already") from conflict
         made = replace(endpoint, revision=1)
@@ -207,9 +215,10 @@ class PrivateEndpoints:
 
     async def _delete(self, endpoint: PrivateEndpoint) -> None:
         gone = Delete(_key(endpoint.name))
-        hub = self._hubs.by_resource_id(endpoint.target_id)
-        if hub is not None and self._connection_of(endpoint) is not None:
-            await self._hubs.change(hub.name, lambda now: _without(now, endpoint.connection), also=[gone])
+        if self._connection_of(endpoint) is not None:
+            await self._directory.change_connections(
+                endpoint.target_id, lambda now: _without(now, endpoint.connection), [gone]
+            )
         else:
             await self._state.commit([gone])
         self._by_name.pop(endpoint.name.lower(), None)
@@ -258,8 +267,8 @@ class PrivateEndpoints:
             raise HubError(Code.ARGUMENT_INVALID, objection)
 
     def _connection_of(self, endpoint: PrivateEndpoint) -> PrivateEndpointConnection | None:
-        hub = self._hubs.by_resource_id(endpoint.target_id)
-        connections = hub.connections if hub is not None else ()
+        target = self._directory.by_resource_id(endpoint.target_id)
+        connections = target.connections if target is not None else ()
         return next((each for each in connections if each.name == endpoint.connection), None)
 
     def _publish(self, endpoint: PrivateEndpoint) -> None:
@@ -279,14 +288,14 @@ def _key(name: str) -> Key:
     return Key("endpoint", NO_HUB, name.lower())
 
 
-def _find(hub: Hub, name: str) -> PrivateEndpointConnection:
-    exact = [each for each in hub.connections if each.name == name]
-    found = exact or [each for each in hub.connections if each.name.rpartition(".")[0].lower() == name.lower()]
+def _find(connections: Connections, name: str) -> PrivateEndpointConnection:
+    exact = [each for each in connections if each.name == name]
+    found = exact or [each for each in connections if each.name.rpartition(".")[0].lower() == name.lower()]
     if len(found) != 1:
-        known = ", ".join(each.name for each in hub.connections) or "none"
-        raise HubError(Code.NOT_FOUND, f"The hub {hub.name} has no connection {name}; it has: {known}")
+        known = ", ".join(each.name for each in connections) or "none"
+        raise HubError(Code.NOT_FOUND, f"There is no connection {name}; there are: {known}")
     return found[0]
 
 
-def _without(hub: Hub, connection: str) -> Hub:
-    return replace(hub, connections=tuple(each for each in hub.connections if each.name != connection))
+def _without(connections: Connections, name: str) -> Connections:
+    return tuple(each for each in connections if each.name != name)

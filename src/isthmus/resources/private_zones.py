@@ -5,7 +5,7 @@ Theory of operation. A zone with its links and records is one document, a privat
 change takes the snapshot, applies a pure rule, commits with the snapshot's revision as expectation, and on `Conflict`
 reads and applies again; then the listeners are awaited, so that a change is answered when it is served. A group is
 committed only while its zones are there; with its endpoint it goes. The records that follow from groups are told
-afresh each time, from the endpoint and the hub as they are now.
+afresh each time, from the endpoint and its resource as they are now.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from isthmus.base.state import (
 from isthmus.completion import Completion
 from isthmus.names.zone import RecordType, normal_name
 from isthmus.network.private_endpoints import ConnectionStatus
-from isthmus.resources.hubs import Hubs
+from isthmus.resources.directory import Directory
 from isthmus.resources.members import Json
 from isthmus.resources.private_endpoint import PrivateEndpoint
 from isthmus.resources.private_endpoints import PrivateEndpoints
@@ -76,11 +76,11 @@ class PrivateZones:
     """All private DNS zones and zone groups; `load` first. Reading is synchronous; on the event loop only."""
 
     def __init__(
-        self, state: State, ids: Ids, hubs: Hubs, endpoints: PrivateEndpoints, networks: VirtualNetworks
+        self, state: State, ids: Ids, directory: Directory, endpoints: PrivateEndpoints, networks: VirtualNetworks
     ) -> None:
         self._state = state
         self._ids = ids
-        self._hubs = hubs
+        self._directory = directory
         self._endpoints = endpoints
         self._networks = networks
         self._completion = Completion()
@@ -345,11 +345,11 @@ class PrivateZones:
         endpoint = self._endpoint_of(group)
         if endpoint is None or all(each != zone for _, each in group.zones):
             return ()
-        hub = self._hubs.by_resource_id(endpoint.target_id)
-        if hub is None or self._endpoints.status(endpoint) is ConnectionStatus.DISCONNECTED:
+        target = self._directory.by_resource_id(endpoint.target_id)
+        if target is None or self._endpoints.status(endpoint) is ConnectionStatus.DISCONNECTED:
             return ()
         creator = f"created by private endpoint {endpoint.name} with resource guid {endpoint.guid}"
-        return group_records(zone, hub.hosts, endpoint.address, {"creator": creator})
+        return group_records(zone, target.hosts, endpoint.address, {"creator": creator})
 
     def _own_records(self, zone: PrivateZone, kind: RecordType, name: str) -> ZoneRecords | None:
         """A stored record set, or None; raises HubError InvalidOperation for one that a zone group makes."""

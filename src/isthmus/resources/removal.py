@@ -1,18 +1,18 @@
-"""Removes what a deleted hub leaves in the state: identities, twins, presences, sessions, queues, counters.
+"""Removes what a deleted resource leaves in the state: identities, twins, presences, sessions, queues, counters.
 
-Theory of operation. The commit that deletes a hub leaves a mark with its number (`Hubs.delete`). From then on nothing
-leads to the hub's documents: numbers are never given twice. They are removed in batches, so that a hub of a million
-devices delays nobody's commits, and a crash in between leaves the mark. A request that was under way when the hub went
-may still write a document after its sweep; therefore the mark itself stays until the next start, when a last sweep
-finds what came late, before anything is served.
+Theory of operation. The commit that deletes a hub or neighbour leaves a mark with its number (`StoredResources`). From
+then on nothing leads to its documents: numbers are never given twice. They are removed in batches, so that a hub of a
+million devices delays nobody's commits, and a crash in between leaves the mark. A request that was under way when the
+hub went may still write a document after its sweep; therefore the mark itself stays until the next start, when a last
+sweep finds what came late, before anything is served.
 """
 
 import asyncio
 
 from isthmus.base.ids import HubId
 from isthmus.base.state import NO_HUB, Damaged, Delete, Key, State
-from isthmus.resources.hub import Hub
-from isthmus.resources.hubs import DELETED
+from isthmus.resources.guarded import Guarded
+from isthmus.resources.stored_resources import DELETED
 
 KINDS = ("identity", "twin", "presence", "session", "queue", "meta", "event-hub")
 """Kinds of documents that belong to a hub."""
@@ -46,8 +46,8 @@ class Removal:
                 await self._state.commit([Delete(mark.key)])
         return removed
 
-    async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
-        """Listens to the hubs."""
+    async def resource_changed(self, old: Guarded | None, new: Guarded | None) -> None:
+        """Listens to all resources."""
         if old is not None and new is None:
             self._deleted.append(old.number)
             self._wake.set()

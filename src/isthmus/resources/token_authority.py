@@ -116,10 +116,15 @@ class TokenAuthority:
             )
         return Subject(attached.principal_id, attached.client_id, attached.resource_id)
 
+    def hub_of(self, principal_id: str) -> str:
+        """The ARM id of the hub whose own identity has that principal; empty when none has."""
+        wanted = principal_id.lower()
+        owners = (hub.resource_id for hub in self._hubs.all() if hub.identity.principal_id == wanted)
+        return next(owners, "") if wanted else ""
+
     def knows(self, principal_id: str) -> bool:
         """True for the principal of an identity that there is."""
-        own = any(hub.identity.principal_id == principal_id.lower() for hub in self._hubs.all())
-        return own or self._identities.by_principal_id(principal_id) is not None
+        return bool(self.hub_of(principal_id)) or self._identities.by_principal_id(principal_id) is not None
 
     async def token(self, hub: HubId, identity: str, scope: str) -> tuple[str, int]:
         """A token of a hub's identity for a scope, and when it ends in Unix seconds; `identity` is "" for its own.

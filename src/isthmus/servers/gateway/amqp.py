@@ -22,7 +22,7 @@ due, and how long to sleep again.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -33,10 +33,11 @@ from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.sas import resource_of
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_contract import is_built_in
 from isthmus.servers.gateway.amqp_links import LinkHandler, error_of
-from isthmus.servers.gateway.amqp_nodes import Nodes
+from isthmus.servers.gateway.amqp_node_set import NodeSet
 from isthmus.servers.gateway.amqp_replies import Replies
 from isthmus.servers.gateway.amqp_tokens import NEVER, Need, Proofs
 from isthmus.servers.gateway.gate import Admitted, Gate, probe_of
@@ -79,7 +80,7 @@ class AmqpServices:
 
     gate: Gate
     sessions: SessionIndex
-    nodes: Nodes
+    nodes: Mapping[ResourceKind, NodeSet]
     clock: Clock
 
 
@@ -119,7 +120,7 @@ class AmqpPump:
         self._proofs = Proofs(self, services.sessions, services.clock)
         self._replies = Replies()
         self._handlers: dict[Link, LinkHandler] = {}
-        self._hub: Hub | None = None
+        self._resource: Guarded | None = None
         self._groups: set[str] = set()
         self._timer: Timer | None = None
         self._timer_at = NEVER
@@ -198,29 +199,46 @@ class AmqpPump:
 
     def refused(self, error: HubError, device: str = "") -> Error:
         """Journals a refusal and gives what the peer may hear of it."""
-        hub_name = self._hub.name if self._hub is not None else ""
+        name = self._resource.name if self._resource is not None else ""
         device = device or self._probe
         tracking_id = self._services.gate.refused(
-            self.connection, Plane.AMQP, hub_name, device, error, principal=self._proofs.principal
+            self.connection, Plane.AMQP, name, device, error, principal=self._proofs.principal
         )
-        return error_of(error, tracking_id)
+        return error_of(self._told(error), tracking_id)
 
     async def put_token(self, token: str, audience: str) -> None:
         """Judges a put-token and keeps the proof; raises HubError."""
         self._probe = probe_of(audience)
-        if is_bearer(token):
-            await self._put_bearer(token, audience)
+        resource = self._name() if is_bearer(token) else self._name(audience)
+        if not isinstance(resource, Hub):
+            self._put_to_neighbour(resource, token, audience)
             return
-        hub, built_in = self._name_hub(audience), is_built_in(audience)
+        if is_bearer(token):
+            await self._put_bearer(resource, token, audience)
+            return
+        hub, built_in = resource, is_built_in(audience)
         admitted = await self._services.gate.token(self.connection, Plane.AMQP, hub, token, audience, built_in=built_in)
         self._keep(audience, admitted, built_in=built_in)
 
-    async def _put_bearer(self, token: str, audience: str) -> None:
+    async def _put_bearer(self, hub: Hub, token: str, audience: str) -> None:
         """As `put_token`; the audience is the scope that the token was asked for, which names no hub, or a node."""
         built_in = audience.lower().startswith("sb://") or is_built_in(audience)
-        hub, gate = self._name_hub(), self._services.gate
-        admitted = await gate.bearer(self.connection, Plane.AMQP, hub, token, built_in=built_in)
+        admitted = await self._services.gate.bearer(self.connection, Plane.AMQP, hub, token, built_in=built_in)
         self._keep(audience, admitted, built_in=built_in)
+
+    def _put_to_neighbour(self, resource: Guarded, token: str, audience: str) -> None:
+        further = self._services.nodes[resource.kind].policies(resource, audience)
+        try:
+            admitted = self._services.gate.namespace(self.connection, resource, token, audience, further)
+        except HubError as error:
+            raise self._told(error) from error
+        self._keep(audience, admitted, built_in=False)
+
+    def _told(self, error: HubError) -> HubError:
+        """The error in the words of the service that was asked."""
+        if self._resource is None or isinstance(self._resource, Hub):
+            return error
+        return self._services.nodes[self._resource.kind].told(error, self._resource)
 
     def require(self, need: Need) -> None:
         """Raises HubError unless this connection has proved what is needed."""
@@ -228,9 +246,9 @@ class AmqpPump:
 
     def reading(self, group: str) -> None:
         """Journals a reader of a consumer group, the first one of each; no more of them than a hub has groups."""
-        if group not in self._groups and self._hub is not None:
+        if group not in self._groups and self._resource is not None:
             self._groups.add(group)
-            self._services.gate.reading(self.connection, self._hub, self.principal, group)
+            self._services.gate.reading(self.connection, self._resource, self.principal, group)
 
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Says goodbye in AMQP's words and closes the connection; once, whichever of its proofs is concerned."""
@@ -286,13 +304,14 @@ class AmqpPump:
 
     def _open(self, opened: Opened) -> None:
         try:
-            self._name_hub(opened.hostname)
+            self._name(opened.hostname)
         except HubError as error:
             self._turn_away(error)
 
     def _attach(self, link: Link) -> None:
         try:
-            handler = self._services.nodes.attach(link, self, self._replies, self._name_hub())
+            resource = self._name()
+            handler = self._services.nodes[resource.kind].attach(link, self, self._replies, resource)
         except HubError as error:
             link.refuse(self.refused(error))
             return
@@ -335,7 +354,9 @@ class AmqpPump:
         if user is None or user.device_id:
             raise _refused_user(name)
         gate = self._services.gate
-        hub = self._name_hub(gate.host_of_label(user.hub), init.hostname)
+        hub = self._name(gate.host_of_label(user.hub), init.hostname)
+        if not isinstance(hub, Hub):
+            raise _refused_user(name)
         admitted = await gate.plain(self.connection, Plane.AMQP, hub, user, password)
         self._keep(hub.host_name, admitted, built_in=False)
 
@@ -345,12 +366,15 @@ class AmqpPump:
             asked = BUILT_IN if built_in else ""
             self._services.gate.admitted(self.connection, Plane.AMQP, admitted, asked=asked)
 
-    def _name_hub(self, *names: str) -> Hub:
-        """The one hub that these names and everything said before mean; raises HubError."""
-        known = (self._hub.host_name,) if self._hub is not None else ()
+    def _name(self, *names: str) -> Guarded:
+        """The one resource that these names and everything said before mean; raises HubError."""
+        known = (self._resource.host_name,) if self._resource is not None else ()
         hosts = (_host_of(name) for name in names)
-        self._hub = self._services.gate.resolve(self.connection, Plane.AMQP, *known, *hosts)
-        return self._hub
+        found = self._services.gate.find(self.connection, Plane.AMQP, *known, *hosts)
+        if found.kind not in self._services.nodes:
+            raise _no_amqp(found)
+        self._resource = found
+        return found
 
     def _end_tokens(self) -> None:
         """Ends the links that no proof carries any more, without any proof the connection."""
@@ -436,7 +460,7 @@ class AmqpPump:
         logger.info(
             "connection ended",
             extra={
-                "hub": self._hub.name if self._hub is not None else "",
+                "hub": self._resource.name if self._resource is not None else "",
                 "principal": self._proofs.principal,
                 "plane": Plane.AMQP.value,
                 "door": self.connection.door.label,
@@ -469,6 +493,10 @@ def _refused_user(name: str) -> HubError:
         name[:200],
         "use {policy}@sas.root.{hub} with a policy's token; devices connect by MQTT, port 8883",
     )
+
+
+def _no_amqp(resource: Guarded) -> HubError:
+    return unauthorized("name.unknown", resource.host_name, f"{resource.kind.word} does not speak AMQP", Hop.NAME)
 
 
 def _protocol_fault(error: Error) -> HubError:

@@ -1,16 +1,18 @@
 """The nodes of a hub that links attach to: what each needs to be proved, and what then handles the link."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from isthmus.access.principal import Right
+from isthmus.access.principal import Right, SharedAccessPolicy
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import is_probe
 from isthmus.commands.cloud_to_device import CloudToDevice
 from isthmus.commands.feedback import Feedback
 from isthmus.resources.consumer_groups import find_group
+from isthmus.resources.guarded import Guarded
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_cbs import put_token
 from isthmus.servers.gateway.amqp_commands import CommandReceiver, FeedbackSender
@@ -57,11 +59,12 @@ class Nodes:
     clock: Clock
     probe_mail: ProbeOutlet
 
-    def attach(self, link: Link, pump: Pump, replies: Replies, hub: Hub) -> LinkHandler | None:
+    def attach(self, link: Link, pump: Pump, replies: Replies, resource: Guarded) -> LinkHandler | None:
         """Judges a new link and accepts it; None when it was redirected. Raises HubError to refuse it.
 
         What was not proved is refused before anything is told of what there is.
         """
+        hub = hub_of(resource)
         address = parse_address(link.target_address if link.role is LinkRole.RECEIVER else link.source_address)
         need = need_of(address, hub, sends=link.role is LinkRole.RECEIVER)
         if need is not None:
@@ -70,6 +73,14 @@ class Nodes:
         if handler is not None:
             handler.need = need
         return handler
+
+    def policies(self, resource: Guarded, audience: str) -> Iterable[SharedAccessPolicy]:
+        """No part of a hub has policies of its own."""
+        return ()
+
+    def told(self, error: HubError, resource: Guarded) -> HubError:
+        """A hub's refusals are in a hub's words already."""
+        return error
 
     def _handler(self, link: Link, pump: Pump, replies: Replies, hub: Hub, address: Address) -> LinkHandler | None:
         match address.node, link.role:
@@ -129,6 +140,12 @@ class Nodes:
         }
         moved = Error(str(Condition.LINK_REDIRECT), "The messages are read at another address.", info)
         link.refuse_later(moved, detach_at=self.clock.monotonic() + REDIRECT_DETACH_SECONDS)
+
+
+def hub_of(resource: Guarded) -> Hub:
+    """The resource, a hub."""
+    assert isinstance(resource, Hub), "these are the nodes of hubs"
+    return resource
 
 
 def need_of(address: Address, hub: Hub, *, sends: bool = False) -> Need | None:

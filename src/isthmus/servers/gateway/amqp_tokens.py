@@ -1,6 +1,6 @@
 """What an AMQP connection has proved so far: one session of the index for each proof, renewed in place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from isthmus.access.authenticate import require_permission
@@ -25,11 +25,12 @@ NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the peer of a link must have proved: a credential that covers a path of the hub, and a right.
+    """What the peer of a link must have proved: a credential that covers a path of the resource, and a right.
 
     All nodes of services ask for ServiceConnect (IoT Hub developer guide, "Control access to IoT Hub"). `built_in` for
     nodes of the built-in endpoint: network rules may leave it out, so what was proved for it proves nothing elsewhere.
-    `data_action` is what a role must allow when the peer is an identity; without one, only policies may.
+    `data_action` is what a role must allow when the peer is an identity; without one, only policies may. Roles count
+    at `part`, the end of an ARM id, of the resource `hub`, or at the whole of it.
     """
 
     hub: HubId
@@ -37,6 +38,7 @@ class Need:
     built_in: bool
     right: Right = Right.SERVICE_CONNECT
     data_action: str = ""
+    part: str = ""
 
 
 class Closing(Protocol):
@@ -54,7 +56,7 @@ class Proof:
     def __init__(self, pump: Closing, admitted: Admitted, *, built_in: bool, ends_at: float) -> None:
         self._pump = pump
         self.admitted = admitted
-        self.hub: HubId = admitted.hub.number
+        self.hub: HubId = admitted.resource.number
         self.door: Door = admitted.door
         self.address = admitted.address
         self.device = device_name(admitted.identity) if admitted.identity is not None else ""
@@ -112,7 +114,7 @@ class Proofs:
         refusals: list[HubError] = []
         for proof in covering:
             try:
-                require_permission(proof.principal, need.right, need.data_action)
+                require_permission(at_part(proof.principal, need.part), need.right, need.data_action)
             except HubError as error:
                 refusals.append(error)
             else:
@@ -159,6 +161,11 @@ class Proofs:
         return unauthorized(
             "auth.scope", f"tokens for {named}", f"put a token whose sr covers {need.path}", Hop.AUTHORIZATION
         )
+
+
+def at_part(principal: Principal, part: str) -> Principal:
+    """The principal, whose roles are judged at a part of the resource: the end of an ARM id, or empty for all of it."""
+    return replace(principal, resource_id=f"{principal.resource_id}{part}") if part else principal
 
 
 def _too_many() -> HubError:

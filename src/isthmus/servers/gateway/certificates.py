@@ -1,4 +1,4 @@
-"""The TLS contexts of all hubs, issued by the data folder's own authority."""
+"""The TLS contexts of all hubs and neighbours, issued by the data folder's own authority."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from isthmus.access.certificates import Authority, self_signed
 from isthmus.access.key_pair import write_where_different
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, ConfigurationError, HubError
-from isthmus.resources.hub import Hub
+from isthmus.resources.guarded import Guarded
 from isthmus.wire.link.messages import CONTROL_PROTOCOL, ENROL_SERVER_NAME
 from isthmus.wire.tls import LinkContexts, ServerContexts, client_certificate_trouble, link_context, server_context
 
@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Certificates:
-    """Keeps a certificate for each hub's host name. Made before anybody connects: it reads, writes and makes keys."""
+    """Keeps a certificate for each resource's host name.
+
+    Made before anybody connects: it reads, writes and makes keys.
+    """
 
     def __init__(
         self, folder: Path, host_names: Sequence[str], addresses: Sequence[str], machine_name: str, clock: Clock
@@ -63,7 +66,7 @@ class Certificates:
             ) from error
 
     async def prepare(self, host_name: str) -> None:
-        """Makes the certificate of a hub that is about to be made.
+        """Makes the certificate of a resource that is about to be made.
 
         Raises HubError ArgumentInvalid when the authority may not vouch for the name, or is offline.
         """
@@ -72,8 +75,8 @@ class Certificates:
         except ConfigurationError as error:
             raise HubError(Code.ARGUMENT_INVALID, str(error).rstrip(".")) from error
 
-    async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
-        """Listens to the hubs: serves a new one's name, and forgets a deleted one's."""
+    async def resource_changed(self, old: Guarded | None, new: Guarded | None) -> None:
+        """Listens to all resources: serves a new one's name, and forgets a deleted one's."""
         if new is None and old is not None:
             self.contexts.remove(old.host_name)
         if old is None and new is not None:

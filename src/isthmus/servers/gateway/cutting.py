@@ -18,6 +18,7 @@ from isthmus.network.admission import Deny, admit
 from isthmus.network.door_policies import NO_TAGS, ask_for_tags, wrong_door
 from isthmus.network.dry_run import RESOURCE_GONE
 from isthmus.network.virtual_networks import NetworkFacts
+from isthmus.resources.guarded import Guarded
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.connected import Connected
@@ -62,14 +63,19 @@ class Cutting:
         if new is not None and new.door_policies:
             await self._judge_policies(new)
 
+    async def neighbour_changed(self, old: Guarded | None, new: Guarded | None) -> None:
+        """Cuts what a neighbour's present rules, connections and keys do not admit; returns after the last one."""
+        if old is not None:
+            await self._judge_admission(old.number, new)
+
     async def identities_changed(self) -> None:
         """Cuts identities that have ended, or lost a role by which they came; returns after the last one."""
         await self._sessions.cut(lambda session: self._bearers.lost(session.principal), Code.UNAUTHORIZED_ACCESS)
 
-    async def networks_changed(self, hubs: Iterable[Hub]) -> None:
-        """Cuts, of all hubs, who does not reach his private door any more; returns after the last one."""
-        for hub in hubs:
-            await self._judge_admission(hub.number, hub)
+    async def networks_changed(self, resources: Iterable[Guarded]) -> None:
+        """Cuts, of all resources, who does not reach his private door any more; returns after the last one."""
+        for resource in resources:
+            await self._judge_admission(resource.number, resource)
 
     def tags_changed(self, ref: DeviceRef, tags: Mapping[str, object]) -> None:
         """Cuts a device, with its modules, that a policy binds to other doors now that it has these tags."""
@@ -81,9 +87,9 @@ class Cutting:
             if refusal is not None:
                 session.cut(refusal, Code.UNAUTHORIZED_ACCESS)
 
-    async def _judge_admission(self, number: HubId, hub: Hub | None) -> None:
+    async def _judge_admission(self, number: HubId, resource: Guarded | None) -> None:
         await self._sessions.cut(
-            lambda session: session_lost(session, hub, self._facts()),
+            lambda session: session_lost(session, resource, self._facts()),
             Code.UNAUTHORIZED_ACCESS,
             where=Where(hub=number),
         )
@@ -132,14 +138,22 @@ class Cutting:
                 session.cut(_key_gone(ref.name), Code.UNAUTHORIZED_ACCESS)
 
 
-def session_lost(session: Session, hub: Hub | None, facts: NetworkFacts) -> Refusal | None:
-    """Why a session may not go on at its hub, and in its networks, as they are now; None when it may."""
-    if hub is None:
+def session_lost(session: Session, resource: Guarded | None, facts: NetworkFacts) -> Refusal | None:
+    """Why a session may not go on at its resource, and in its networks, as they are now; None when it may."""
+    if resource is None:
         return RESOURCE_GONE
-    admission = admit(hub, door=session.door, address=session.address, built_in=session.built_in, facts=facts)
+    principal = session.principal
+    admission = admit(
+        resource,
+        door=session.door,
+        address=session.address,
+        built_in=session.built_in,
+        trusted=bool(principal.acts_for) and resource.trusts(principal.acts_for),
+        facts=facts,
+    )
     if isinstance(admission, Deny):
         return admission.refusal
-    return None if is_probe(session.device) else key_lost(session.principal, hub.policies, hub.local_auth)
+    return None if is_probe(session.device) else key_lost(principal, resource.policies, resource.local_auth)
 
 
 def policy_lost(session: Session, hub: Hub, tags: Mapping[str, object]) -> Refusal | None:

@@ -15,12 +15,13 @@ and logs, and gives the tracking id for the answer.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from isthmus.access import sas
+from isthmus.access.access_tokens import is_bearer
 from isthmus.access.authenticate import (
     DeviceSecrets,
     Evidence,
@@ -32,7 +33,7 @@ from isthmus.access.authenticate import (
 )
 from isthmus.access.journal import Decision, Journal, Verdict, asked_of_group
 from isthmus.access.local_auth import ALL_KEYS
-from isthmus.access.principal import Principal, PrincipalKind
+from isthmus.access.principal import Principal, PrincipalKind, SharedAccessPolicy
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.base import sas_token
 from isthmus.base.clock import Clock
@@ -45,13 +46,19 @@ from isthmus.network.admission import Allow, Deny, admit
 from isthmus.network.door import Door, DoorKind
 from isthmus.network.door_policies import NO_TAGS, Caller, ask_for_tags, wrong_door
 from isthmus.network.virtual_networks import NetworkFacts
+from isthmus.resources.directory import Directory
+from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub
-from isthmus.resources.hubs import Hubs
 from isthmus.servers.gateway.plain import PlainUser
 from isthmus.servers.gateway.plane import Plane
 
 EVENT_HUBS_FORMS: Sequence[sas.KeyForm] = (sas.key_text, decode_key)
 """Event Hubs SDKs sign with the key's text where IoT Hub's sign with the bytes that it encodes."""
+
+NOBODY = Principal(PrincipalKind.ACCOUNT, "", frozenset(), "", "")
+"""Who proved nothing."""
+
+WITH_AMQP = frozenset({ResourceKind.HUB, ResourceKind.EVENT_HUBS, ResourceKind.SERVICE_BUS})
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +104,7 @@ class Tags(Protocol):
 class Bearers(Protocol):
     """Whose bearer tokens are; `resources.bearer_tokens.BearerTokens` says so."""
 
-    def prove(self, hub: Hub, text: str) -> Principal:
+    def prove(self, resource: Guarded, text: str) -> Principal:
         """The principal of a token; raises HubError IotHubUnauthorizedAccess."""
 
     def lost(self, principal: Principal) -> Refusal | None:
@@ -107,7 +114,7 @@ class Bearers(Protocol):
 class NoBearers:
     """No token is anybody's."""
 
-    def prove(self, hub: Hub, text: str) -> Principal:
+    def prove(self, resource: Guarded, text: str) -> Principal:
         raise unauthorized("auth.bearer-issuer", "a bearer token", "send a SAS token of a shared access policy")
 
     def lost(self, principal: Principal) -> Refusal | None:
@@ -133,12 +140,12 @@ class Counters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who came in, to which hub, by which door; `rule` let the peer in, `scope` is the path its credential covers.
+    """Who came in, to what, by which door; `rule` let the peer in, `scope` is the path its credential covers.
 
-    An empty scope is the whole hub. `identity` is set when the peer is a device or module, also by a policy's token.
+    An empty scope is all of it. `identity` is set when the peer is a device or module, also by a policy's token.
     """
 
-    hub: Hub
+    resource: Guarded
     principal: Principal
     identity: Identity | None
     door: Door
@@ -146,8 +153,14 @@ class Admitted:
     rule: str = ""
     scope: tuple[str, ...] = ()
 
+    @property
+    def hub(self) -> Hub:
+        """The resource, for who was let in to a hub."""
+        assert isinstance(self.resource, Hub), "asked of somebody who came to a neighbour"
+        return self.resource
+
     def covers(self, path: str) -> bool:
-        """True when the credential covers a path of the hub, `devices/{device}` or `{entity}/…`, by segments."""
+        """True when the credential covers a path of the resource, `devices/{device}` or `{entity}/…`, by segments."""
         return sas.covers(self.scope, sas.resource_of(f"/{path.strip('/')}").path)
 
 
@@ -156,7 +169,7 @@ class Gate:
 
     def __init__(
         self,
-        hubs: Hubs,
+        directory: Directory,
         identities: Identities,
         journal: Journal,
         counters: Counters,
@@ -166,7 +179,7 @@ class Gate:
         facts: Callable[[], NetworkFacts] = NetworkFacts,
         tags: Tags | None = None,
         bearers: Bearers | None = None,
-        advice: Callable[[str, Hub], str] = lambda address, hub: "",
+        advice: Callable[[str, Guarded], str] = lambda address, resource: "",
         digest: sas.Hmac = sas_token.hmac_sha256,
         probe_refused: Callable[[str, Refusal], None] = lambda device_id, refusal: None,
     ) -> None:
@@ -176,7 +189,7 @@ class Gate:
 
         `advice` says what a peer at the public door should do instead, who could have come privately; else nothing.
         """
-        self._hubs = hubs
+        self._directory = directory
         self._identities = identities
         self._journal = journal
         self._counters = counters
@@ -189,34 +202,42 @@ class Gate:
         self._digest = digest
         self._probe_refused = probe_refused
 
-    def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
-        """The one hub that SNI, the names of what carries the protocol, and all `names` mean.
+    def find(self, connection: Peer, plane: Plane, *names: str) -> Guarded:
+        """The one resource that SNI, the names of what carries the protocol, and all `names` mean.
 
         Names are host names with or without port, in any case. A bare address, `localhost` and an empty name name
-        nobody, unless they are a hub's host name; when nobody is named it is the private door's hub, else the only one.
-        Raises HubError IotHubUnauthorizedAccess with rule `name.unknown`, `name.missing` or `name.mismatch`.
+        nobody, unless they are a resource's; when nobody is named it is what the private door leads to, else the only
+        hub. Raises HubError IotHubUnauthorizedAccess with rule `name.unknown`, `name.missing` or `name.mismatch`.
         """
-        named: dict[str, Hub] = {}
+        named: dict[str, Guarded] = {}
         for name in (connection.server_name, *connection.host_names, *names):
             host = normal_host(name)
-            hub = self._hubs.by_host(host)
-            if hub is not None:
-                named[host] = hub
+            found = self._directory.by_host(host)
+            if found is not None:
+                named[host] = found
             elif not is_unnamed(host):
                 raise self._unknown_name(host)
-        if len({hub.number for hub in named.values()}) > 1:
+        if len({found.number for found in named.values()}) > 1:
             raise unauthorized(
                 "name.mismatch",
-                ", ".join(f"{host} is {hub.name}" for host, hub in named.items()),
-                "use one hub's host name in TLS, in the protocol and in the token",
+                ", ".join(f"{host} is {found.name}" for host, found in named.items()),
+                "use one host name in TLS, in the protocol and in the token",
                 Hop.NAME,
             )
         return next(iter(named.values()), None) or self._unnamed(connection)
 
+    def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
+        """As `find`, of hubs only: a neighbour's name is as unknown as any other."""
+        found = self.find(connection, plane, *names)
+        if not isinstance(found, Hub):
+            raise self._unknown_name(found.host_name)
+        return found
+
     def host_of_label(self, label: str) -> str:
-        """The host name of the hub called `label`, as SASL PLAIN names it; the label itself when no hub is."""
-        hub = self._hubs.by_name(label)
-        return hub.host_name if hub is not None else label
+        """The host name of the hub or namespace called `label`, as SASL PLAIN names it; else the label itself."""
+        wanted = label.lower()
+        named = (each for each in self._directory.all() if each.name.lower() == wanted and each.kind in WITH_AMQP)
+        return next((each.host_name for each in named), label)
 
     async def device(
         self,
@@ -238,7 +259,7 @@ class Gate:
         subject = Subject(ref.device_id, ref.module_id)
         leaf = connection.peer_chain[0] if connection.peer_chain else None
         evidence = Evidence(password, leaf)
-        guard = self._guard(current)
+        guard = self.guard(current)
         if is_probe(ref.device_id):
             # A probe tries a path, and its key is the hub's own.
             guard = replace(guard, local_auth=ALL_KEYS)
@@ -293,6 +314,61 @@ class Gate:
 
         principal, rule = self._decide(connection, current, prove, built_in=built_in)
         return self._let_in(connection, current, principal, rule, identity=None, scope=())
+
+    def neighbour(
+        self, connection: Peer, resource: Guarded, prove: Callable[[Guarded], tuple[Principal, tuple[str, ...]]]
+    ) -> Admitted:
+        """Lets somebody in to a neighbour; `prove` gives, for the neighbour as it is now, who he is and what he covers.
+
+        He proves himself first, for the firewall may trust him by his identity; but a firewall that refuses is told
+        whatever he proved, as the services do whose wire this is. Roles are asked for later. Raises HubError with a
+        rule `network.*`, else whatever `prove` raised.
+        """
+        current = self._present(resource)
+        failed: HubError | None = None
+        principal = NOBODY
+        scope: tuple[str, ...] = ()
+        try:
+            principal, scope = prove(current)
+        except HubError as error:
+            failed = error
+        trusted = bool(principal.acts_for) and current.trusts(principal.acts_for)
+        door, address = connection.door, connection.peer_address
+        admission = admit(current, door=door, address=address, trusted=trusted, facts=self._facts())
+        if isinstance(admission, Deny):
+            raise denied(self._advised(self._untrusted(admission.refusal, principal, current), door, address, current))
+        if failed is not None:
+            raise failed
+        return self._let_in(connection, current, principal, admission.rule, identity=None, scope=scope)
+
+    def namespace(
+        self,
+        connection: Peer,
+        resource: Guarded,
+        token: str,
+        audience: str,
+        further: Iterable[SharedAccessPolicy] = (),
+    ) -> Admitted:
+        """Lets somebody in to a namespace by a policy's token for an audience, or by a bearer token.
+
+        `further` are policies of the entity that the audience means. Raises as `neighbour`.
+        """
+        wanted = [sas.resource_of(audience)] if audience else []
+        policies = tuple(further)
+
+        def prove(current: Guarded) -> tuple[Principal, tuple[str, ...]]:
+            if is_bearer(token):
+                return self._bearers.prove(current, token), ()
+            shown = _parsed(token)
+            guard, now_ms = self.guard(current, policies), self._clock.utc_ms()
+            principal = authenticate_policy(guard, shown, wanted, now_ms=now_ms, forms=EVENT_HUBS_FORMS)
+            return principal, shown.resource.path
+
+        return self.neighbour(connection, resource, prove)
+
+    def prove_bearer(self, resource: Guarded, text: str) -> Principal:
+        """Whose bearer token it is, for `neighbour`; raises HubError IotHubUnauthorizedAccess."""
+        return self._bearers.prove(resource, text)
 
     def stranger(self, connection: Peer, hub: Hub) -> None:
         """Raises HubError IotHubUnauthorizedAccess when the hub's network rules do not admit the peer."""
@@ -360,7 +436,7 @@ class Gate:
         self._journal.write(
             Decision(
                 Verdict.ALLOWED,
-                hub=admitted.hub.name,
+                hub=admitted.resource.name,
                 plane=plane.value,
                 door=admitted.door.label,
                 address=admitted.address,
@@ -372,12 +448,12 @@ class Gate:
             )
         )
 
-    def reading(self, connection: Peer, hub: Hub, principal: str, group: str) -> None:
+    def reading(self, connection: Peer, resource: Guarded, principal: str, group: str) -> None:
         """Journals that an admitted connection reads by a consumer group; `principal` is the label of who does."""
         self._journal.write(
             Decision(
                 Verdict.ALLOWED,
-                hub=hub.name,
+                hub=resource.name,
                 plane=Plane.AMQP.value,
                 door=connection.door.label,
                 address=connection.peer_address,
@@ -387,20 +463,18 @@ class Gate:
             )
         )
 
-    def _unnamed(self, connection: Peer) -> Hub:
+    def _unnamed(self, connection: Peer) -> Guarded:
         if connection.door.kind is DoorKind.PRIVATE:
-            hub = self._hubs.by_resource_id(connection.door.resource_id)
-            if hub is not None:
-                return hub
-        hubs = self._hubs.all()
+            found = self._directory.by_resource_id(connection.door.resource_id)
+            if found is not None:
+                return found
+        hubs = [each for each in self._directory.all() if each.kind is ResourceKind.HUB]
         if len(hubs) == 1:
             return hubs[0]
-        known = ", ".join(hub.host_name for hub in hubs)
-        raise unauthorized("name.missing", "no hub was named", f"use one of the host names {known}", Hop.NAME)
+        raise unauthorized("name.missing", "no resource was named", _use_one_of(hubs), Hop.NAME)
 
     def _unknown_name(self, host: str) -> HubError:
-        known = ", ".join(hub.host_name for hub in self._hubs.all())
-        return unauthorized("name.unknown", host, f"use one of the host names {known}", Hop.NAME)
+        return unauthorized("name.unknown", host, _use_one_of(self._directory.all()), Hop.NAME)
 
     async def _look_up(self, ref: DeviceRef) -> tuple[Identity | None, DeviceSecrets | None]:
         """One look-up for a device, two for a module, whether or not they exist."""
@@ -419,13 +493,22 @@ class Gate:
         return self._current(hub), NO_TAGS if tags is None else tags
 
     def _current(self, hub: Hub) -> Hub:
-        current = self._hubs.by_number(hub.number)
-        if current is None:
-            raise unauthorized("name.unknown", hub.host_name, f"the hub {hub.name} was deleted", Hop.NAME)
+        current = self._present(hub)
+        assert isinstance(current, Hub), "a number is one resource's for ever"
         return current
 
-    def _guard(self, hub: Hub) -> Guard:
-        return Guard(hub.hosts, {policy.name: policy for policy in hub.policies}, self._digest, hub.local_auth)
+    def _present(self, resource: Guarded) -> Guarded:
+        """The resource as it is now."""
+        current = self._directory.by_number(resource.number)
+        if current is None:
+            remedy = f"{resource.kind.word} {resource.name} was deleted"
+            raise unauthorized("name.unknown", resource.host_name, remedy, Hop.NAME)
+        return current
+
+    def guard(self, resource: Guarded, further: Iterable[SharedAccessPolicy] = ()) -> Guard:
+        """What a resource checks credentials against; `further` are policies of a part of it."""
+        policies = {policy.name: policy for policy in (*resource.policies, *further)}
+        return Guard(resource.hosts, policies, self._digest, resource.local_auth)
 
     def _policy(
         self,
@@ -438,7 +521,7 @@ class Gate:
     ) -> Admitted:
         """Without resources (None) the token may be of any scope."""
         current = self._current(hub)
-        guard = self._guard(current)
+        guard = self.guard(current)
         scope: list[tuple[str, ...]] = []
 
         def prove() -> Principal:
@@ -475,7 +558,15 @@ class Gate:
                     prove()
                 raise denied(self._advised(refusal, door, address, hub))
 
-    def _advised(self, refusal: Refusal, door: Door, address: str, hub: Hub) -> Refusal:
+    @staticmethod
+    def _untrusted(refusal: Refusal, principal: Principal, resource: Guarded) -> Refusal:
+        """The refusal, with the remedy of a hub that the firewall could trust."""
+        if not principal.acts_for:
+            return refusal
+        remedy = f"let trusted services in: isthmus {resource.kind.trust_command.format(name=resource.name)}"
+        return replace(refusal, remedy=f"{remedy}; or {refusal.remedy}")
+
+    def _advised(self, refusal: Refusal, door: Door, address: str, hub: Guarded) -> Refusal:
         """The refusal, with a remedy for a peer whose name service sent it to the public door though it is inside."""
         advice = self._advice(address, hub) if door.kind is DoorKind.PUBLIC else ""
         return replace(refusal, remedy=f"{advice}; or {refusal.remedy}") if advice else refusal
@@ -483,7 +574,7 @@ class Gate:
     def _let_in(
         self,
         connection: Peer,
-        hub: Hub,
+        resource: Guarded,
         principal: Principal,
         rule: str,
         *,
@@ -491,7 +582,7 @@ class Gate:
         scope: tuple[str, ...],
     ) -> Admitted:
         connection.made_progress()
-        return Admitted(hub, principal, identity, connection.door, connection.peer_address, rule, scope)
+        return Admitted(resource, principal, identity, connection.door, connection.peer_address, rule, scope)
 
     def _record(self, decision: Decision, connection_id: str) -> None:
         self._counters.refused(decision.plane, decision.rule)
@@ -539,6 +630,10 @@ def caller_of(principal: Principal, device_id: str, tags: Mapping[str, object]) 
 def device_name(identity: Identity) -> str:
     """`device` or `device/module`."""
     return f"{identity.device_id}/{identity.module_id}" if identity.module_id else identity.device_id
+
+
+def _use_one_of(resources: Sequence[Guarded]) -> str:
+    return f"use one of the host names {', '.join(each.host_name for each in resources)}"
 
 
 def _decision(door: Door, address: str, plane: Plane, refusal: Refusal) -> Decision:

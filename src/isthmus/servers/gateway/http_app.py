@@ -30,7 +30,7 @@ from isthmus.access.access_tokens import is_bearer
 from isthmus.access.authenticate import require_permission
 from isthmus.access.explain import change_texts
 from isthmus.access.journal import Decision, Verdict
-from isthmus.access.principal import Principal, PrincipalKind, Right
+from isthmus.access.principal import HUB_RIGHTS, Principal, PrincipalKind
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
@@ -228,7 +228,7 @@ class GateDoorway(NotedDoorway):
 
     async def admit(self, request: web.BaseRequest, visit: Visit, device: DeviceRef | None) -> Visitor:
         connection = visit.connection
-        hub = self._gate.resolve(connection, Plane.HTTPS, *_names(request))
+        hub = self._gate.resolve(connection, Plane.HTTPS, *host_names(request))
         visit.hub = hub.name
         token = request.headers.get("Authorization", "")
         if device is not None:
@@ -281,9 +281,7 @@ class OwnerDoorway(NotedDoorway):
         words = raw_path(request).split("/")
         visit.hub = unquote(words[2]) if len(words) > 2 else ""
         name = f"uid:{visit.connection.peer_uid}"
-        return Visitor(
-            self._hubs.require(visit.hub), Principal(PrincipalKind.OWNER, name, frozenset(Right), "hub", "owner")
-        )
+        return Visitor(self._hubs.require(visit.hub), Principal(PrincipalKind.OWNER, name, HUB_RIGHTS, "hub", "owner"))
 
     def entered(self, session: HttpSession) -> None:
         """Nothing takes the owner's right away."""
@@ -295,8 +293,8 @@ class OwnerDoorway(NotedDoorway):
 class Upgrades(Protocol):
     """Turns requests into WebSockets; `websocket_upgrade.WebSockets` does."""
 
-    def hub_name(self, connection: Peer, names: tuple[str, ...]) -> str:
-        """The hub a request means, for the journal."""
+    def resource_name(self, connection: Peer, names: tuple[str, ...]) -> str:
+        """The resource a request means, for the journal."""
 
     def upgrade(self, request: web.BaseRequest, path: str, names: tuple[str, ...]) -> None:
         """Answers and hands the connection over, or raises HubError."""
@@ -368,7 +366,7 @@ class Front:
 
     async def _authorized(self, tokens: TokenDoor, request: web.BaseRequest, visit: Visit) -> Reply:
         """Answers a request to the token authority."""
-        hub = tokens.admit(visit.connection, _names(request))
+        hub = tokens.admit(visit.connection, host_names(request))
         visit.hub = hub.name
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await read_body(request, check_form_size)
@@ -443,7 +441,7 @@ def raw_path(request: web.BaseRequest) -> str:
     return _ORIGIN.sub("", request.raw_path, count=1).partition("?")[0]
 
 
-def _names(request: web.BaseRequest) -> tuple[str, ...]:
+def host_names(request: web.BaseRequest) -> tuple[str, ...]:
     """Host names in the request: the Host header and the origin of an absolute target."""
     origin = _ORIGIN.match(request.raw_path)
     return (request.headers.get("Host", ""), *((origin.group(1),) if origin else ()))
@@ -451,8 +449,8 @@ def _names(request: web.BaseRequest) -> tuple[str, ...]:
 
 def _upgraded(websockets: Upgrades, request: web.BaseRequest, found: Match, visit: Visit) -> Reply:
     """Makes the request a WebSocket; the reply is for nobody, because the connection has changed hands by then."""
-    names = _names(request)
-    visit.hub = websockets.hub_name(visit.connection, names)
+    names = host_names(request)
+    visit.hub = websockets.resource_name(visit.connection, names)
     visit.headers = {VERSION_HEADER: VERSION}
     websockets.upgrade(request, found.route.segments[0], names)
     return Reply(HTTPStatus.SWITCHING_PROTOCOLS)

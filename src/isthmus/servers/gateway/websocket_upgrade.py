@@ -16,7 +16,7 @@ from aiohttp import web
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import TrackingId
-from isthmus.resources.hub import Hub
+from isthmus.resources.guarded import Guarded
 from isthmus.servers.gateway.gate import Peer
 from isthmus.servers.gateway.http_transport import ConnectionTransport
 from isthmus.servers.gateway.plane import Plane
@@ -41,11 +41,11 @@ OFFER_CHARACTERS_MAX = 200
 """Of the sub-protocols a client offered, in the journal."""
 
 
-class HubGate(Protocol):
+class NamingGate(Protocol):
     """The judgement at the door; `gate.Gate` is it."""
 
-    def resolve(self, connection: Peer, plane: Plane, *names: str) -> Hub:
-        """The hub that all names mean."""
+    def find(self, connection: Peer, plane: Plane, *names: str) -> Guarded:
+        """The resource that all names mean."""
 
     def refused(self, connection: Peer, plane: Plane, hub_name: str, device: str, error: HubError) -> TrackingId:
         """Journals a refusal."""
@@ -64,7 +64,7 @@ class WebSockets:
 
     def __init__(
         self,
-        gate: HubGate,
+        gate: NamingGate,
         spoken: Mapping[str, SubProtocol],
         timers: Callable[[], Timers] = asyncio.get_running_loop,
     ) -> None:
@@ -72,10 +72,10 @@ class WebSockets:
         self._spoken = spoken
         self._timers = timers
 
-    def hub_name(self, connection: Peer, names: tuple[str, ...]) -> str:
-        """The hub that a request means, for the journal; empty when that is unclear."""
+    def resource_name(self, connection: Peer, names: tuple[str, ...]) -> str:
+        """The resource that a request means, for the journal; empty when that is unclear."""
         with suppress(HubError):
-            return self._gate.resolve(connection, Plane.HTTPS, *names).name
+            return self._gate.find(connection, Plane.HTTPS, *names).name
         return ""
 
     def upgrade(self, request: web.BaseRequest, path: str, names: tuple[str, ...]) -> None:
@@ -97,8 +97,8 @@ class WebSockets:
 
     def _fault_of(self, spoken: SubProtocol) -> Callable[[WebSocketConnection, FrameError], None]:
         def journal(websocket: WebSocketConnection, fault: FrameError) -> None:
-            hub_name = self.hub_name(websocket, ())
-            self._gate.refused(websocket, spoken.plane, hub_name, "", _fault(fault))
+            resource_name = self.resource_name(websocket, ())
+            self._gate.refused(websocket, spoken.plane, resource_name, "", _fault(fault))
 
         return journal
 

@@ -180,14 +180,15 @@ class Arm:
 
     async def _show_connection(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        return Reply(value=connection_to_arm(hub, self._endpoints.connection(*names)))
+        return Reply(value=connection_to_arm(hub, self._endpoints.connection(hub.resource_id, names[1])))
 
     async def _decide(self, call: Call, names: tuple[str, ...]) -> Reply:
         wanted = _mapping(_mapping(call.json().get("properties")).get("privateLinkServiceConnectionState"))
         status = _status(wanted.get("status"))
         description = str(wanted.get("description") or "")
-        before = connection_to_arm(self._hubs.require(names[0]), self._endpoints.connection(*names))
-        decided = await self._endpoints.decide(names[0], names[1], status, description)
+        hub = self._hubs.require(names[0])
+        before = connection_to_arm(hub, self._endpoints.connection(hub.resource_id, names[1]))
+        decided = await self._endpoints.decide(hub.resource_id, names[1], status, description)
         hub = self._hubs.require(names[0])
         after = connection_to_arm(hub, decided)
         self._note(call, hub.name, f"private endpoint connection {decided.name}: {status.value}", before, after)
@@ -195,8 +196,8 @@ class Arm:
 
     async def _delete_connection(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        before = connection_to_arm(hub, self._endpoints.connection(*names))
-        await self._endpoints.delete_connection(*names)
+        before = connection_to_arm(hub, self._endpoints.connection(hub.resource_id, names[1]))
+        await self._endpoints.delete_connection(hub.resource_id, names[1])
         self._note(call, hub.name, f"private endpoint connection {names[1]} deleted", before, None)
         return Reply(NO_CONTENT)
 
