@@ -40,7 +40,7 @@ from isthmus.neighbours.bus_entity import (
     new_entity,
     path_of,
 )
-from isthmus.resources.hubs import DELETED
+from isthmus.resources.stored_resources import DELETED
 
 KIND = "bus-entity"
 """Kind of the documents."""
