@@ -1,6 +1,7 @@
 """Certificates of devices and servers for tests, as PEM files with the key first."""
 
 import datetime
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,32 @@ def issue(name: str, issuer: Issued | None = None, *, authority: bool = False) -
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     return Issued(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+
+
+def issue_server(*names: str) -> Issued:
+    """Makes a self-signed certificate of a server for host names and addresses, which clients may trust as it is."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+    )
+    return Issued(builder.sign(key, hashes.SHA256()), key)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def write_pem(path: Path, first: Issued, *others: Issued) -> Path:

@@ -20,8 +20,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.storage.blob import LinearRetry
-from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient
+from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient, LinearRetry
 
 from isthmus.base.hosts import is_address
 from isthmus.base.ids import HubId
