@@ -37,7 +37,8 @@ def ratchet() -> dict[str, dict[str, int]]:
 
 
 def python_files() -> list[Path]:
-    return [path for top in ("src", "tests", "tools", "benchmarks") for path in sorted((ROOT / top).rglob("*.py"))]
+    found = (path for top in ("src", "tests", "tools", "benchmarks") for path in sorted((ROOT / top).rglob("*.py")))
+    return [path for path in found if "node_modules" not in path.parts]
 
 
 def test_no_file_is_too_long() -> None:
