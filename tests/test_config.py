@@ -441,3 +441,34 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 
     with pytest.raises(ConfigurationError, match=rf"^The configuration file {path} cannot be read: .*\.$"):
         load_config(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said"),
+    [
+        ('issuer = "realms/plant"', "fetched over https"),
+        ('issuer = "https://a.example"\ndocument = "http://a.example/doc"', "fetched over https"),
+        ('issuer = "https://a.example"\nkey_set = "file:///keys"', "fetched over https"),
+        ('issuer = "https://a.example"\nkeys = "k.json"\nkey_set = "https://a.example/k"', "one of them is enough"),
+        ('issuer = "https://a.example"\nsurprise = 1', "surprise"),
+    ],
+)
+def test_an_issuer_says_once_and_over_https_where_its_keys_are(tmp_path: Path, trusted: str, said: str) -> None:
+    file = tmp_path / "isthmus.toml"
+    file.write_text(f"[[authority.trusted]]\n{trusted}\n")
+    with pytest.raises(ConfigurationError, match=said):
+        load_config(str(file), {})
+
+
+def test_an_issuer_is_found_by_its_name_or_where_its_pages_are_said_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "isthmus.toml"
+    file.write_text(
+        '[[authority.trusted]]\nissuer = "https://a.example"\n'
+        '[[authority.trusted]]\nissuer = "urn:plant"\ndocument = "https://a.example/doc"\n'
+        '[[authority.trusted]]\nissuer = "plant"\nkeys = "keys.json"\n'
+    )
+    assert [each.issuer for each in load_config(str(file), {}).authority.trusted] == [
+        "https://a.example",
+        "urn:plant",
+        "plant",
+    ]

@@ -114,12 +114,17 @@ class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrustedIssuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An issuer elsewhere, such as Entra ID or Keycloak, whose tokens the service API takes.
 
-    `issuer`: as its tokens say it. `keys`: a file with its JSON Web Key Set, read at start. `audiences`: taken of it
-    besides `https://iothubs.azure.net` and the hub's own address.
+    `issuer`: as its tokens say it. Its keys are in `keys`, a file with its JSON Web Key Set, read at start; or at
+    `key_set`, the set's https address; or they are found by its OpenID document, at `document` or, by default, at the
+    usual place below the issuer's name. `ca` is a file of certificates to trust for that besides the system's.
+    `audiences`: taken of it besides `https://iothubs.azure.net` and the hub's own address.
     """
 
     issuer: str
-    keys: str
+    keys: str = ""
+    key_set: str = ""
+    document: str = ""
+    ca: str = ""
     audiences: tuple[str, ...] = ()
 
 
@@ -228,6 +233,7 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     _check_ports(config)
     _check_ranges(config)
     _check_servers(config)
+    _check_issuers(config)
     return config
 
 
@@ -273,6 +279,18 @@ def _check_servers(config: Config) -> None:
     for text in config.names.forward:
         if address_and_port(text, DNS_PORT) is None:
             raise ConfigurationError(f"names.forward takes IP addresses, with a port or without, and {text!r} is none.")
+
+
+def _check_issuers(config: Config) -> None:
+    for trusted in config.authority.trusted:
+        said = [name for name in ("keys", "key_set", "document") if getattr(trusted, name)]
+        if len(said) > 1:
+            message = f"{' and '.join(said)} of {trusted.issuer} say where its keys are; one of them is enough."
+            raise ConfigurationError(f"authority.trusted: {message}")
+        address = trusted.key_set or trusted.document or trusted.issuer
+        if not trusted.keys and not address.startswith("https://"):
+            message = f"the keys of {trusted.issuer} are fetched over https, and {address!r} is no such address"
+            raise ConfigurationError(f"authority.trusted: {message}; or give a file, keys.")
 
 
 def _check_ports(config: Config) -> None:

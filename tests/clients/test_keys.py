@@ -107,7 +107,7 @@ def test_a_policy_is_made_rolled_with_overlap_and_deleted(hub: RunningHub, devic
     with pytest.raises(HttpOperationError):
         on_secondary.get_device(device_id)
     assert newest(hub)["rule"] == "auth.unknown-policy"
-    assert "There is a policy service" in hub.isthmus(
+    assert "There is a policy Service already" in hub.isthmus(
         *("iot", "hub", "policy", "create", "-n", "Service", "--permissions", "ServiceConnect"), code=1
     )
 

@@ -250,6 +250,17 @@ def test_a_trusted_issuers_principal_needs_a_role_here(hub: RunningHub, foreign_
     hub.isthmus("role", "assignment", "delete", "--ids", role)
 
 
+def test_a_trusted_issuer_does_not_speak_for_identities_of_here(
+    hub: RunningHub, plant: dict[str, Any], foreign_key: RSAKey
+) -> None:
+    role = assign(hub, plant["principalId"], "IoT Hub Data Reader")
+    claims = {"iss": FOREIGN, "aud": "plant-api", "oid": plant["principalId"], "exp": int(time.time()) + 600}
+    refused(registry(hub, Shown(jwt.encode({"alg": "RS256", "kid": "f"}, claims, foreign_key))).get_service_statistics)
+    told = explained(hub)
+    assert (told["rule"], FOREIGN in told["value"]) == ("auth.bearer-subject", True)
+    hub.isthmus("role", "assignment", "delete", "--ids", role)
+
+
 def test_a_token_of_an_identity_that_has_ended_is_refused(hub: RunningHub) -> None:
     gone = hub.json("identity", "create", "-n", "gone") | hub.json("identity", "secret", "create", "-n", "gone")
     role = assign(hub, gone["principalId"], "IoT Hub Data Reader")

@@ -9,7 +9,7 @@ Verification is pinned: one algorithm, one key by its `kid`, of the issuer that 
 times. What a token says is read before its signature is checked only to choose the issuer. The libraries live here.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from isthmus.access.refusals import unauthorized
+from isthmus.base.errors import HubError
 
 ALGORITHM = "RS256"
 """The only one that is made or taken (RFC 7518 §3.3); `none` and keyed hashes never are."""
@@ -84,13 +85,26 @@ class TokenClaims:
     audience: str
 
 
+async def _nothing(key_id: str) -> None:
+    """The keys are known."""
+
+
+def _no_trouble() -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Somebody whose tokens are taken: his name, his public keys now, and audiences besides the usual ones."""
+    """Somebody whose tokens are taken: his name, his public keys now, and audiences besides the usual ones.
+
+    `prepare` is awaited with the key id of a token before it is judged, and `trouble` says why keys may be missing.
+    """
 
     name: str
     keys: Callable[[], Keys]
     audiences: tuple[str, ...] = ()
+    prepare: Callable[[str], Awaitable[None]] = _nothing
+    trouble: Callable[[], str] = _no_trouble
 
 
 def new_private_key() -> str:
@@ -125,6 +139,17 @@ def sign(claims: Mapping[str, object], key: SigningKey) -> str:
     """A token with these claims."""
     header = {"alg": ALGORITHM, "kid": key.key_id}
     return jwt.encode(header, dict(claims), _private(key.private_pem), algorithms=[ALGORITHM])
+
+
+async def prepare(token: str, issuers: Collection[Issuer]) -> None:
+    """Has the issuer that a token names make its key known; to be awaited before `verify`, raises nothing."""
+    try:
+        _, key_id, said = _unverified(token)
+    except HubError:
+        return
+    for issuer in issuers:
+        if issuer.name == said:
+            await issuer.prepare(key_id)
 
 
 def verify(token: str, issuers: Collection[Issuer], audiences: Collection[str], *, now_ms: int) -> TokenClaims:
@@ -177,9 +202,7 @@ def _decoded(token: str, issuer: Issuer, key_id: str) -> Mapping[str, object]:
     keys = issuer.keys()
     key = keys.get(key_id) or (next(iter(keys.values())) if not key_id and len(keys) == 1 else None)
     if key is None:
-        raise unauthorized(
-            "auth.bearer-key", f"kid={key_id[:128]}", f"use a token that a present key of {issuer.name} signed"
-        )
+        raise _no_key(issuer, key_id)
     try:
         claims: Mapping[str, object] = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
     except (JoseError, ValueError) as error:
@@ -187,6 +210,16 @@ def _decoded(token: str, issuer: Issuer, key_id: str) -> Mapping[str, object]:
             "auth.bearer-signature", f"kid={key_id[:128]}", f"use a token as {issuer.name} gave it"
         ) from error
     return claims
+
+
+def _no_key(issuer: Issuer, key_id: str) -> HubError:
+    trouble = issuer.trouble()
+    if trouble:
+        value = f"the keys of {issuer.name}: {trouble}"
+        remedy = "let the hub reach the issuer, and trust its certificate; or give it the key set as a file"
+        return unauthorized("auth.issuer-unreachable", value, f"{remedy} (authority.trusted)")
+    remedy = f"use a token that a present key of {issuer.name} signed"
+    return unauthorized("auth.bearer-key", f"kid={key_id[:128]}", remedy)
 
 
 def _audience(claims: Mapping[str, object], wanted: Collection[str]) -> str:

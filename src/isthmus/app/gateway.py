@@ -7,7 +7,7 @@ from aiohttp import web
 from isthmus.access.arrivals import Arrival
 from isthmus.access.journal import BUILT_IN, asked_of_group
 from isthmus.app.domain import Domain
-from isthmus.app.identities import bearer_tokens, token_door
+from isthmus.app.identities import TrustedIssuers, bearer_tokens, token_door
 from isthmus.app.stores import Stores
 from isthmus.base.ids import is_probe
 from isthmus.config import Config
@@ -47,7 +47,8 @@ class Gateway:
         self.sessions = Sessions()
         self.probe_mail = ProbeMail(stores.log, clock)
         facts = domain.networks.facts
-        bearers = bearer_tokens(config, domain)
+        self._trusted = TrustedIssuers(config.authority.trusted, clock)
+        bearers = bearer_tokens(domain, self._trusted)
         self.gate = Gate(
             domain.directory,
             domain.probes,
@@ -113,6 +114,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Ends HTTP connections that idle, and waits for work of devices and services that have gone."""
+        await self._trusted.close()
         await self._web.shutdown()
         await self.mqtt.drained()
         await self.amqp.drained()

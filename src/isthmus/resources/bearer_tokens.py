@@ -8,9 +8,9 @@ request (`access.authenticate.require_permission`).
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from isthmus.access.access_tokens import Issuer, bearer_of, verify
+from isthmus.access.access_tokens import Issuer, TokenClaims, bearer_of, prepare, verify
 from isthmus.access.principal import Principal, PrincipalKind
-from isthmus.access.refusals import denied
+from isthmus.access.refusals import denied, unauthorized
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Hop, Refusal
 from isthmus.resources.guarded import Guarded, ResourceKind
@@ -39,13 +39,16 @@ class BearerTokens:
         self._clock = clock
         self._trusted = tuple(trusted)
 
+    async def prepare(self, text: str) -> None:
+        """Fetches what a token of an issuer elsewhere needs to be judged; await it before `prove`. Raises nothing."""
+        await prepare(bearer_of(text), self._trusted)
+
     def prove(self, resource: Guarded, text: str) -> Principal:
         """Whose token it is; raises HubError IotHubUnauthorizedAccess, rule `auth.bearer-*`."""
         own = self._authority.issuer
         audiences = (*AUDIENCES[resource.kind], *(f"https://{host}" for host in resource.hosts))
         claims = verify(bearer_of(text), (own, *self._trusted), audiences, now_ms=self._clock.utc_ms())
-        if claims.issuer == own.name and not self._authority.knows(claims.object_id):
-            raise denied(_ended(claims.object_id))
+        self._check_subject(claims, own)
         return Principal(
             kind=PrincipalKind.IDENTITY,
             name=claims.object_id,
@@ -57,6 +60,15 @@ class BearerTokens:
             resource_id=resource.resource_id,
             acts_for=self._authority.hub_of(claims.object_id) if claims.issuer == own.name else "",
         )
+
+    def _check_subject(self, claims: TokenClaims, own: Issuer) -> None:
+        """An identity of this installation is there, and only its own authority speaks for it."""
+        known = self._authority.knows(claims.object_id)
+        if claims.issuer == own.name and not known:
+            raise denied(_ended(claims.object_id))
+        if claims.issuer != own.name and known:
+            value = f"{claims.issuer} names the identity {claims.object_id}, which is not its own"
+            raise unauthorized("auth.bearer-subject", value, f"use a token of {own.name} for it")
 
     def lost(self, principal: Principal) -> Refusal | None:
         """Why an identity that was let in may not go on; None when it may, and for whoever is none."""

@@ -104,6 +104,9 @@ class Tags(Protocol):
 class Bearers(Protocol):
     """Whose bearer tokens are; `resources.bearer_tokens.BearerTokens` says so."""
 
+    async def prepare(self, text: str) -> None:
+        """Makes ready to prove a token; to be awaited before `prove`, raises nothing."""
+
     def prove(self, resource: Guarded, text: str) -> Principal:
         """The principal of a token; raises HubError IotHubUnauthorizedAccess."""
 
@@ -113,6 +116,9 @@ class Bearers(Protocol):
 
 class NoBearers:
     """No token is anybody's."""
+
+    async def prepare(self, text: str) -> None:
+        return
 
     def prove(self, resource: Guarded, text: str) -> Principal:
         raise unauthorized("auth.bearer-issuer", "a bearer token", "send a SAS token of a shared access policy")
@@ -303,6 +309,7 @@ class Gate:
 
         No role is asked for: see `access.authenticate.require_permission`. Raises as `policy`.
         """
+        await self._bearers.prepare(text)
         current = self._current(hub)
 
         def prove() -> Principal:
