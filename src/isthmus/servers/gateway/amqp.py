@@ -211,6 +211,8 @@ class AmqpPump:
         self._probe = probe_of(audience)
         resource = self._name() if is_bearer(token) else self._name(audience)
         if not isinstance(resource, Hub):
+            if is_bearer(token):
+                await self._services.gate.prepare(token)
             self._put_to_neighbour(resource, token, audience)
             return
         if is_bearer(token):

@@ -358,7 +358,8 @@ class Gate:
     ) -> Admitted:
         """Lets somebody in to a namespace by a policy's token for an audience, or by a bearer token.
 
-        `further` are policies of the entity that the audience means. Raises as `neighbour`.
+        `further` are policies of the entity that the audience means; a bearer token is prepared. Raises as
+        `neighbour`.
         """
         wanted = [sas.resource_of(audience)] if audience else []
         policies = tuple(further)
@@ -372,6 +373,10 @@ class Gate:
             return principal, shown.resource.path
 
         return self.neighbour(connection, resource, prove)
+
+    async def prepare(self, text: str) -> None:
+        """Has keys at hand that a bearer token needs; to be awaited before `namespace`, or `neighbour` with one."""
+        await self._bearers.prepare(text)
 
     def prove_bearer(self, resource: Guarded, text: str) -> Principal:
         """Whose bearer token it is, for `neighbour`; raises HubError IotHubUnauthorizedAccess."""
