@@ -16,7 +16,7 @@ from isthmus.access.principal import SharedAccessPolicy
 from isthmus.base.errors import Code, HubError
 from isthmus.base.etags import twin_etag
 from isthmus.base.ids import HubId
-from isthmus.neighbours.partitioning import partition_of
+from isthmus.base.partitioning import partition_of
 
 EVENT_HUBS_MAX = 100
 """Event hubs of a namespace ("Azure Event Hubs quotas and limits", Premium)."""

@@ -4,7 +4,7 @@ from azure.eventhub._buffered_producer._partition_resolver import generate_hash_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.neighbours.partitioning import key_hash, partition_of
+from isthmus.base.partitioning import key_hash, partition_of
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=1, max_codepoint=127), max_size=60))
