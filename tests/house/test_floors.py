@@ -20,6 +20,7 @@ MIDDLE = frozenset(
         "queues",
         "routing",
         "commands",
+        "jobs",
     }
 )
 HANDS_AND_DOORS = frozenset(
@@ -66,6 +67,10 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         frozenset({"base", "query", "telemetry", "devices", "queues", "resources"}),
         "routing and commands do not know each other",
     ),
+    "jobs": (
+        frozenset({"base", "query", "devices", "resources", "completion"}),
+        "a job does what anybody could do, to many identities, by the rules of the registry and of twins",
+    ),
     "neighbours": (
         frozenset({"base", "access", "network", "telemetry", "queues", "resources", "completion"}),
         "neighbours are resources without devices",
@@ -75,7 +80,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         "hands implement ports and return value types, and never call the use cases",
     ),
     "sinks": (
-        frozenset({"base", "wire", "telemetry", "access", "resources", "routing"}),
+        frozenset({"base", "wire", "telemetry", "access", "resources", "routing", "jobs"}),
         "a sink only delivers, what an endpoint of a hub says and routing gives it",
     ),
     "servers": (frozenset({*GROUND, *MIDDLE, "paths"}), "doors never meet the hands: app connects them"),

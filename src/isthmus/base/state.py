@@ -26,6 +26,8 @@ Kinds in use, and the names below them:
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
 | `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
 | `event-hub` | event hub name (the namespace's number) | a hosted event hub |
+| `job`      | job id                            | a job that imports or exports, and how far it is |
+| `job-errors` | `{job id}/{16 hex digits}`      | lines of an import's error log, not yet staged   |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
 | `meta`     | `deleted {number}` (hub 0)        | a deleted hub whose documents may still be there |
@@ -250,8 +252,8 @@ class Damaged(Exception):  # noqa: N818 - a state, not a fault of the caller
         self.key = key
 
 
-class State(Protocol):
-    """What the domain needs from a transactional store."""
+class Documents(Protocol):
+    """The documents of a store, and their commit: of a `State`, or of a draft that stands before one."""
 
     async def get(self, key: Key) -> Stored | None:
         """The committed document, or None."""
@@ -277,6 +279,10 @@ class State(Protocol):
 
         Raises `Conflict` or `StateClosed`. Once called it runs to its end: cancelling the wait does not undo it.
         """
+
+
+class State(Documents, Protocol):
+    """What the domain needs from a transactional store."""
 
     async def outbox(self, *, after: int, limit: int) -> list[OutboxRow]:
         """Events that wait for the relay, in order."""

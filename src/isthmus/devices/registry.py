@@ -13,7 +13,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.limits import DEVICES_PER_HUB_MAX, MODULES_PER_DEVICE_MAX
-from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Equals, OutboxEvent, Put, State, Stored
+from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Documents, Equals, OutboxEvent, Put, Stored
 from isthmus.devices.commit import Changes
 from isthmus.devices.documents import identity_key, presence_key, ref_of, session_key, twin_key
 from isthmus.devices.events import created, deleted
@@ -75,7 +75,7 @@ class _Plan:
 class Registry:
     """Identities of all hubs; keyed by hub throughout."""
 
-    def __init__(self, state: State, clock: Clock, ids: Ids, queues: DeviceQueues) -> None:
+    def __init__(self, state: Documents, clock: Clock, ids: Ids, queues: DeviceQueues) -> None:
         self._state = state
         self._clock = clock
         self._ids = ids
@@ -91,6 +91,17 @@ class Registry:
     def on_change(self, listener: OnChange) -> None:
         """Calls `listener` on the event loop after each committed change of an identity, before the caller hears."""
         self._listeners.append(listener)
+
+    def over(self, documents: Documents) -> "Registry":
+        """The same rules and the same limit of a hub over other documents, such as a draft; nobody listens to it."""
+        other = Registry(documents, self._clock, self._ids, self._queues)
+        other._headroom = self._headroom
+        return other
+
+    def announce(self, ref: DeviceRef, old: Identity | None, new: Identity | None) -> None:
+        """Tells the listeners of a change that was committed by way of a draft."""
+        for listener in self._listeners:
+            listener(ref, old, new)
 
     async def get(self, ref: DeviceRef) -> Identity | None:
         """The identity, or None."""
@@ -244,8 +255,7 @@ class Registry:
     async def _commit(self, plan: _Plan) -> None:
         await self._state.commit(plan.changes, plan.events)
         for ref, old, new in plan.told:
-            for listener in self._listeners:
-                listener(ref, old, new)
+            self.announce(ref, old, new)
 
     async def _take_headroom(self, hub: HubId, wanted: int) -> None:
         """Keeps the hub's limit without counting at every creation: counts again only when the last count is used up.

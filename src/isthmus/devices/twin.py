@@ -142,8 +142,8 @@ def patched(twin: Twin, body: TwinBody, last_updated: str) -> Twin:
     desired, metadata = twin.properties.desired, twin.metadata.desired
     if body.desired is not None:
         desired, metadata = apply_patch(desired, metadata, body.desired, Stamp(last_updated, desired_version))
-    _check_size(tags, TAGS_SIZE_MAX, "tags")
-    _check_size(desired, PROPERTIES_SIZE_MAX, "properties.desired")
+    check_size(tags, TAGS_SIZE_MAX, "tags")
+    check_size(desired, PROPERTIES_SIZE_MAX, "properties.desired")
     return msgspec.structs.replace(
         twin,
         tags=tags,
@@ -169,7 +169,7 @@ def replaced(twin: Twin, body: TwinBody, last_updated: str) -> Twin:
 def reported_patched(twin: Twin, patch: JsonObject, last_updated: str) -> Twin:
     """The twin after the device's patch of its reported properties; neither etag nor root version moves."""
     values, metadata = apply_patch(twin.properties.reported, twin.metadata.reported, patch, Stamp(last_updated))
-    _check_size(values, PROPERTIES_SIZE_MAX, "properties.reported")
+    check_size(values, PROPERTIES_SIZE_MAX, "properties.reported")
     return msgspec.structs.replace(
         twin,
         properties=Properties(twin.properties.desired, values),
@@ -210,6 +210,12 @@ def section_size(value: object) -> int:
             return 0
         case _:
             return 8
+
+
+def check_size(value: object, size_max: int, name: str) -> None:
+    """Raises `ARGUMENT_INVALID` for a section or value above a size by the guide's formula."""
+    if section_size(value) > size_max:
+        raise _invalid(name, f"is larger than {size_max} bytes")
 
 
 def desired_with_version(twin: Twin) -> JsonObject:
@@ -254,16 +260,11 @@ def _check_value(value: object, name: str, *, depth: int) -> None:
         case list():
             for index, member in enumerate(value):
                 _check_value(member, f"{name}[{index}]", depth=depth + 1)
-            _check_size(value, VALUE_BYTES_MAX, name)
+            check_size(value, VALUE_BYTES_MAX, name)
         case str() if len(value.encode()) > VALUE_BYTES_MAX:
             raise _invalid(name, f"is longer than {VALUE_BYTES_MAX} bytes")
         case int() if not INTEGER_MIN <= value <= INTEGER_MAX:
             raise _invalid(name, f"is not between {INTEGER_MIN} and {INTEGER_MAX}")
-
-
-def _check_size(value: object, size_max: int, name: str) -> None:
-    if section_size(value) > size_max:
-        raise _invalid(name, f"is larger than {size_max} bytes")
 
 
 def _invalid(name: str, what: str) -> HubError:

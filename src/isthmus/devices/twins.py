@@ -125,12 +125,22 @@ class Twins:
             return view
         event = twin_replaced(ref, twin, now_ms) if whole else twin_updated(ref, twin, body, stamp, now_ms)
         await self._commit(ref, twin, revision, event)
-        if twin.tags != view.twin.tags:
-            for listener in self._tag_listeners:
-                listener(ref, twin.tags)
+        self._tell_tags(ref, view.twin, twin)
         if body.desired is not None:
             self._notify(ref, twin.properties.desired if whole else body.desired, twin.desired_version)
         return replace(view, twin=twin)
+
+    def announce(self, ref: DeviceRef, old: Twin, new: Twin, revision: int) -> None:
+        """Tells of a twin that was committed, with this revision, by way of a draft: all of what is desired is new."""
+        self.snapshots.committed(ref, new, revision)
+        self._tell_tags(ref, old, new)
+        if new.desired_version != old.desired_version:
+            self._notify(ref, new.properties.desired, new.desired_version)
+
+    def _tell_tags(self, ref: DeviceRef, old: Twin, new: Twin) -> None:
+        if new.tags != old.tags:
+            for listener in self._tag_listeners:
+                listener(ref, new.tags)
 
     async def _view(self, ref: DeviceRef) -> tuple[TwinView, int]:
         identity = await self._registry.require(ref)

@@ -66,6 +66,8 @@ CHANGES: Mapping[Action, str] = MappingProxyType(
         Action.PUT_IDENTITY: "identity written",
         Action.DELETE_IDENTITY: "identity deleted",
         Action.PURGE: "cloud-to-device messages purged",
+        Action.CREATE_JOB: "import or export of identities begun",
+        Action.CANCEL_JOB: "import or export of identities cancelled",
     }
 )
 """Operations that administer the hub and stand in the journal, whoever asks; the rest is its daily work."""
@@ -472,6 +474,7 @@ async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:
         query=dict(request.query),
         headers={name.lower(): value for name, value in request.headers.items()},
         body=await read_body(request, check_request_size),
+        name=found.name,
     )
 
 

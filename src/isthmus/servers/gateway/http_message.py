@@ -38,7 +38,7 @@ class Reply:
 class Call:
     """A request to a hub, authenticated and permitted; `ref` names what its path names, with an empty id for none.
 
-    Names of `headers` are in lower case.
+    Names of `headers` are in lower case. `name` is that of something else than a device, such as a job.
     """
 
     hub: Hub
@@ -46,6 +46,7 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    name: str = ""
 
     @property
     def if_match(self) -> str | None:

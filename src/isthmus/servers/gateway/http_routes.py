@@ -44,6 +44,11 @@ class Action(Enum):
     SERVICE_STATISTICS = auto()
     QUERY = auto()
     PURGE = auto()
+    CREATE_JOB = auto()
+    LIST_JOBS = auto()
+    GET_JOB = auto()
+    CANCEL_JOB = auto()
+    GET_SCHEDULED_JOB = auto()
     SEND_EVENTS = auto()
     RECEIVE_COMMAND = auto()
     SETTLE_COMMAND = auto()
@@ -84,6 +89,7 @@ class Match:
     device_id: str
     module_id: str
     token: str = ""
+    name: str = ""
 
 
 def segments_of(path: str) -> tuple[str, ...]:
@@ -103,8 +109,8 @@ def find(verb: str, path: str) -> Match:
         raise HubError(Code.NOT_FOUND, "There is no such resource")
     for route in candidates:
         if route.verb == verb:
-            device_id, module_id, token = (_id(route, segments, name) for name in ("{id}", "{module}", "{token}"))
-            return Match(route, device_id, module_id, token)
+            names = ("{id}", "{module}", "{token}", "{name}")
+            return Match(route, *(_id(route, segments, name) for name in names))
     raise HubError(Code.METHOD_NOT_ALLOWED, f"{verb} is not an operation of this resource")
 
 
@@ -172,14 +178,14 @@ POST   /configurations/testqueries            NOT_BUILT           RegistryRead  
 GET    /configurations/{name}                 NOT_BUILT           RegistryRead   configurations/read
 PUT    /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/write
 DELETE /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/delete
-POST   /jobs/create                           NOT_BUILT           RegistryWrite  jobs/write
-GET    /jobs                                  NOT_BUILT           RegistryRead   jobs/read
+POST   /jobs/create                           CREATE_JOB          RegistryWrite  jobs/write
+GET    /jobs                                  LIST_JOBS           RegistryRead   jobs/read
 GET    /jobs/v2/query                         NOT_BUILT           ServiceConnect jobs/read
-GET    /jobs/v2/{name}                        NOT_BUILT           ServiceConnect jobs/read
+GET    /jobs/v2/{name}                        GET_SCHEDULED_JOB   ServiceConnect jobs/read
 PUT    /jobs/v2/{name}                        NOT_BUILT           ServiceConnect jobs/write
 POST   /jobs/v2/{name}/cancel                 NOT_BUILT           ServiceConnect jobs/delete
-GET    /jobs/{name}                           NOT_BUILT           RegistryRead   jobs/read
-DELETE /jobs/{name}                           NOT_BUILT           RegistryWrite  jobs/delete
+GET    /jobs/{name}                           GET_JOB             RegistryRead   jobs/read
+DELETE /jobs/{name}                           CANCEL_JOB          RegistryWrite  jobs/delete
 POST   /devices/{id}/messages/events          SEND_EVENTS         -              -
 POST   /devices/{id}/modules/{module}/messages/events SEND_EVENTS         -              -
 GET    /devices/{id}/messages/devicebound     RECEIVE_COMMAND     -              -

@@ -4,6 +4,7 @@ A call arrives here authenticated and permitted; who asks, and by which door, is
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -34,8 +35,12 @@ class DeviceCommands(Protocol):
         """Takes all waiting messages of a device out and returns how many there were."""
 
 
+Handler = Callable[[Call], Awaitable[Reply]]
+"""Answers a call; raises `HubError`."""
+
+
 class ServiceApi:
-    """Answers the calls of the service API."""
+    """Answers the calls of the service API; `more` are handlers of what has a room of its own."""
 
     def __init__(
         self,
@@ -45,6 +50,7 @@ class ServiceApi:
         methods: Methods,
         connected: ConnectedDevices,
         commands: DeviceCommands,
+        more: Mapping[Action, Handler] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
         self._twins = twins
@@ -52,7 +58,8 @@ class ServiceApi:
         self._methods = methods
         self._connected = connected
         self._commands = commands
-        self._handlers: Mapping[Action, Callable[[Call], Awaitable[Reply]]] = {
+        self._handlers: Mapping[Action, Handler] = {
+            **more,
             Action.LIST_DEVICES: self._list_devices,
             Action.GET_IDENTITY: self._get_identity,
             Action.PUT_IDENTITY: self._put_identity,
