@@ -71,7 +71,7 @@ class MemoryContainers:
     known: dict[str, MemoryContainer] = field(default_factory=dict)
     asked: list[ContainerAddress] = field(default_factory=list)
 
-    def open(self, hub: HubId, address: ContainerAddress) -> MemoryContainer:
+    async def open(self, hub: HubId, address: ContainerAddress) -> MemoryContainer:
         self.asked.append(address)
         return self.at(address.uri)
 

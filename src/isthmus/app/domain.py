@@ -1,6 +1,7 @@
 """The middle floor over a state, connected, and the local owner's calls over it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from isthmus.access.journal import Journal
 from isthmus.app.stores import AnyState
@@ -34,7 +35,8 @@ from isthmus.resources.user_identities import UserIdentities
 from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
-from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.gateway.http_routes import Action
+from isthmus.servers.gateway.http_service import Handler, ServiceApi
 from isthmus.servers.gateway.proving import Prover
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
@@ -153,9 +155,9 @@ class Domain:
     def _rehearsed_hubs(self, state: State) -> Hubs:
         return Hubs(state, self.clock, self._ids, self.identities.attached)
 
-    def service(self) -> ServiceApi:
-        """The service API over it."""
-        return ServiceApi(self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
+    def service(self, more: Mapping[Action, Handler] = MappingProxyType({})) -> ServiceApi:
+        """The service API over it; `more` answers what has a room of its own."""
+        return ServiceApi(self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands, more)
 
     async def close(self) -> None:
         """Lets changes under way end, and writes what waits: presences, queues' operations, the journal's counts."""
@@ -176,16 +178,17 @@ def management_api(
     live: Live = lambda hub: (),
     installation: Callable[[], Installation] | None = None,
     prover: Prover | None = None,
+    more: Sequence[Routes] = (),
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
-    `live` tells who is connected to a hub, `installation` what is listened at, and
-    `prover` walks paths.
+    `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, and `more` are
+    routes of resources that the domain does not have.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
     identities = ArmIdentities(domain.hubs, domain.identities, domain.roles, domain.journal).routes
-    further = (private_dns, views, identities)
+    further = (private_dns, views, identities, *more)
     return ManagementApi(
         hubs=domain.hubs,
         arm=_arm(domain.hubs, domain.networks, domain.endpoints, domain.journal, prepare, *further),

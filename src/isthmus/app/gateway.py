@@ -11,6 +11,7 @@ from isthmus.app.identities import TrustedIssuers, bearer_tokens, token_door
 from isthmus.app.stores import Stores
 from isthmus.base.ids import is_probe
 from isthmus.config import Config
+from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.guarded import ResourceKind
@@ -28,6 +29,7 @@ from isthmus.servers.gateway.http_app import Front, GateDoorway
 from isthmus.servers.gateway.http_body import HEADERS_MAX
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
 from isthmus.servers.gateway.http_dispatch import HttpDispatch
+from isthmus.servers.gateway.http_jobs import JobsApi
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
@@ -41,7 +43,7 @@ from isthmus.servers.management.metrics import Metrics
 class Gateway:
     """The doors of devices and services, connected to the domain."""
 
-    def __init__(self, config: Config, stores: Stores, domain: Domain) -> None:
+    def __init__(self, config: Config, stores: Stores, domain: Domain, jobs: ImportExportJobs) -> None:
         clock = stores.clock
         self.metrics = Metrics()
         self.sessions = Sessions()
@@ -62,7 +64,7 @@ class Gateway:
             advice=domain.names.advice,
             probe_refused=domain.probes.refused,
         )
-        self.service = domain.service()
+        self.service = domain.service(JobsApi(jobs).handlers)
         self.accept = Accept(stores.log, domain.twins.snapshots)
         self.readers = Readers(stores.log, EventEncoder(), clock)
         self.mqtt = _mqtt(stores, domain, self)

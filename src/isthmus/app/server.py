@@ -19,6 +19,7 @@ from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
 from isthmus.app.identities import name_issuer
+from isthmus.app.jobs import import_export_jobs
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
@@ -44,6 +45,7 @@ from isthmus.servers.gateway.name_doors import NameDoors
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.proving import Outside, Prover, hop_seconds
 from isthmus.servers.management.api import ManagementApi, Part
+from isthmus.servers.management.arm_jobs import ArmJobs
 from isthmus.servers.management.metrics import Reading
 from isthmus.servers.management.remote import RemoteManagement
 from isthmus.servers.management.server import ManagementServer, Monitoring
@@ -74,7 +76,8 @@ class Server:
         self._config = config
         self._stores = stores
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
-        self.gateway = Gateway(config, stores, self.domain)
+        self.jobs = import_export_jobs(config, stores, self.domain)
+        self.gateway = Gateway(config, stores, self.domain, self.jobs)
         self.gateway.metrics.readings = self._readings
         self._relay = OutboxRelay(
             stores.state, stores.log, self.gateway.accept, self.domain.hubs.by_number, stores.clock
@@ -159,6 +162,8 @@ class Server:
         await remember_https_port(self._stores.state, self._doors.ports[Plane.HTTPS])
         for name, work in self._background():
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
+        domain.hubs.on_change(self.jobs.hub_changed)
+        await self.jobs.start(tuple(hub.number for hub in domain.hubs.all()))
 
     def _record_seed(self) -> None:
         """A seed changes what an administrator could change, and stands in the journal like his changes."""
@@ -198,6 +203,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
+            await self.jobs.close()
             await self.domain.close()
             await self._last_head()
         except StateClosed as error:
@@ -253,6 +259,7 @@ class Server:
             self.gateway.live,
             lambda: installation(config, domain, self._listeners, self._doors.ports, link),
             prover,
+            (ArmJobs(domain.hubs, self.jobs, domain.journal).routes,),
         )
 
     def _make_prover(self, certificates: Certificates, link: LinkDoor) -> Prover:
@@ -328,6 +335,9 @@ class Server:
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
         yield from self._audit_readings()
+        yield Reading("jobs_active", "Imports and exports that are not ended", self.jobs.active)
+        yield Reading("jobs_completed", "Imports and exports completed", self.jobs.completed, total=True)
+        yield Reading("jobs_failed", "Imports and exports failed", self.jobs.failed, total=True)
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
         yield Reading("names_queries", "DNS queries", self._names.queries, total=True)
         yield Reading("names_dropped", "DNS queries dropped", self._names.dropped, total=True)

@@ -306,16 +306,16 @@ class _Opened:
         self._open: list[Container] = []
 
     async def __aenter__(self) -> tuple[Container, Container]:
-        output = self._opened(self._job.output)
-        source = self._opened(self._job.input) if self._job.type is JobType.IMPORT else output
+        output = await self._opened(self._job.output)
+        source = await self._opened(self._job.input) if self._job.type is JobType.IMPORT else output
         return source, output
 
     async def __aexit__(self, *_: object) -> None:
         for container in self._open:
             await container.close()
 
-    def _opened(self, address: ContainerAddress) -> Container:
-        container = self._containers.open(self._hub, address)
+    async def _opened(self, address: ContainerAddress) -> Container:
+        container = await self._containers.open(self._hub, address)
         self._open.append(container)
         return container
 

@@ -66,5 +66,5 @@ class Container(Protocol):
 class Containers(Protocol):
     """The way to containers."""
 
-    def open(self, hub: HubId, address: ContainerAddress) -> Container:
+    async def open(self, hub: HubId, address: ContainerAddress) -> Container:
         """A container as a hub reaches it, without connecting; raises `ContainerFailure` for what is no address."""

@@ -4,9 +4,9 @@ The client tries nothing again by itself: a job knows how long it has stood stil
 """
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
@@ -50,7 +50,7 @@ class StorageContainers:
         self._egress = egress
         self._credentials = credentials
 
-    def open(self, hub: HubId, address: ContainerAddress) -> "StorageContainer":
+    async def open(self, hub: HubId, address: ContainerAddress) -> "StorageContainer":
         way = WayOut(hub, self._egress, self._credentials)
         try:
             return StorageContainer(container_by_address(way, address.uri, address.identity))
@@ -58,7 +58,7 @@ class StorageContainers:
             raise ContainerFailure("InvalidUri", "this is no container's address", lasting=True) from error
 
 
-def _told(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def _told(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Makes `ContainerFailure` of what the client raises."""
 
     @wraps(call)
@@ -113,7 +113,8 @@ class StorageContainer:
         stream = await blob.download_blob(
             offset, BLOCK_BYTES, etag=etag, match_condition=MatchConditions.IfNotModified, max_concurrency=1
         )
-        return await stream.readall()
+        piece: bytes = await stream.readall()
+        return piece
 
     def _blob(self, name: str) -> BlobClient:
         return self._client.get_blob_client(name)
