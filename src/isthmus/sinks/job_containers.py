@@ -28,10 +28,9 @@ REASON_CHARACTERS_MAX: Final = 300
 """Of what the storage says, which goes on with request ids and times."""
 
 REMEDIES: Final = {
-    "AuthorizationPermissionMismatch": "give the identity the role: isthmus role assignment create --role 'Storage Blob "
-    "Data Contributor' --assignee-object-id PRINCIPAL --scope CONTAINER",
-    "AuthorizationFailure": "let the hub past the account's network rules: an IP rule, or bypass AzureServices for its "
-    "own identity",
+    "AuthorizationPermissionMismatch": "give the identity the role Storage Blob Data Contributor at the container: "
+    "isthmus role assignment create",
+    "AuthorizationFailure": "let the hub past the account's network rules, by an IP rule or as a trusted service",
     "AuthenticationFailed": "make a signature that is valid now and allows to read, write and delete",
     "AuthorizationResourceTypeMismatch": "make the signature for the container",
     "ContainerNotFound": "isthmus storage container create",
@@ -113,8 +112,7 @@ class StorageContainer:
         stream = await blob.download_blob(
             offset, BLOCK_BYTES, etag=etag, match_condition=MatchConditions.IfNotModified, max_concurrency=1
         )
-        piece: bytes = await stream.readall()
-        return piece
+        return bytes(await stream.readall())
 
     def _blob(self, name: str) -> BlobClient:
         return self._client.get_blob_client(name)

@@ -1,4 +1,4 @@
-"""Imports and exports of identities in ARM's words (Microsoft.Devices/IotHubs: `exportDevices`, `importDevices`, `jobs`).
+"""Imports and exports of identities in ARM's words: `exportDevices`, `importDevices` and `jobs` of IotHubs.
 
 Times are in the form of RFC 9110 §5.6.7 here, as this API has them.
 """
@@ -81,8 +81,8 @@ class ArmJobs:
         return Reply(value=_to_arm(await self._jobs.get(self._hubs.require(names[0]).number, names[1])))
 
 
-def _to_arm(job: ImportExportJob) -> Json:
-    arm: Json = {
+def _to_arm(job: ImportExportJob) -> dict[str, object]:
+    arm: dict[str, object] = {
         "jobId": job.job_id,
         "startTimeUtc": formatdate(job.created_ms / 1000, usegmt=True),
         "type": job.type,
