@@ -201,6 +201,48 @@ class Own:
                 file.write(f"{name}\t{user}\t{sign(f'{HOST_NAME}/devices/{name}', key, expires)}\n")
 
 
+class OwnJson(Own):
+    """Our own server with JSON messages that say what they are, so that routes could ask their bodies."""
+
+    name = "isthmus-json"
+
+    def arguments(self, folder: Path) -> list[str]:
+        arguments = super().arguments(folder)
+        arguments[arguments.index("--topic") + 1] += "%%24.ct=application%%2Fjson&%%24.ce=utf-8&level=3"
+        return [*arguments, "--json"]
+
+
+class OwnRouted(OwnJson):
+    """The same with ten routes, half of them on the body; one of each half takes the message."""
+
+    name = "isthmus-10-routes"
+    conditions = (
+        "level = '1'",
+        "level = '2' AND as_number(level) > 5",
+        "starts_with($connectionDeviceId, 'press')",
+        "is_defined(site) OR level = '9'",
+        "level = '3'",
+        "$body.Weather.Temperature > 90",
+        "$body.Weather.Temperature < 10 OR $body.Weather.IsEnabled = false",
+        "is_defined($body.Alarm)",
+        "length($body.pad) = 1",
+        "$body.Weather.Temperature = 50 AND $body.Weather.IsEnabled",
+    )
+
+    def prepared(self, folder: Path, environment: dict[str, str]) -> None:
+        super().prepared(folder, environment)
+        for number, condition in enumerate(self.conditions):
+            subprocess.run(
+                [
+                    *(_isthmus(), "iot", "hub", "message-route", "create", "--route-name", f"r{number}"),
+                    *("--endpoint-name", "events", "--source-type", "DeviceMessages", "--condition", condition),
+                    *("--data", folder / "data"),
+                ],
+                check=True,
+                capture_output=True,
+            )
+
+
 def start(peer: Peer, folder: Path, cores: set[int]) -> Running:
     """Starts a server in a fresh folder and returns once it takes connections; raises RuntimeError with its words."""
     shutil.rmtree(folder, ignore_errors=True)
