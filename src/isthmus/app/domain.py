@@ -1,6 +1,6 @@
 """The middle floor over a state, connected, and the local owner's calls over it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from isthmus.access.journal import Journal
@@ -19,9 +19,11 @@ from isthmus.devices.presence import Presence
 from isthmus.devices.probes import Probes
 from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
+from isthmus.neighbours.event_hubs import EventHubs
 from isthmus.neighbours.neighbours import namespaces, storage_accounts
 from isthmus.resources.connectors import Connectors
 from isthmus.resources.directory import Directory
+from isthmus.resources.guarded import ResourceKind
 from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.network_names import NetworkNames
@@ -41,8 +43,10 @@ from isthmus.servers.gateway.proving import Prover
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
+from isthmus.servers.management.arm_event_hubs import ArmEventHubs
 from isthmus.servers.management.arm_hub_views import ArmHubViews
 from isthmus.servers.management.arm_identities import ArmIdentities
+from isthmus.servers.management.arm_namespaces import ArmNamespaces
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
@@ -67,13 +71,14 @@ class Domain:
     def __init__(self, state: AnyState, clock: Clock, ids: Ids, objection: AddressCheck) -> None:
         self.clock = clock
         self._state = state
-        self._ids = ids
+        self.ids = ids
         self._objection = objection
         self.identities = UserIdentities(state, clock, ids)
         self.roles = RoleAssignments(state, clock)
         self.hubs = Hubs(state, clock, ids, self.identities.attached)
-        self.namespaces = namespaces(state, clock, ids, self._first_host)
-        self.accounts = storage_accounts(state, clock, ids, self._first_host)
+        self.namespaces = namespaces(state, clock, ids, self.first_host)
+        self.event_hubs = EventHubs(state, clock)
+        self.accounts = storage_accounts(state, clock, ids, self.first_host)
         self.directory = Directory(self.hubs, self.namespaces, self.accounts)
         for resources in (self.hubs, self.namespaces, self.accounts):
             resources.host_owner(self.directory.by_host)
@@ -109,6 +114,7 @@ class Domain:
         if not self.hubs.all():
             await self._make_first(config)
         await self.namespaces.load()
+        await self.event_hubs.load(each.number for each in self.namespaces.of(ResourceKind.EVENT_HUBS))
         await self.accounts.load()
         await self.authority.load()
         await self.networks.load()
@@ -131,18 +137,18 @@ class Domain:
             said = f"--hostname {config.hostname!r} makes no hub: {error.message.rstrip('.')}"
             raise ConfigurationError(f"{said}; give {{hub}}.{{domain}}, such as hub.isthmus.test.") from error
 
-    def _first_host(self) -> str:
+    def first_host(self) -> str:
         """The host name in whose domain neighbours are."""
         return self.hubs.all()[0].host_name
 
     async def rehearse(self) -> Rehearsal:
         """The resources once more, over a state that keeps what is written to itself."""
         state = RehearsalState(self._state)
-        hubs, networks = self._rehearsed_hubs(state), VirtualNetworks(state, self._ids)
-        spaces = namespaces(state, self.clock, self._ids, self._first_host)
-        accounts = storage_accounts(state, self.clock, self._ids, self._first_host)
+        hubs, networks = self._rehearsed_hubs(state), VirtualNetworks(state, self.ids)
+        spaces = namespaces(state, self.clock, self.ids, self.first_host)
+        accounts = storage_accounts(state, self.clock, self.ids, self.first_host)
         directory = Directory(hubs, spaces, accounts)
-        endpoints = PrivateEndpoints(state, directory, self._ids, self._objection, networks)
+        endpoints = PrivateEndpoints(state, directory, self.ids, self._objection, networks)
         await hubs.load()
         await spaces.load()
         await accounts.load()
@@ -153,7 +159,7 @@ class Domain:
         )
 
     def _rehearsed_hubs(self, state: State) -> Hubs:
-        return Hubs(state, self.clock, self._ids, self.identities.attached)
+        return Hubs(state, self.clock, self.ids, self.identities.attached)
 
     def service(self, more: Mapping[Action, Handler] = MappingProxyType({})) -> ServiceApi:
         """The service API over it; `more` answers what has a room of its own."""
@@ -188,7 +194,7 @@ def management_api(
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
     identities = ArmIdentities(domain.hubs, domain.identities, domain.roles, domain.journal).routes
-    further = (private_dns, views, identities, *more)
+    further = (private_dns, views, identities, *_neighbour_routes(domain, prepare), *more)
     return ManagementApi(
         hubs=domain.hubs,
         arm=_arm(domain.hubs, domain.networks, domain.endpoints, domain.journal, prepare, *further),
@@ -204,6 +210,21 @@ def management_api(
         paths=PathCalls(domain.hubs, prover),
         authority=AuthorityCalls(domain.authority, domain.journal),
     )
+
+
+def _neighbour_routes(domain: Domain, prepare: Prepare) -> Iterator[Routes]:
+    """ARM of the neighbours."""
+    for kind in (ResourceKind.EVENT_HUBS, ResourceKind.SERVICE_BUS):
+        yield ArmNamespaces(
+            kind,
+            domain.namespaces,
+            domain.endpoints,
+            domain.journal,
+            domain.ids,
+            prepare=prepare,
+            hub_host=domain.first_host,
+        ).routes
+    yield ArmEventHubs(domain.namespaces, domain.event_hubs, domain.journal, domain.clock, domain.ids).routes
 
 
 def _arm(

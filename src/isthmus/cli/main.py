@@ -18,6 +18,7 @@ from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.errors import CommandError
+from isthmus.cli.event_hubs import eventhubs
 from isthmus.cli.explanations import explain
 from isthmus.cli.hub_policies import policy
 from isthmus.cli.hubs import (
@@ -56,7 +57,7 @@ HUB_COMING = (
     "show-connection-string",
 )
 TOP_COMING = (
-    *("storage", "eventhubs", "servicebus", "resource", "group", "account", "ad"),
+    *("storage", "servicebus", "resource", "group", "account", "ad"),
     *("login", "logout", "cloud", "monitor"),
 )
 ENDED_BY_CTRL_C = 130
@@ -78,7 +79,7 @@ for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
-for own in (door_policy, identity, role, authority):
+for own in (door_policy, identity, role, authority, eventhubs):
     root.add_command(own)
 device.add_command(c2d_message)
 iot.add_command(hub)

@@ -24,12 +24,10 @@ from isthmus.neighbours.event_hub import (
     decode_event_hub,
     encode_event_hub,
 )
+from isthmus.resources.numbers import draw
 
 KIND = "event-hub"
 """Kind of the documents."""
-
-NextNumber = Callable[[], Awaitable[HubId]]
-"""Gives a number that nothing had before."""
 
 EventHubListener = Callable[[EventHub | None, EventHub | None], Awaitable[None]]
 """Is told of an event hub's old and new snapshot; None before it was made and after it was deleted."""
@@ -38,10 +36,9 @@ EventHubListener = Callable[[EventHub | None, EventHub | None], Awaitable[None]]
 class EventHubs:
     """All event hubs; `load` first. Reading is synchronous; on the event loop only."""
 
-    def __init__(self, state: State, clock: Clock, next_number: NextNumber) -> None:
+    def __init__(self, state: State, clock: Clock) -> None:
         self._state = state
         self._clock = clock
-        self._next_number = next_number
         self._completion = Completion()
         self._listeners: list[EventHubListener] = []
         self._by_name: dict[HubId, dict[str, EventHub]] = {}
@@ -106,13 +103,18 @@ class EventHubs:
         await self._completion.settled()
 
     async def _create(self, draft: EventHub) -> EventHub:
-        self._check_free(draft)
-        made = replace(draft, number=await self._next_number())
-        try:
-            revisions = await self._state.commit([Put(_key(made), encode_event_hub(made), MUST_NOT_EXIST)])
-        except Conflict as conflict:
-            raise _taken(draft.name) from conflict
-        return await self._publish(replace(made, revision=revisions[0]))
+        for _ in range(COMMIT_TRIES_MAX):
+            self._check_free(draft)
+            number, taken = await draw(self._state)
+            made = replace(draft, number=number)
+            try:
+                revisions = await self._state.commit([taken, Put(_key(made), encode_event_hub(made), MUST_NOT_EXIST)])
+            except Conflict as conflict:
+                if conflict.index == 0:
+                    continue
+                raise _taken(draft.name) from conflict
+            return await self._publish(replace(made, revision=revisions[1]))
+        raise _busy(draft.name)
 
     async def _change(self, namespace: HubId, name: str, rule: EventHubRule, if_match: str | None) -> EventHub:
         old = self.require(namespace, name)
