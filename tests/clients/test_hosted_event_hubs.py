@@ -17,7 +17,7 @@ from azure.identity import ClientSecretCredential
 
 from clients.hosted import Namespace, namespace
 from clients.reading import WAIT_SECONDS, EventCollector
-from isthmus.neighbours.partitioning import partition_of
+from isthmus.base.partitioning import partition_of
 from support.loopback import Loopback
 from support.server import RunningHub
 
