@@ -34,10 +34,16 @@ class C2DRules:
 
 
 @dataclass(frozen=True)
+class UploadRules:
+    notifications: FeedbackRules = FeedbackRules()
+
+
+@dataclass(frozen=True)
 class HubRules:
     number: HubId = HUB
     name: str = "myhub"
     cloud_to_device: C2DRules = C2DRules()
+    file_upload: UploadRules = UploadRules()
 
 
 @dataclass
@@ -131,7 +137,7 @@ class Bench:
     async def records(self) -> list[list[FeedbackRecord]]:
         """The batches that can be read now, settled."""
         batches = []
-        for message in await self.feedback.receive(HUB, 100):
-            await self.feedback.complete(HUB, message.lock_token)
+        for message in await self.feedback.batches.receive(HUB, 100):
+            await self.feedback.batches.complete(HUB, message.lock_token)
             batches.append(msgspec.json.decode(message.body, type=list[FeedbackRecord]))
         return batches

@@ -6,9 +6,9 @@ import pytest
 
 from commands.fakes import DEVICE, HUB, OTHER_DEVICE, Bench
 from isthmus.base.errors import Code, HubError
-from isthmus.commands import feedback as feedback_module
+from isthmus.commands import servicebound
 from isthmus.commands.cloud_to_device import Ack, C2DMessage
-from isthmus.commands.feedback import BATCH_RECORDS_MAX
+from isthmus.commands.feedback import BATCH_RECORDS_MAX, FeedbackRecord
 from queues.fakes import START_MS, FailingState
 
 
@@ -27,7 +27,7 @@ async def test_a_batch_is_what_the_guide_shows() -> None:
     bench.clock.move(seconds=0.789)
     await succeed(bench, "0987654321")
     await bench.pass_time(seconds=0)
-    (message,) = await bench.feedback.receive(HUB)
+    (message,) = await bench.feedback.batches.receive(HUB)
     assert json.loads(message.body) == [
         {
             "originalMessageId": "0987654321",
@@ -81,12 +81,12 @@ async def test_a_new_record_wakes(bench: Bench) -> None:
 
 async def test_readers_are_told_until_they_leave(bench: Bench) -> None:
     told: list[int] = []
-    undo = bench.feedback.on_available(told.append)
+    undo = bench.feedback.batches.on_available(told.append)
     await succeed(bench, "m1")
     await bench.pass_time(seconds=0)
     assert told == [HUB]
-    (message,) = await bench.feedback.receive(HUB)
-    bench.feedback.release(HUB, message.lock_token)
+    (message,) = await bench.feedback.batches.receive(HUB)
+    bench.feedback.batches.release(HUB, message.lock_token)
     assert told == [HUB, HUB]
     undo()
     await succeed(bench, "m2")
@@ -97,10 +97,11 @@ async def test_readers_are_told_until_they_leave(bench: Bench) -> None:
 async def test_a_batch_is_settled_once(bench: Bench) -> None:
     await succeed(bench, "m1")
     await bench.pass_time(seconds=0)
-    (message,) = await bench.feedback.receive(HUB)
-    assert await bench.feedback.receive(HUB) == []
-    await bench.feedback.complete(HUB, message.lock_token)
-    for settle in (bench.feedback.complete, bench.feedback.reject, bench.feedback.abandon):
+    (message,) = await bench.feedback.batches.receive(HUB)
+    assert await bench.feedback.batches.receive(HUB) == []
+    await bench.feedback.batches.complete(HUB, message.lock_token)
+    batches = bench.feedback.batches
+    for settle in (batches.complete, batches.reject, batches.abandon):
         with pytest.raises(HubError) as caught:
             await settle(HUB, message.lock_token)
         assert caught.value.code is Code.MESSAGE_LOCK_LOST
@@ -109,7 +110,7 @@ async def test_a_batch_is_settled_once(bench: Bench) -> None:
 async def test_an_unsettled_batch_comes_again_after_its_lock(bench: Bench) -> None:
     await succeed(bench, "m1")
     await bench.pass_time(seconds=0)
-    await bench.feedback.receive(HUB)
+    await bench.feedback.batches.receive(HUB)
     await bench.pass_time(seconds=60)
     assert ids(await bench.records()) == [["m1"]]
 
@@ -118,10 +119,10 @@ async def test_a_batch_is_delivered_ten_times_at_most(bench: Bench) -> None:
     await succeed(bench, "m1")
     await bench.pass_time(seconds=0)
     for count in range(10):
-        (message,) = await bench.feedback.receive(HUB)
+        (message,) = await bench.feedback.batches.receive(HUB)
         assert message.delivery_count == count
-        await bench.feedback.abandon(HUB, message.lock_token)
-    assert await bench.feedback.receive(HUB) == []
+        await bench.feedback.batches.abandon(HUB, message.lock_token)
+    assert await bench.feedback.batches.receive(HUB) == []
 
 
 async def test_a_batch_nobody_reads_expires_after_an_hour(bench: Bench) -> None:
@@ -155,7 +156,7 @@ async def test_records_survive_a_crash_before_their_batch_closes(bench: Bench) -
 async def test_batches_survive_a_crash_and_take_their_records_along(bench: Bench) -> None:
     await succeed(bench, "m1")
     await bench.pass_time(seconds=0)
-    await bench.feedback.receive(HUB)
+    await bench.feedback.batches.receive(HUB)
     again = await bench.restarted()
     await again.pass_time(seconds=0)
     assert ids(await again.records()) == [["m1"]]
@@ -190,7 +191,7 @@ async def test_a_settlement_that_fails_leaves_no_record() -> None:
 
 
 async def test_unread_feedback_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedback_module, "BATCHES_MAX", 2)
+    monkeypatch.setattr(servicebound, "WAITING_MAX", 2)
     for number in range(4):
         await succeed(bench, f"m{number}")
         await bench.pass_time(seconds=15)
@@ -211,5 +212,5 @@ async def succeed(bench: Bench, message_id: str) -> None:
     await bench.c2d.complete(DEVICE, (await bench.receive()).lock_token)
 
 
-def ids(batches: list[list[feedback_module.FeedbackRecord]]) -> list[list[str]]:
+def ids(batches: list[list[FeedbackRecord]]) -> list[list[str]]:
     return [[record.original_message_id for record in batch] for batch in batches]

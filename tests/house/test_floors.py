@@ -80,8 +80,8 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         "hands implement ports and return value types, and never call the use cases",
     ),
     "sinks": (
-        frozenset({"base", "wire", "telemetry", "access", "resources", "routing", "jobs"}),
-        "a sink only delivers, what an endpoint of a hub says and routing gives it",
+        frozenset({"base", "wire", "telemetry", "access", "resources", "routing", "commands", "jobs"}),
+        "a sink only delivers, what an endpoint of a hub says and routing gives it; so does what files and jobs go by",
     ),
     "servers": (frozenset({*GROUND, *MIDDLE, "paths"}), "doors never meet the hands: app connects them"),
     "config": (frozenset({"base"}), "read once, before anything exists"),

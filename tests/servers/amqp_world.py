@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from commands.fakes import Connections
+from commands.storage import notification_queue
 from devices.fakes import HUB, StandingClock
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import Put
@@ -96,7 +97,16 @@ class AmqpWorld:
         )
         self.probe_mail = FakeProbeMail()
         self.readers = Readers(self.log, EventEncoder(), clock)
-        nodes = Nodes(self.log, self.commands, self.feedback, self.readers, clock, self.probe_mail)
+        self.file_notifications = notification_queue(state, clock, ids, self.doors.hubs.by_number)
+        nodes = Nodes(
+            log=self.log,
+            commands=self.commands,
+            feedback=self.feedback.batches,
+            file_notifications=self.file_notifications,
+            readers=self.readers,
+            clock=clock,
+            probe_mail=self.probe_mail,
+        )
         services = AmqpServices(self.doors.gate, self.sessions, {ResourceKind.HUB: nodes}, clock)
         self.gateway = AmqpGateway(services, lambda: self.timers)
         cutting = Cutting(self.sessions, Connected(FakePresence(), clock), readers=self.readers)
@@ -156,6 +166,7 @@ async def amqp_world(folder: Path) -> AsyncIterator[AmqpWorld]:
     await world.gateway.drained()
     await world.commands.close()
     await world.feedback.close()
+    await world.file_notifications.close()
     await log.close()
 
 

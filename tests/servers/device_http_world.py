@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from commands.storage import FakeStorage, notification_queue
 from isthmus.base.ids import DeviceRef
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice
 from isthmus.commands.feedback import Feedback
+from isthmus.commands.file_uploads import FileUploads
 from isthmus.routing.accept import Accept
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
 from isthmus.telemetry.log import SegmentLog
@@ -38,15 +40,25 @@ class DeviceHttpWorld(HttpWorld):
         self.queues = CloudToDevice(
             self.state, self.clock, self.ids, hub_of=hub_of, feedback=feedback, connected=self.connected
         )
+        self.file_notifications = notification_queue(self.state, self.clock, self.ids, hub_of)
+        self.uploads = FileUploads(
+            self.state, self.clock, self.ids, notifications=self.file_notifications, hubs=self.hubs.all
+        )
+        self.storage = FakeStorage(self.clock)
+        self.uploads.storage = self.storage
         self.accept = Accept(self.log, self.twins.snapshots)
         self.devices = DeviceApi(
-            DeviceHttpServices(self.hubs, self.accept, self.backlog, self.queues, self.probe_mail, self.clock)
+            DeviceHttpServices(
+                self.hubs, self.accept, self.backlog, self.queues, self.uploads, self.probe_mail, self.clock
+            )
         )
         return self.devices
 
     async def __aexit__(self, *reason: object) -> None:
         await super().__aexit__(*reason)
         await self.queues.close()
+        await self.uploads.close()
+        await self.file_notifications.close()
         await self.log.close()
 
     async def device_token(self, name: str) -> str:

@@ -228,9 +228,9 @@ async def told(amqp: AmqpWorld, message_id: str = "m1") -> None:
 
 async def waiting(amqp: AmqpWorld) -> int:
     """Feedback messages that can be received; they are given back."""
-    messages = await amqp.feedback.receive(HUB, 10)
+    messages = await amqp.feedback.batches.receive(HUB, 10)
     for each in messages:
-        amqp.feedback.release(HUB, each.lock_token)
+        amqp.feedback.batches.release(HUB, each.lock_token)
     return len(messages)
 
 
@@ -270,7 +270,7 @@ async def test_feedback_wakes_a_reader_that_waits(amqp: AmqpWorld) -> None:
 async def test_feedback_that_comes_while_the_queue_is_asked_is_not_missed(
     amqp: AmqpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = amqp.feedback.receive
+    receive = amqp.feedback.batches.receive
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(hub: Any, limit: int = 1) -> Any:
@@ -279,7 +279,7 @@ async def test_feedback_that_comes_while_the_queue_is_asked_is_not_missed(
         await go_on.wait()
         return found
 
-    monkeypatch.setattr(amqp.feedback, "receive", slow)
+    monkeypatch.setattr(amqp.feedback.batches, "receive", slow)
     client = await amqp.service()
     link = await client.receiver(FEEDBACK)
     link.grant(5)
@@ -312,7 +312,7 @@ async def test_an_outcome_settles_feedback(
     await client.run()
     link.detach()
     await client.run()
-    messages = await amqp.feedback.receive(HUB, 10)
+    messages = await amqp.feedback.batches.receive(HUB, 10)
     assert [each.delivery_count for each in messages] == [count] * left
 
 
@@ -345,7 +345,7 @@ async def test_a_reader_that_leaves_gives_back_what_it_did_not_settle(amqp: Amqp
     assert await waiting(amqp) == 0
     link.detach()
     await client.run()
-    (again,) = await amqp.feedback.receive(HUB, 10)
+    (again,) = await amqp.feedback.batches.receive(HUB, 10)
     assert again.delivery_count == 0
 
 
@@ -353,7 +353,7 @@ async def test_a_lost_connection_gives_back_too_also_what_was_on_its_way(
     amqp: AmqpWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await told(amqp)
-    receive = amqp.feedback.receive
+    receive = amqp.feedback.batches.receive
     go_on = asyncio.Event()
 
     async def slow(hub: Any, limit: int = 1) -> Any:
@@ -361,7 +361,7 @@ async def test_a_lost_connection_gives_back_too_also_what_was_on_its_way(
         await go_on.wait()
         return found
 
-    monkeypatch.setattr(amqp.feedback, "receive", slow)
+    monkeypatch.setattr(amqp.feedback.batches, "receive", slow)
     client = await amqp.service()
     link = await client.receiver(FEEDBACK)
     link.grant(5)

@@ -86,8 +86,7 @@ async def test_a_stranger_learns_nothing_of_groups_and_partitions(amqp: AmqpWorl
     [
         ("/devices/dev1/messages/events", True, "amqp:not-implemented", "contract.not-implemented"),
         ("/devices/dev1/messages/devicebound", False, "amqp:not-implemented", "contract.not-implemented"),
-        ("/messages/serviceBound/filenotifications", False, "amqp:not-implemented", "contract.not-implemented"),
-        ("/messages/serviceBound/fileuploadnotifications", False, "amqp:not-implemented", "contract.not-implemented"),
+        ("/messages/serviceBound/filenotifications", True, "amqp:not-found", "contract.address"),
         (ENTITY, True, "amqp:not-allowed", "contract.address"),
         (f"{ENTITY}/Partitions/0", True, "amqp:not-allowed", "contract.address"),
         (READER, True, "amqp:not-found", "contract.address"),

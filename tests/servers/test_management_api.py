@@ -161,8 +161,8 @@ async def test_commands_and_feedback_of_a_hub_made_at_run_time(world: Management
     (locked,) = await domain.commands.receive(there)
     await domain.commands.complete(there, locked.lock_token)
     await domain.feedback.tick()
-    (told,) = await domain.feedback.receive(second)
-    await domain.feedback.complete(second, told.lock_token)
+    (told,) = await domain.feedback.batches.receive(second)
+    await domain.feedback.batches.complete(second, told.lock_token)
 
     assert (told.user_id, b'"statusCode":"Success"' in told.body) == ("second", True)
     await world.ask("DELETE", f"{HUBS}/second")

@@ -12,7 +12,9 @@ from isthmus.base.ids import Ids
 from isthmus.base.state import NO_HUB, Key, Put, State
 from isthmus.commands.cloud_to_device import CloudToDevice
 from isthmus.commands.feedback import Feedback
+from isthmus.commands.file_uploads import FILE_NOTIFICATIONS, FileUploads
 from isthmus.commands.methods import Methods
+from isthmus.commands.servicebound import ServiceboundQueue
 from isthmus.config import Config
 from isthmus.devices.fleet import Fleet
 from isthmus.devices.presence import Presence
@@ -21,6 +23,7 @@ from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
 from isthmus.neighbours.event_hubs import EventHubs
 from isthmus.neighbours.neighbours import namespaces, storage_accounts
+from isthmus.queues import Timed
 from isthmus.resources.connectors import Connectors
 from isthmus.resources.directory import Directory
 from isthmus.resources.guarded import ResourceKind
@@ -98,13 +101,27 @@ class Domain:
         self.commands = CloudToDevice(
             state, clock, ids, hub_of=hub_of, feedback=self.feedback, connected=self.connected
         )
-        self.registry = Registry(state, clock, ids, self.commands)
+        self.file_notifications = ServiceboundQueue(
+            state,
+            clock,
+            ids,
+            name=FILE_NOTIFICATIONS,
+            hub_of=hub_of,
+            settings=lambda hub: hub.file_upload.notifications,
+        )
+        self.uploads = FileUploads(state, clock, ids, notifications=self.file_notifications, hubs=self.hubs.all)
+        self.registry = Registry(state, clock, ids, self.commands, self.uploads)
         self.probes = Probes(self.registry, clock, ids)
         self.twins = Twins(state, clock, self.registry, self.connected)
         self.methods = Methods(self.registry, self.connected)
         self.fleet = Fleet(state)
         self.registry.on_change(self.commands.identity_changed)
         self.registry.on_change(self.twins.snapshots.identity_changed)
+
+    @property
+    def timed(self) -> tuple[Timed, ...]:
+        """What has something to do at certain times."""
+        return (self.commands, self.feedback, self.file_notifications, self.uploads)
 
     async def start(self, config: Config) -> None:
         """Reads what was there, and makes the first hub where there is none; raises `ConfigurationError`."""
@@ -126,6 +143,7 @@ class Domain:
         numbers = tuple(hub.number for hub in self.hubs.all())
         await self.presence.open(numbers)
         await self.feedback.start(numbers)
+        await self.file_notifications.start(numbers)
         await self.commands.start(numbers)
         self.directory.on_change(self.removal.resource_changed)
 
@@ -172,6 +190,8 @@ class Domain:
         await self.presence.flush()
         await self.commands.close()
         await self.feedback.close()
+        await self.uploads.close()
+        await self.file_notifications.close()
         self.journal.close_minute()
 
 

@@ -77,7 +77,9 @@ class Gateway:
             },
         )
         self.devices = DeviceApi(
-            DeviceHttpServices(domain.hubs, self.accept, stores.log, domain.commands, self.probe_mail, clock)
+            DeviceHttpServices(
+                domain.hubs, self.accept, stores.log, domain.commands, domain.uploads, self.probe_mail, clock
+            )
         )
         front = Front(
             GateDoorway(self.gate, self.sessions, clock),
@@ -163,5 +165,13 @@ def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
 
 
 def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
-    nodes = Nodes(stores.log, domain.commands, domain.feedback, gateway.readers, stores.clock, gateway.probe_mail)
+    nodes = Nodes(
+        log=stores.log,
+        commands=domain.commands,
+        feedback=domain.feedback.batches,
+        file_notifications=domain.file_notifications,
+        readers=gateway.readers,
+        clock=stores.clock,
+        probe_mail=gateway.probe_mail,
+    )
     return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, {ResourceKind.HUB: nodes}, stores.clock))

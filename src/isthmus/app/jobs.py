@@ -3,19 +3,15 @@
 import asyncio
 
 from isthmus.app.domain import Domain
-from isthmus.app.egress import HubEgress
 from isthmus.app.stores import Stores
 from isthmus.base.ids import HubId
-from isthmus.base.places import CA_CERTIFICATE
-from isthmus.config import Config
 from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.jobs.ports import Container, ContainerAddress, ContainerFailure, Containers
 from isthmus.routing.sink import Egress
 
 
-def import_export_jobs(config: Config, stores: Stores, domain: Domain) -> ImportExportJobs:
+def import_export_jobs(stores: Stores, domain: Domain, egress: Egress) -> ImportExportJobs:
     """The jobs of a server's hubs."""
-    egress = HubEgress(domain.authority, config.data_folder / CA_CERTIFICATE)
     return ImportExportJobs(
         stores.state, stores.clock, stores.ids, domain.registry, domain.twins, LateContainers(egress)
     )

@@ -16,6 +16,7 @@ from aiohttp import web
 from isthmus.access.journal import Decision, Verdict
 from isthmus.app.audit import head_export
 from isthmus.app.domain import Domain, management_api, remember_https_port
+from isthmus.app.egress import HubEgress
 from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
 from isthmus.app.identities import name_issuer
@@ -23,6 +24,7 @@ from isthmus.app.jobs import import_export_jobs
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
+from isthmus.app.uploads import LoadedStorage
 from isthmus.app.vantages import Vantages
 from isthmus.base.hosts import normal_address
 from isthmus.base.places import CA_CERTIFICATE, MANAGEMENT_SOCKET
@@ -32,6 +34,7 @@ from isthmus.names.forward import Forwarder
 from isthmus.names.serve import NameServer
 from isthmus.queues.upkeep import keep_time
 from isthmus.routing.relay import OutboxRelay
+from isthmus.routing.sink import Destination
 from isthmus.seed import Seed
 from isthmus.seeding import Seeding
 from isthmus.servers.gateway.budget import SocketBudget, sockets_for
@@ -64,6 +67,9 @@ UPKEEP_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 """Before background work that failed is taken up again."""
 
+ANY_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""By which address a wildcard is reached from here."""
+
 logger = logging.getLogger(__name__)
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -76,7 +82,9 @@ class Server:
         self._config = config
         self._stores = stores
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
-        self.jobs = import_export_jobs(config, stores, self.domain)
+        egress = HubEgress(self.domain, config.data_folder / CA_CERTIFICATE, self._own_door)
+        self.domain.uploads.storage = LoadedStorage(stores.clock, egress)
+        self.jobs = import_export_jobs(stores, self.domain, egress)
         self.gateway = Gateway(config, stores, self.domain, self.jobs)
         self.gateway.metrics.readings = self._readings
         self._relay = OutboxRelay(
@@ -164,6 +172,11 @@ class Server:
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
         domain.hubs.on_change(self.jobs.hub_changed)
         await self.jobs.start(tuple(hub.number for hub in domain.hubs.all()))
+
+    def _own_door(self) -> Destination:
+        """Where this server reaches what it hosts itself: its public door, by the first address."""
+        first = self._config.bind[0]
+        return Destination(ANY_REACHED_AT.get(first, first), self._doors.ports[Plane.HTTPS])
 
     def _record_seed(self) -> None:
         """A seed changes what an administrator could change, and stands in the journal like his changes."""
@@ -377,7 +390,7 @@ class Server:
         domain, clock = self.domain, self._stores.clock
         yield "presence", domain.presence.run
         yield "outbox relay", self._relay.run
-        yield "queues", lambda: keep_time(clock, (domain.commands, domain.feedback), _upkeep_failed)
+        yield "queues", lambda: keep_time(clock, domain.timed, _upkeep_failed)
         yield "removal", domain.removal.run
         yield "upkeep", self._upkeep
         yield "private doors", self._look_after_doors

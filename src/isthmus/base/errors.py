@@ -21,6 +21,12 @@ class Code(Enum):
     FORMAT_ERROR = ("IotHubFormatError", 400006)
     BLOB_CONTAINER_VALIDATION = ("BlobContainerValidationError", 400008)
     DESERIALIZATION_ERROR = ("DeserializationError", 400012)
+    NO_STORAGE_ENDPOINT = ("DefaultStorageEndpointNotConfigured", 400014)
+    INVALID_CORRELATION_ID = ("InvalidFileUploadCorrelationId", 400015)
+    EXPIRED_CORRELATION_ID = ("ExpiredFileUploadCorrelationId", 400016)
+    INVALID_STORAGE_ENDPOINT = ("InvalidStorageEndpoint", 400017)
+    INVALID_COMPLETION_STATUS = ("InvalidFileUploadCompletionStatus", 400019)
+    INVALID_STORAGE_OR_BLOB = ("InvalidStorageEndpointOrBlob", 400020)
     MANAGED_IDENTITY_NOT_ENABLED = ("ManagedIdentityNotEnabled", 400032)
     HUB_NOT_FOUND = ("IotHubNotFound", 401001)
     UNAUTHORIZED_ACCESS = ("IotHubUnauthorizedAccess", 401002)
@@ -29,6 +35,7 @@ class Code(Enum):
     QUOTA_EXCEEDED = ("IotHubQuotaExceeded", 403002)
     JOB_QUOTA_EXCEEDED = ("JobQuotaExceeded", 403003)
     QUEUE_DEPTH_EXCEEDED = ("DeviceMaximumQueueDepthExceeded", 403004)
+    UPLOADS_EXCEEDED = ("DeviceMaximumActiveFileUploadLimitExceeded", 403006)
     INVALID_EXPIRY = ("InvalidMessageExpiryTime", 403009)
     DEVICE_DISABLED = ("DeviceDisabled", 403012)
     IN_FLIGHT_METHODS_EXCEEDED = ("DeviceMaximumInflightMethodExceeded", 403800)
@@ -81,7 +88,10 @@ class Code(Enum):
 
 
 class Hop(Enum):
-    """The station on the way in that said no, in the order a socket meets them (ARCHITECTURE.md, "The front door")."""
+    """The station on the way in that said no, in the order a socket meets them (ARCHITECTURE.md, "The front door").
+
+    The last one is on the way out: what the hub asked another service for.
+    """
 
     SOCKET = "socket"
     TLS = "tls"
@@ -91,6 +101,7 @@ class Hop(Enum):
     AUTHORIZATION = "authorization"
     CONTRACT = "contract"
     LIMIT = "limit"
+    EGRESS = "egress"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ C2D_BYTES_MAX = 65_536
 C2D_QUEUE_DEPTH_MAX = 50
 """Cloud-to-device messages waiting for one device; the next send is refused."""
 
+FILE_UPLOADS_OPEN_MAX = 10
+"""File uploads that one device may have under way ("File upload limits"); the next is refused."""
+
 METHOD_BYTES_MAX = 131_072
 """A direct method's payload, each way."""
 

@@ -28,6 +28,7 @@ Kinds in use, and the names below them:
 | `event-hub` | event hub name (the namespace's number) | a hosted event hub |
 | `job`      | job id                            | a job that imports or exports, and how far it is |
 | `job-errors` | `{job id}/{16 hex digits}`      | lines of an import's error log, not yet staged   |
+| `upload`   | `device`                          | the device's file uploads that are under way     |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
 | `meta`     | `deleted {number}` (hub 0)        | a deleted hub whose documents may still be there |

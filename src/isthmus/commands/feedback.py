@@ -25,19 +25,10 @@ from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Key, Put, State
 from isthmus.commands.ports import HubOf
-from isthmus.commands.settling import lock_kept
+from isthmus.commands.servicebound import ServiceboundQueue
 from isthmus.devices.documents import identity_key
 from isthmus.devices.identity import decode_identity
-from isthmus.queues import (
-    Departure,
-    LockedMessage,
-    LockQueues,
-    QueueAddress,
-    QueueFull,
-    QueueHooks,
-    QueuePolicy,
-    Sequel,
-)
+from isthmus.queues import QueueFull, Sequel
 from isthmus.queues.message import sequence_name, split_name
 from isthmus.queues.placement import QUEUE_KIND
 
@@ -49,9 +40,6 @@ BATCH_RECORDS_MAX = 64
 
 BATCH_SPACING_MS = 15_000
 """Between two batches that are not full."""
-
-BATCHES_MAX = 1_024
-"""Feedback messages that wait for a reader; while there are as many, further records are dropped and counted."""
 
 SCAN_PAGE = 1_000
 
@@ -81,19 +69,6 @@ class FeedbackRecord(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackMessage:
-    """A batch handed out; `body` is a JSON array of records, `user_id` the name of the hub."""
-
-    lock_token: str
-    sequence: int
-    delivery_count: int
-    enqueued_ms: int
-    expires_ms: int
-    user_id: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _Pending:
     key: Key
     record: FeedbackRecord
@@ -117,7 +92,11 @@ class _HubRecords:
 
 
 class Feedback:
-    """Feedback of all hubs; belongs to one event loop."""
+    """Feedback of all hubs; belongs to one event loop.
+
+    Services read `batches`: the body of a message is a JSON array of records. While as many wait as there is room for,
+    further records are dropped and counted.
+    """
 
     def __init__(self, state: State, clock: Clock, ids: Ids, hub_of: HubOf) -> None:
         self._state = state
@@ -125,15 +104,9 @@ class Feedback:
         self._hub_of = hub_of
         self._hubs: dict[HubId, _HubRecords] = {}
         self._earlier: list[Callable[[], None]] = []
-        self._readers: list[Callable[[HubId], None]] = []
         self._dropped = 0
-        self._batches = LockQueues(
-            state,
-            clock,
-            ids,
-            prefix=f"{BATCHES}\n",
-            policy=self._policy,
-            hooks=QueueHooks(settled=_nothing_follows, available=self._available),
+        self.batches = ServiceboundQueue(
+            state, clock, ids, name=BATCHES, hub_of=hub_of, settings=lambda hub: hub.cloud_to_device.feedback
         )
 
     @property
@@ -144,7 +117,7 @@ class Feedback:
     async def start(self, hubs: Iterable[HubId]) -> None:
         """Finds what waited when the process ended; before anything else is called."""
         hubs = tuple(hubs)
-        await self._batches.start(hubs)
+        await self.batches.start(hubs)
         for hub in hubs:
             after = ""
             while page := await self._state.scan(QUEUE_KIND, hub, prefix=f"{RECORDS}\n", after=after, limit=SCAN_PAGE):
@@ -155,7 +128,7 @@ class Feedback:
 
     async def close(self) -> None:
         """Waits for the operations under way."""
-        await self._batches.close()
+        await self.batches.close()
 
     def record(self, device: DeviceRef, generation_id: str, message_id: str, status: StatusCode, at_ms: int) -> Sequel:
         """What the commit that decides about a message has to carry, so that its sender hears of it."""
@@ -173,47 +146,16 @@ class Feedback:
         written = Put(key, msgspec.json.encode(told), MUST_NOT_EXIST)
         return Sequel((written,), lambda: self._durable(_Pending(key, told)))
 
-    async def receive(self, hub: HubId, limit: int = 1) -> list[FeedbackMessage]:
-        """Hands out the feedback messages that wait, at most `limit`, each under a lock."""
-        messages: list[FeedbackMessage] = []
-        while len(messages) < limit and (locked := await self._batches.lock(_address(hub))) is not None:
-            messages.append(self._message(hub, locked))
-        return messages
-
-    async def complete(self, hub: HubId, lock_token: str) -> None:
-        """Settles a feedback message as read; raises `HubError` (`MESSAGE_LOCK_LOST`)."""
-        with lock_kept():
-            await self._batches.complete(_address(hub), lock_token)
-
-    async def reject(self, hub: HubId, lock_token: str) -> None:
-        """Settles a feedback message as useless to its reader; raises `HubError` (`MESSAGE_LOCK_LOST`)."""
-        with lock_kept():
-            await self._batches.reject(_address(hub), lock_token)
-
-    async def abandon(self, hub: HubId, lock_token: str) -> None:
-        """Gives a feedback message back, counting a failed delivery; raises `HubError` (`MESSAGE_LOCK_LOST`)."""
-        with lock_kept():
-            await self._batches.abandon(_address(hub), lock_token)
-
-    def release(self, hub: HubId, lock_token: str) -> None:
-        """Gives a feedback message back, counting nothing; nothing happens when the lock is lost."""
-        self._batches.release(_address(hub), lock_token)
-
-    def on_available(self, wake: Callable[[HubId], None]) -> Callable[[], None]:
-        """Calls `wake` when feedback of a hub can be received; returns the undo."""
-        self._readers.append(wake)
-        return lambda: self._readers.remove(wake)
-
     def next_deadline_ms(self) -> int | None:
         """When `tick` has something to do; None while nothing is due ever."""
         now_ms = self._clock.utc_ms()
         due = [records.due_ms(now_ms) for records in self._hubs.values()]
-        return min((when for when in (*due, self._batches.next_deadline_ms()) if when is not None), default=None)
+        return min((when for when in (*due, self.batches.next_deadline_ms()) if when is not None), default=None)
 
     def on_earlier(self, wake: Callable[[], None]) -> None:
         """Calls `wake` when `next_deadline_ms` has become earlier."""
         self._earlier.append(wake)
-        self._batches.on_earlier(wake)
+        self.batches.on_earlier(wake)
 
     async def tick(self) -> None:
         """Closes the batches that are due and expires those that nobody read."""
@@ -224,7 +166,7 @@ class Feedback:
                 continue
             while (when := records.due_ms(now_ms)) is not None and when <= now_ms:
                 await self._close_batch(hub, records, now_ms)
-        await self._batches.tick()
+        await self.batches.tick()
 
     async def _close_batch(self, hub: HubId, records: _HubRecords, now_ms: int) -> None:
         batch = list(islice(records.waiting, BATCH_RECORDS_MAX))
@@ -232,7 +174,7 @@ class Feedback:
         removals: list[Change] = [Delete(pending.key) for pending in batch]
         try:
             if told:
-                await self._batches.enqueue(_address(hub), msgspec.json.encode(told), along=removals)
+                await self.batches.send(hub, msgspec.json.encode(told), along=removals)
                 records.sent_ms = now_ms
             else:
                 await self._state.commit(removals)
@@ -256,44 +198,6 @@ class Feedback:
 
     def _records(self, hub: HubId) -> _HubRecords:
         return self._hubs.setdefault(hub, _HubRecords())
-
-    def _policy(self, hub: HubId) -> QueuePolicy | None:
-        settings = self._hub_of(hub)
-        if settings is None:
-            return None
-        feedback = settings.cloud_to_device.feedback
-        return QueuePolicy(
-            depth_max=BATCHES_MAX,
-            ttl_ms=feedback.ttl_ms,
-            lock_ms=feedback.lock_ms,
-            delivery_count_max=feedback.max_delivery_count,
-            lock_expiry_counts=False,
-        )
-
-    def _available(self, hub: HubId, name: str) -> None:
-        for wake in tuple(self._readers):
-            wake(hub)
-
-    def _message(self, hub: HubId, locked: LockedMessage) -> FeedbackMessage:
-        settings = self._hub_of(hub)
-        return FeedbackMessage(
-            lock_token=locked.token,
-            sequence=locked.sequence,
-            delivery_count=locked.delivery_count,
-            enqueued_ms=locked.enqueued_ms,
-            expires_ms=locked.expires_ms,
-            user_id=settings.name if settings else "",
-            body=locked.body,
-        )
-
-
-def _nothing_follows(hub: HubId, name: str, departure: Departure) -> Sequel:
-    """Nobody is told what became of feedback."""
-    return Sequel()
-
-
-def _address(hub: HubId) -> QueueAddress:
-    return QueueAddress(hub, BATCHES)
 
 
 def _short_iso(utc_ms: int) -> str:

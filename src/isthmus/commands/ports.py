@@ -6,12 +6,12 @@ from typing import Protocol
 from isthmus.base.ids import HubId
 
 
-class FeedbackSettings(Protocol):
-    """What holds for a hub's feedback messages."""
+class ServiceboundSettings(Protocol):
+    """What holds for a kind of message to a hub's services."""
 
     @property
     def ttl_ms(self) -> int:
-        """How long a feedback message waits for a reader."""
+        """How long a message waits for a reader."""
 
     @property
     def lock_ms(self) -> int:
@@ -34,8 +34,16 @@ class CloudToDeviceSettings(Protocol):
         """After so many failed deliveries it is dead-lettered."""
 
     @property
-    def feedback(self) -> FeedbackSettings:
+    def feedback(self) -> ServiceboundSettings:
         """The settings of its feedback."""
+
+
+class FileUploadSettings(Protocol):
+    """What holds for a hub's file uploads, as far as its services are told of them."""
+
+    @property
+    def notifications(self) -> ServiceboundSettings:
+        """The settings of file notifications."""
 
 
 class HubSettings(Protocol):
@@ -52,6 +60,10 @@ class HubSettings(Protocol):
     @property
     def cloud_to_device(self) -> CloudToDeviceSettings:
         """Its settings for cloud-to-device messages."""
+
+    @property
+    def file_upload(self) -> FileUploadSettings:
+        """Its settings for file uploads."""
 
 
 HubOf = Callable[[HubId], HubSettings | None]

@@ -54,7 +54,7 @@ class ConnectedDevices(Protocol):
 
 
 class DeviceQueues(Protocol):
-    """The queues that belong to an identity and go with it."""
+    """What waits for a device or is under way for it, and goes with its identity."""
 
     async def removal(self, ref: DeviceRef) -> Sequence[Change]:
-        """The changes that forget everything queued for a device, to be part of the commit that deletes it."""
+        """The changes that forget everything of a device, to be part of the commit that deletes it."""

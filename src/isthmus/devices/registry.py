@@ -75,7 +75,7 @@ class _Plan:
 class Registry:
     """Identities of all hubs; keyed by hub throughout."""
 
-    def __init__(self, state: Documents, clock: Clock, ids: Ids, queues: DeviceQueues) -> None:
+    def __init__(self, state: Documents, clock: Clock, ids: Ids, *queues: DeviceQueues) -> None:
         self._state = state
         self._clock = clock
         self._ids = ids
@@ -94,7 +94,7 @@ class Registry:
 
     def over(self, documents: Documents) -> "Registry":
         """The same rules and the same limit of a hub over other documents, such as a draft; nobody listens to it."""
-        other = Registry(documents, self._clock, self._ids, self._queues)
+        other = Registry(documents, self._clock, self._ids, *self._queues)
         other._headroom = self._headroom
         return other
 
@@ -221,7 +221,8 @@ class Registry:
             await self._plan_deletion(module, plan)
         await self._plan_deletion(stored, plan)
         if not ref.module_id:
-            plan.changes.extend(await self._queues.removal(ref))
+            for queues in self._queues:
+                plan.changes.extend(await queues.removal(ref))
         await self._commit(plan)
 
     def _plan_creation(self, ref: DeviceRef, identity: Identity, plan: _Plan) -> None:

@@ -1,27 +1,23 @@
-"""Cloud-to-device messages that services send over AMQP, and the feedback they read there.
+"""Cloud-to-device messages that services send over AMQP.
 
-Addresses, properties and outcomes are those of the IoT Hub developer guide, "Send cloud-to-device messages" and
-"Receive message feedback".
+Addresses and properties are those of the IoT Hub developer guide, "Send cloud-to-device messages".
 """
 
 import uuid
 from typing import Final
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.ids import HubId
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
-from isthmus.commands.feedback import CONTENT_TYPE, Feedback, FeedbackMessage
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_contract import path_segments
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump, top_up, undecodable
 from isthmus.telemetry.message import PropertyValue
-from isthmus.wire.amqp import message
 from isthmus.wire.amqp.errors import DecodeError
-from isthmus.wire.amqp.events import CreditGranted, Disposition, Transfer
+from isthmus.wire.amqp.events import Transfer
 from isthmus.wire.amqp.link import Link
-from isthmus.wire.amqp.message import Header, Message, Properties, Section
-from isthmus.wire.amqp.states import ACCEPTED_STATE, Modified, Rejected, Released
-from isthmus.wire.amqp.values import AmqpValue, Long, Symbol, Timestamp
+from isthmus.wire.amqp.message import Message
+from isthmus.wire.amqp.states import ACCEPTED_STATE, Rejected
+from isthmus.wire.amqp.values import AmqpValue
 
 ACK_PROPERTY: Final = "iothub-ack"
 
@@ -53,96 +49,6 @@ class CommandReceiver(LinkHandler):
             self._link.settle(transfer.delivery_id, Rejected(self._pump.refused(error, device)))
         else:
             self._link.settle(transfer.delivery_id, ACCEPTED_STATE)
-        self._pump.flush()
-
-
-class FeedbackSender(LinkHandler):
-    """Hands feedback messages to one reader, each under a lock until it is settled.
-
-    One task sends at a time, for as long as there is credit, room and feedback; what wakes it meanwhile makes it look
-    again. What is settled is settled also when the peer closes behind it; a reader that leaves gives back the rest.
-    """
-
-    def __init__(self, link: Link, pump: Pump, feedback: Feedback, hub: HubId) -> None:
-        self._link = link
-        self._pump = pump
-        self._feedback = feedback
-        self._hub = hub
-        self._locked: dict[int, str] = {}
-        self._sending = False
-        self._woken = False
-        link.accept(properties=link.properties)
-        self._forget = feedback.on_available(self._available)
-
-    def disposition(self, disposition: Disposition) -> None:
-        token = self._locked.pop(disposition.delivery_id, None)
-        if token is not None:
-            self._pump.spawn(self._settle(disposition, token))
-
-    def credit(self, granted: CreditGranted) -> None:
-        self._wake()
-
-    def writable(self) -> None:
-        self._wake()
-
-    def detached(self) -> None:
-        self._forget()
-        for token in self._locked.values():
-            self._feedback.release(self._hub, token)
-        self._locked.clear()
-
-    def _available(self, hub: HubId) -> None:
-        if hub == self._hub:
-            self._wake()
-
-    def _wake(self) -> None:
-        self._woken = True
-        if not self._sending:
-            self._sending = True
-            self._pump.spawn(self._send())
-
-    async def _send(self) -> None:
-        try:
-            while self._woken:
-                self._woken = False
-                await self._send_waiting()
-        finally:
-            self._sending = False
-        self._pump.flush()
-
-    async def _send_waiting(self) -> None:
-        while self._link.sendable and not self._pump.congested:
-            batches = await self._feedback.receive(self._hub)
-            if not batches:
-                self._link.drained()
-                return
-            self._hand_out(batches[0])
-        if not self._link.credit:
-            self._link.drained()
-
-    def _hand_out(self, batch: FeedbackMessage) -> None:
-        """Sends a batch, unless the reader has left or taken back its credit meanwhile."""
-        if not self._link.sendable:
-            self._feedback.release(self._hub, batch.lock_token)
-            return
-        tag = uuid.UUID(batch.lock_token).bytes
-        self._locked[self._link.send(encode_feedback(batch), tag=tag)] = batch.lock_token
-        self._pump.flush()
-
-    async def _settle(self, disposition: Disposition, token: str) -> None:
-        try:
-            match disposition.state:
-                case Released() | Modified():
-                    await self._feedback.abandon(self._hub, token)
-                case Rejected():
-                    await self._feedback.reject(self._hub, token)
-                case _:
-                    # A reader that settles and says no more has read it.
-                    await self._feedback.complete(self._hub, token)
-        except HubError as error:
-            self._pump.refused(error)
-        if not disposition.settled:
-            self._link.settle(disposition.delivery_id, disposition.state)
         self._pump.flush()
 
 
@@ -178,26 +84,6 @@ def decode_command(payload: bytes) -> tuple[str | None, C2DMessage]:
         expiry_ms=_whole(properties.absolute_expiry_time),
         ack=None if ack is None else parse_ack(str(ack)),
         properties={key: _property(key, value) for key, value in application.items()},
-    )
-
-
-def encode_feedback(batch: FeedbackMessage) -> bytes:
-    """A feedback message as services read it."""
-    annotations = {
-        Symbol("iothub-enqueuedtime"): Timestamp(batch.enqueued_ms),
-        Symbol("x-opt-sequence-number"): Long(batch.sequence),
-        Symbol("x-opt-enqueued-time"): Timestamp(batch.enqueued_ms),
-    }
-    properties = Properties(
-        user_id=batch.user_id.encode(), content_type=CONTENT_TYPE, absolute_expiry_time=batch.expires_ms
-    )
-    return b"".join(
-        (
-            Header(delivery_count=batch.delivery_count).encode(),
-            message.annotations(Section.MESSAGE_ANNOTATIONS, annotations),
-            properties.encode(),
-            message.data(batch.body),
-        )
     )
 
 

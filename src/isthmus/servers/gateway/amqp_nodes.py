@@ -10,12 +10,12 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import is_probe
 from isthmus.commands.cloud_to_device import CloudToDevice
-from isthmus.commands.feedback import Feedback
+from isthmus.commands.servicebound import ServiceboundQueue
 from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.guarded import Guarded
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_cbs import put_token
-from isthmus.servers.gateway.amqp_commands import CommandReceiver, FeedbackSender
+from isthmus.servers.gateway.amqp_commands import CommandReceiver
 from isthmus.servers.gateway.amqp_contract import (
     EARLIEST,
     Address,
@@ -32,6 +32,7 @@ from isthmus.servers.gateway.amqp_management import Management
 from isthmus.servers.gateway.amqp_probe import ProbeReceiver, ProbeSender
 from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Place, Readers, check_group_door
 from isthmus.servers.gateway.amqp_replies import Replies, ReplyLink, RequestLink
+from isthmus.servers.gateway.amqp_servicebound import ServiceboundSender, encode_feedback, encode_file_notification
 from isthmus.servers.gateway.amqp_tokens import Need
 from isthmus.servers.gateway.http_routes import DATA_ACTIONS
 from isthmus.servers.gateway.ports import ProbeOutlet
@@ -54,7 +55,8 @@ class Nodes:
 
     log: Log
     commands: CloudToDevice
-    feedback: Feedback
+    feedback: ServiceboundQueue
+    file_notifications: ServiceboundQueue
     readers: Readers
     clock: Clock
     probe_mail: ProbeOutlet
@@ -99,10 +101,12 @@ class Nodes:
             case Node.DEVICEBOUND, LinkRole.RECEIVER:
                 return CommandReceiver(link, pump, self.commands, hub)
             case Node.FEEDBACK, LinkRole.SENDER:
-                return FeedbackSender(link, pump, self.feedback, hub.number)
+                return ServiceboundSender(link, pump, self.feedback, hub.number, encode_feedback)
+            case Node.FILE_NOTIFICATIONS, LinkRole.SENDER:
+                return ServiceboundSender(link, pump, self.file_notifications, hub.number, encode_file_notification)
             case Node.DEVICE, _ if probe_in(address):
                 return self._of_probe(link, pump, hub, probe_in(address))
-            case Node.DEVICE | Node.FILE_NOTIFICATIONS, _:
+            case Node.DEVICE, _:
                 raise _not_implemented(address)
             case Node.EVENT_HUB, LinkRole.RECEIVER:
                 raise _cannot_send(address)
@@ -167,6 +171,9 @@ def need_of(address: Address, hub: Hub, *, sends: bool = False) -> Need | None:
         case Node.FEEDBACK:
             action = f"{DATA_ACTIONS}cloudToDeviceMessages/feedback/action"
             return Need(hub.number, "messages/serviceBound/feedback", built_in=False, data_action=action)
+        case Node.FILE_NOTIFICATIONS:
+            action = f"{DATA_ACTIONS}fileUpload/notifications/action"
+            return Need(hub.number, "messages/serviceBound/filenotifications", built_in=False, data_action=action)
         case Node.DEVICE if probe_in(address):
             # A reader's probe has proved itself for the built-in endpoint alone.
             built_in = path_segments(address.text)[2:] == ["messages", "events"] and not sends

@@ -419,6 +419,7 @@ class Front:
             media_type=media_type(request),
             body=await read_body(request, check_size),
             lock_token=found.token,
+            host=request.headers.get("Host", ""),
         )
         return await self._devices.answer(found.route.action, call)
 

@@ -1,4 +1,4 @@
-"""What devices ask by HTTPS: to take their messages, to hand out and to settle commands (IoT Hub REST reference).
+"""What devices ask by HTTPS: to take their messages, to hand out and to settle commands, and where to put a file.
 
 Theory of operation. A request is one visit: a device that comes this way is never connected, so it receives neither
 methods nor desired properties, and nothing is told about its presence. A message is answered when it is durable. All
@@ -10,6 +10,8 @@ is no connection whose reading could be paused, as MQTT's is.
 
 What is handed out stays locked until it is settled by a later request, or until the lock runs out. A command that
 headers cannot carry is dead-lettered, which its sender is told by feedback, and those behind it are served.
+
+Files do not come this way: a device is told where to put one, and tells that it has (IoT Hub REST reference).
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,6 +26,7 @@ from isthmus.base.ids import DeviceRef, is_probe
 from isthmus.base.limits import C2D_QUEUE_DEPTH_MAX, LOG_BACKLOG_BYTES_MAX
 from isthmus.base.state import Damaged
 from isthmus.commands.cloud_to_device import Locked
+from isthmus.commands.file_uploads import Ended, Opened
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.awaited_commit import AwaitedCommit
 from isthmus.servers.gateway.device_rates import DeviceRates
@@ -35,7 +38,8 @@ from isthmus.servers.gateway.http_device_contract import (
     devicebound_headers,
     single_message,
 )
-from isthmus.servers.gateway.http_message import Reply
+from isthmus.servers.gateway.http_file_contract import file_name, upload_answer, upload_end
+from isthmus.servers.gateway.http_message import Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
 from isthmus.servers.gateway.ports import Backlog, CurrentHubs, ProbeOutlet, TelemetryInlet
 from isthmus.servers.gateway.telemetry_contract import base_envelope
@@ -58,6 +62,16 @@ class Devicebound(Protocol):
         """Gives a message back, counting a failed delivery."""
 
 
+class Uploads(Protocol):
+    """File uploads; `commands.file_uploads.FileUploads` has them."""
+
+    async def open(self, hub: Hub, device_id: str, name: str) -> Opened:
+        """Opens an upload; raises `HubError`, as the other one does."""
+
+    async def complete(self, hub: Hub, device_id: str, correlation_id: str, ended: Ended) -> None:
+        """Completes an upload."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceHttpServices:
     """What requests of devices need of the process."""
@@ -66,13 +80,18 @@ class DeviceHttpServices:
     inlet: TelemetryInlet
     backlog: Backlog
     devicebound: Devicebound
+    uploads: Uploads
     probe_mail: ProbeOutlet
     clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceCall:
-    """A request of a device that has proved itself; `headers` are as they came, `lock_token` is that of the path."""
+    """A request of a device that has proved itself.
+
+    `headers` are as they came; `lock_token` is that of the path, or the correlation id there; `host` is the name that
+    the device called.
+    """
 
     admitted: Admitted
     ref: DeviceRef
@@ -81,6 +100,7 @@ class DeviceCall:
     media_type: str
     body: bytes
     lock_token: str = ""
+    host: str = ""
 
 
 class DeviceApi:
@@ -95,6 +115,8 @@ class DeviceApi:
             Action.RECEIVE_COMMAND: self._receive_command,
             Action.SETTLE_COMMAND: self._settle_command,
             Action.ABANDON_COMMAND: self._abandon_command,
+            Action.OPEN_UPLOAD: self._open_upload,
+            Action.COMPLETE_UPLOAD: self._complete_upload,
         }
 
     def check_offered(self, action: Action, ref: DeviceRef) -> None:
@@ -166,6 +188,15 @@ class DeviceApi:
 
     async def _abandon_command(self, call: DeviceCall) -> Reply:
         await self._services.devicebound.abandon(call.ref, call.lock_token)
+        return Reply(204)
+
+    async def _open_upload(self, call: DeviceCall) -> Reply:
+        opened = await self._services.uploads.open(self._hub(call.ref), call.ref.device_id, file_name(call.body))
+        return json_reply(upload_answer(opened, call.host))
+
+    async def _complete_upload(self, call: DeviceCall) -> Reply:
+        correlation_id, ended = upload_end(call.body, call.lock_token)
+        await self._services.uploads.complete(self._hub(call.ref), call.ref.device_id, correlation_id, ended)
         return Reply(204)
 
     def _hub(self, ref: DeviceRef) -> Hub:

@@ -26,7 +26,7 @@ DATA_ACTIONS = "Microsoft.Devices/IotHubs/"
 
 
 class Action(Enum):
-    """What an operation does; UPLOAD_FILE and NOT_BUILT answer that they are not built.
+    """What an operation does; NOT_BUILT answers that it is not built.
 
     A device proves itself in requests of `DEVICE_SIDE`; behind a WEBSOCKET everybody does inside it instead.
     """
@@ -53,7 +53,8 @@ class Action(Enum):
     RECEIVE_COMMAND = auto()
     SETTLE_COMMAND = auto()
     ABANDON_COMMAND = auto()
-    UPLOAD_FILE = auto()
+    OPEN_UPLOAD = auto()
+    COMPLETE_UPLOAD = auto()
     WEBSOCKET = auto()
     NOT_BUILT = auto()
 
@@ -64,7 +65,8 @@ DEVICE_SIDE = frozenset(
         Action.RECEIVE_COMMAND,
         Action.SETTLE_COMMAND,
         Action.ABANDON_COMMAND,
-        Action.UPLOAD_FILE,
+        Action.OPEN_UPLOAD,
+        Action.COMPLETE_UPLOAD,
     )
 )
 """Operations of devices, which prove themselves."""
@@ -191,8 +193,9 @@ POST   /devices/{id}/modules/{module}/messages/events SEND_EVENTS         -     
 GET    /devices/{id}/messages/devicebound     RECEIVE_COMMAND     -              -
 DELETE /devices/{id}/messages/devicebound/{token} SETTLE_COMMAND      -              -
 POST   /devices/{id}/messages/devicebound/{token}/abandon ABANDON_COMMAND     -              -
-POST   /devices/{id}/files                    UPLOAD_FILE         -              -
-POST   /devices/{id}/files/notifications      UPLOAD_FILE         -              -
+POST   /devices/{id}/files                    OPEN_UPLOAD         -              -
+POST   /devices/{id}/files/notifications      COMPLETE_UPLOAD     -              -
+POST   /devices/{id}/files/notifications/{token} COMPLETE_UPLOAD     -              -
 GET    /$iothub/websocket                     WEBSOCKET           -              -
 GET    /$servicebus/websocket                 WEBSOCKET           -              -
 """

@@ -1,0 +1,67 @@
+"""Storage that devices put files into, whose official client is loaded when the first file is asked about.
+
+Hubs without file upload start as fast as ever, and where the client is not installed they work without.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from isthmus.base.clock import Clock
+from isthmus.commands.upload_storage import (
+    BlobDescription,
+    BlobFacts,
+    Block,
+    StorageFault,
+    StorageRefused,
+    UploadStorage,
+    UploadTarget,
+)
+from isthmus.routing.sink import Egress
+
+
+class LoadedStorage:
+    """`UploadStorage` by `sinks.uploads`."""
+
+    def __init__(self, clock: Clock, egress: Egress) -> None:
+        self._clock = clock
+        self._egress = egress
+        self._loading: asyncio.Task[UploadStorage] | None = None
+
+    async def sign(self, target: UploadTarget, expires_ms: int) -> str:
+        return await (await self._loaded()).sign(target, expires_ms)
+
+    async def find(self, target: UploadTarget) -> BlobFacts | None:
+        return await (await self._loaded()).find(target)
+
+    async def put_block(self, target: UploadTarget, block: Block) -> None:
+        await (await self._loaded()).put_block(target, block)
+
+    async def commit_blocks(
+        self, target: UploadTarget, block_ids: Sequence[str], description: BlobDescription
+    ) -> BlobFacts:
+        return await (await self._loaded()).commit_blocks(target, block_ids, description)
+
+    async def close(self) -> None:
+        if self._loading is not None:
+            await (await self._loading).close()
+
+    async def _loaded(self) -> UploadStorage:
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load())
+        return await asyncio.shield(self._loading)
+
+    async def _load(self) -> UploadStorage:
+        """Loads in a thread, so that others do not wait meanwhile; connections are the loop's."""
+        try:
+            make = await asyncio.to_thread(_factory)
+        except ImportError as error:
+            self._loading = None
+            reason = "the client of storage accounts is not installed: pip install isthmus[sinks]"
+            raise StorageRefused(StorageFault.TRANSIENT, reason) from error
+        return make(self._clock, self._egress)
+
+
+def _factory() -> Callable[[Clock, Egress], UploadStorage]:
+    from isthmus.sinks.uploads import upload_accounts
+
+    return upload_accounts
