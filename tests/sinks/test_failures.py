@@ -85,6 +85,11 @@ def test_a_failure_of_the_way_out_stays_itself_whoever_wrapped_it() -> None:
     )
 
 
+def test_a_reason_is_the_target_s_words_once() -> None:
+    error = ServiceBusAuthorizationError(message=f"{SEND_CLAIM} Error condition: amqp:unauthorized-access.")
+    assert failure_of(error).reason == SEND_CLAIM
+
+
 def test_a_reason_is_of_bounded_length_and_one_line() -> None:
     reason = failure_of(ConnectError("x\ny" * 1_000)).reason
     assert len(reason) <= REASON_CHARACTERS_MAX

@@ -44,6 +44,9 @@ _TEXTS: Final = (
     ("could not be found", FailureKind.NOT_FOUND),
 )
 _AUTHENTICATION: Final = (AuthenticationError, ServiceBusAuthenticationError, ServiceBusAuthorizationError)
+_APPENDED: Final = re.compile(r"\s*(?:\nRequestId:|\nError: |\s+Error condition:|\s+Error Description:)")
+"""What the clients put behind a target's words: its code and its words once more."""
+
 _CONDITION: Final = re.compile(r"(?:Error condition: |^)((?:amqp|com\.microsoft)[:\w-]*[\w])", re.MULTILINE)
 
 
@@ -68,7 +71,7 @@ def storage_code(error: AzureError) -> str:
 def reason_of(error: Exception) -> str:
     """The target's words without what follows them, such as request ids and traces."""
     text = str(getattr(error, "message", "") or error or type(error).__name__)
-    first = text.strip().partition("\nRequestId:")[0].replace("\n", " ").strip()
+    first = _APPENDED.split(text.strip(), maxsplit=1)[0].replace("\n", " ").strip()
     return first[:REASON_CHARACTERS_MAX] or type(error).__name__
 
 
