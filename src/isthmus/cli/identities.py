@@ -20,7 +20,7 @@ TOP_DEFAULT = 1000
 device_identity = Group(
     "device-identity",
     help="Devices of the identity registry.",
-    coming=("children", "parent", "import", "export"),
+    coming=("children", "parent"),
 )
 module_identity = Group("module-identity", help="Modules of a device.")
 device_strings = Group("connection-string", help="Connection strings of devices.")

@@ -32,6 +32,7 @@ from isthmus.cli.hubs import (
     update_hub,
 )
 from isthmus.cli.identities import device_identity, module_identity
+from isthmus.cli.jobs import export_devices, import_devices, job
 from isthmus.cli.lab import lab
 from isthmus.cli.managed_identities import hub_identity, identity, role
 from isthmus.cli.message_routes import message_route
@@ -48,10 +49,10 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(create_hub, show_hub, list_hubs, update_hub, delete_hub, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
-    *(show_stats, show_quota_metrics, list_skus),
+    *(show_stats, show_quota_metrics, list_skus, job),
 )
 HUB_COMING = (
-    *("configuration", "job", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
+    *("configuration", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
     *("devicestream", "message-enrichment", "message-endpoint"),
     *("route", "routing-endpoint", "manual-failover"),
     "show-connection-string",
@@ -73,6 +74,8 @@ root = Group(
 for command in HUB_COMMANDS:
     hub.add_command(command)
     root.add_command(command)
+device_identity.add_command(export_devices)
+device_identity.add_command(import_devices)
 hub.add_command(policy)
 hub.add_command(hub_identity)
 for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace_helper):
