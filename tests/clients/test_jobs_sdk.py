@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +178,18 @@ def test_an_import_that_is_killed_goes_on_after_the_next_start(
     asked = JobProperties(type="import", input_blob_container_uri=uri, output_blob_container_uri=uri)
     job_id = jobs.create_import_export_job(asked).job_id
     for share in (5, 50):
-        until(lambda share=share: (jobs.get_import_export_job(job_id).progress or 0) >= share)
+        until(partial(has_come_to, jobs, job_id, share))
         hub.restart()
     assert end_of(jobs, job_id).status == "completed"
     assert [(error["errorCode"], error["deviceId"]) for error in read_lines(container, "importErrors.log")] == [
         (409001, "k00000")
     ]
     assert hub.json("iot", "hub", "show-stats")["totalDeviceCount"] == before + 6_000
+
+
+def has_come_to(jobs: IoTHubJobManager, job_id: str, share: int) -> bool:
+    """True when a job has done at least so many percent."""
+    return int(jobs.get_import_export_job(job_id).progress or 0) >= share
 
 
 def end_of(jobs: IoTHubJobManager, job_id: str) -> Any:

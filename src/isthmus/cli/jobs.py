@@ -15,7 +15,7 @@ SYSTEM = "[system]"
 
 AUTH_TYPES = {"key": "keyBased", "identity": "identityBased", "keyBased": "keyBased", "identityBased": "identityBased"}
 
-job = Group("job", help="Imports and exports of identities.")
+job = Group("job", help="Imports and exports of identities.", coming=("create",))
 
 
 def _identity_options(function: Any) -> Any:
