@@ -7,7 +7,7 @@ are refused with the path of the key; a value of the wrong type likewise. Flags 
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -171,6 +171,26 @@ class CheckSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
 
 
+class EgressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Deliveries to routing endpoints.
+
+    `workers`: processes that deliver, among which endpoints are shared out; one does some thousand messages a second.
+    `addresses`: `private` or `public` refuses a target whose name resolves to an address that is not; `any`, the
+    default, takes what the name service says. `pinned_gib`: how much log is kept beyond its retention for an endpoint
+    that is behind; what is further behind goes to the dead-letter log. `dead_after_seconds`: an endpoint that takes
+    nothing for so long is dead, and with `when_dead` = `dead-letter` what waits for it goes there, too; by default it
+    waits (`keep`). `dead_letter_days` and `dead_letter_gib`: dead letters older, or beyond that much disk, are removed.
+    """
+
+    workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    addresses: Literal["any", "private", "public"] = "any"
+    pinned_gib: Annotated[float, msgspec.Meta(ge=0, le=65536)] = 20.0
+    dead_after_seconds: Annotated[float, msgspec.Meta(ge=1, le=2_592_000)] = 3_600.0
+    when_dead: Literal["keep", "dead-letter"] = "keep"
+    dead_letter_days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 30.0
+    dead_letter_gib: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 10.0
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -202,6 +222,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: NamesSettings = NamesSettings()
     check: CheckSettings = CheckSettings()
     authority: AuthoritySettings = AuthoritySettings()
+    egress: EgressSettings = EgressSettings()
 
     @property
     def data_folder(self) -> Path:

@@ -37,6 +37,7 @@ HANDS_AND_DOORS = frozenset(
         "ending",
         "completion",
         "demo",
+        "egress",
         "cli",
     }
 )
@@ -91,8 +92,12 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "completion": (frozenset(), "operations run to their end in every room of the middle alike"),
     "ending": (frozenset(), "signals, and nothing of what they end"),
     "cli": (
-        frozenset({"base", "config", "app", "checks", "demo", "lab", "connector", "namespaces"}),
-        "talks to the server by its management API; app, lab, connector and namespaces are commands' own processes",
+        frozenset({"base", "config", "app", "checks", "demo", "egress", "lab", "connector", "namespaces"}),
+        "talks to the server by its management API; the other rooms are commands' own processes",
+    ),
+    "egress": (
+        frozenset({"base", "telemetry", "resources", "routing", "sinks", "logs"}),
+        "worker processes read the log and deliver by the sinks; the hub's side keeps what they report",
     ),
     "demo": (frozenset({"base", "cli"}), "uses the hub as a stranger would: official SDKs and the command line"),
     "namespaces": (frozenset({"base", "logs"}), "what runs as root is small, and knows nothing of the hub"),
@@ -137,7 +142,9 @@ LIBRARY_ROOMS: dict[str, frozenset[str]] = {
 }
 
 LATE_IMPORTS = {
-    "cli": frozenset(f"isthmus.{room}" for room in ("app", "checks", "connector", "demo", "lab", "namespaces")),
+    "cli": frozenset(
+        f"isthmus.{room}" for room in ("app", "checks", "connector", "demo", "egress", "lab", "namespaces")
+    ),
     "app": frozenset({"isthmus.backends", "isthmus.sinks"}),
 }
 """Own modules that may be imported inside a function: the server's weight for `up` only, and optional hands."""

@@ -1,51 +1,58 @@
-"""How the hub's own process goes out to storage: its identities' tokens, its trust, and where names lead."""
+"""The way out: what holds for everything that leaves the hubs of this server, in its own process and in workers."""
 
-import asyncio
-import socket
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from isthmus.app.domain import Domain
 from isthmus.base.errors import HubError
-from isthmus.base.hosts import is_address, normal_host
 from isthmus.base.ids import HubId
-from isthmus.routing.sink import Destination, FailureKind, SinkFailure
+from isthmus.base.places import CA_CERTIFICATE
+from isthmus.config import Config
+from isthmus.egress.judged import JudgedEgress, system_lookup
+from isthmus.egress.messages import Settings
+from isthmus.routing.egress_policy import Hosted, OutboundRules, Reachable
+from isthmus.routing.sink import FailureKind, SinkFailure
+from isthmus.servers.gateway.doors import HTTPS_PORT
+from isthmus.servers.gateway.plane import Plane
+
+AMQP_PORT = 5671
+"""Where clients of namespaces connect (IANA, `amqps`)."""
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a server that is bound to every address reaches itself."""
+
+Ports = Callable[[], Mapping[Plane, int]]
 
 
-class HubEgress:
-    """Implements `Egress` beside the authority; `own_door` is where this server listens for HTTPS."""
+def hub_egress(config: Config, domain: Domain, ports: Ports) -> JudgedEgress:
+    """What this process' own clients of targets use."""
 
-    def __init__(self, domain: Domain, ca_file: Path, own_door: Callable[[], Destination]) -> None:
-        self._domain = domain
-        self._ca_file = ca_file
-        self._own_door = own_door
-
-    @property
-    def ca_file(self) -> Path:
-        return self._ca_file
-
-    async def token(self, hub: HubId, identity: str, scope: str) -> tuple[str, int]:
+    async def token(hub: HubId, identity: str, scope: str) -> tuple[str, int]:
         try:
-            return await self._domain.authority.token(hub, identity, scope)
+            return await domain.authority.token(hub, identity, scope)
         except HubError as error:
             raise SinkFailure(FailureKind.IDENTITY, error.message, error.code.wire_name) from error
 
-    async def resolve(self, hub: HubId, host: str, port: int) -> Sequence[Destination]:
-        name = normal_host(host)
-        self._judge(hub, name)
-        if self._domain.directory.by_host(name) is not None:
-            return (self._own_door(),)
-        if is_address(name):
-            return (Destination(name, port),)
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            reason = f"{name} does not resolve: {error.strerror or error}"
-            raise SinkFailure(FailureKind.NAME, reason, "NameNotResolved") from error
-        return tuple(dict.fromkeys(Destination(str(address[0]), port) for *_, address in found))
+    def rules_of(number: HubId) -> OutboundRules:
+        hub = domain.hubs.by_number(number)
+        return OutboundRules() if hub is None else OutboundRules(hub.restrict_outbound, hub.allowed_fqdns)
 
-    def _judge(self, number: HubId, name: str) -> None:
-        hub = self._domain.hubs.by_number(number)
-        if hub is not None and hub.restrict_outbound and name not in hub.allowed_fqdns:
-            reason = f"{name} is not in allowedFqdnList of the hub {hub.name}, which restricts outbound access"
-            raise SinkFailure(FailureKind.OUTBOUND, reason, "OutboundAccessRestricted")
+    return JudgedEgress(lambda: egress_settings(config, domain, ports), rules_of, token, system_lookup)
+
+
+def egress_settings(config: Config, domain: Domain, ports: Ports) -> Settings:
+    """What the configuration says, and where the neighbours are that are served here."""
+    settings = config.egress
+    return Settings(
+        ca_file=str((config.data_folder / CA_CERTIFICATE).absolute()),
+        hosted=_hosted(config, domain, ports()),
+        reachable=Reachable(settings.addresses),
+        dead_after_ms=int(settings.dead_after_seconds * 1000),
+        bury_dead=settings.when_dead == "dead-letter",
+    )
+
+
+def _hosted(config: Config, domain: Domain, ports: Mapping[Plane, int]) -> dict[str, Hosted]:
+    """Everything that is served here, by all its names, at the public door."""
+    bound = config.bind[0]
+    place = Hosted(LOOPBACK.get(bound, bound), {HTTPS_PORT: ports[Plane.HTTPS], AMQP_PORT: ports[Plane.AMQP]})
+    return {host: place for each in domain.directory.all() for host in each.hosts}

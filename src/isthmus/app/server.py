@@ -15,8 +15,9 @@ from aiohttp import web
 
 from isthmus.access.journal import Decision, Verdict
 from isthmus.app.audit import head_export
+from isthmus.app.deliveries import HubDeliveries
 from isthmus.app.domain import Domain, management_api, remember_https_port
-from isthmus.app.egress import HubEgress
+from isthmus.app.egress import hub_egress
 from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
 from isthmus.app.identities import name_issuer
@@ -34,7 +35,6 @@ from isthmus.names.forward import Forwarder
 from isthmus.names.serve import NameServer
 from isthmus.queues.upkeep import keep_time
 from isthmus.routing.relay import OutboxRelay
-from isthmus.routing.sink import Destination
 from isthmus.seed import Seed
 from isthmus.seeding import Seeding
 from isthmus.servers.gateway.budget import SocketBudget, sockets_for
@@ -67,8 +67,6 @@ UPKEEP_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 """Before background work that failed is taken up again."""
 
-ANY_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""By which address a wildcard is reached from here."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +80,7 @@ class Server:
         self._config = config
         self._stores = stores
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
-        egress = HubEgress(self.domain, config.data_folder / CA_CERTIFICATE, self._own_door)
+        egress = hub_egress(config, self.domain, lambda: self._doors.ports)
         self.domain.uploads.storage = LoadedStorage(stores.clock, egress)
         self.jobs = import_export_jobs(stores, self.domain, egress)
         self.gateway = Gateway(config, stores, self.domain, self.jobs)
@@ -111,6 +109,7 @@ class Server:
             port=config.names.port,
         )
         name_issuer(config, self.domain, lambda: self._doors.ports[Plane.HTTPS])
+        self.deliveries = HubDeliveries(config, stores, self.domain, lambda: self._doors.ports)
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None
@@ -168,15 +167,11 @@ class Server:
             remote = self._remote_management(api)
             self._doors.open_management(config.management_addresses, config.management.port, remote)
         await remember_https_port(self._stores.state, self._doors.ports[Plane.HTTPS])
+        await self.deliveries.start()
         for name, work in self._background():
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
         domain.hubs.on_change(self.jobs.hub_changed)
         await self.jobs.start(tuple(hub.number for hub in domain.hubs.all()))
-
-    def _own_door(self) -> Destination:
-        """Where this server reaches what it hosts itself: its public door, by the first address."""
-        first = self._config.bind[0]
-        return Destination(ANY_REACHED_AT.get(first, first), self._doors.ports[Plane.HTTPS])
 
     def _record_seed(self) -> None:
         """A seed changes what an administrator could change, and stands in the journal like his changes."""
@@ -217,6 +212,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self.jobs.close()
+            await self.deliveries.office.close()
             await self.domain.close()
             await self._last_head()
         except StateClosed as error:
@@ -322,6 +318,7 @@ class Server:
             Part("audit-heads", not self._heads.trouble, self._heads.trouble),
             Part("journal", not full, "it is full: nothing can be changed until records are removed" if full else ""),
             Part("names", self._name_doors.well, self._name_doors.missing),
+            Part("egress", not self.deliveries.office.trouble, self.deliveries.office.trouble),
         ]
 
     def _readings(self) -> Iterator[Reading]:
@@ -356,6 +353,7 @@ class Server:
         yield Reading("names_dropped", "DNS queries dropped", self._names.dropped, total=True)
         yield from self._link_readings()
         yield from self._path_readings()
+        yield from self.deliveries.readings()
 
     def _audit_readings(self) -> Iterator[Reading]:
         settings, heads = self._config.audit, self._heads
@@ -393,6 +391,7 @@ class Server:
         yield "queues", lambda: keep_time(clock, domain.timed, _upkeep_failed)
         yield "removal", domain.removal.run
         yield "upkeep", self._upkeep
+        yield "ledger of deliveries", self.deliveries.office.write
         yield "private doors", self._look_after_doors
         yield "journal heads", self._heads.run
         if self._prover is not None and self._config.check.interval_seconds:
@@ -402,7 +401,7 @@ class Server:
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
             now_ms = self._stores.clock.utc_ms()
-            self._stores.log.tick(now_ms)
+            self.deliveries.tick(now_ms)
             self.domain.journal.close_minute(now_ms)
 
     async def _look_after_doors(self) -> None:

@@ -23,6 +23,10 @@ from isthmus.telemetry.log import LogConfig, SegmentLog
 
 STATE_FILE = "state.db"
 LOG_FOLDER = "log"
+DEAD_LETTERS_FOLDER = "dead-letters"
+
+DEAD_LETTERS_CACHE_BYTES = 1024**2
+"""Of dead letters in memory: they are read seldom, and from disk."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ class Stores:
 
     state: AnyState
     log: SegmentLog
+    log_folder: Path
+    dead_letters: SegmentLog
     clock: Clock
     ids: Ids
 
@@ -64,8 +70,12 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
             stack.push_async_callback(state.close)
             log = SegmentLog.open(folder / LOG_FOLDER, clock, config=log_config(config), on_damage=_log_damage)
             stack.push_async_callback(log.close)
+            dead = SegmentLog.open(
+                folder / DEAD_LETTERS_FOLDER, clock, config=dead_letters_config(config), on_damage=_log_damage
+            )
+            stack.push_async_callback(dead.close)
         _report_recovery(log)
-        yield Stores(state, log, clock, RandomIds())
+        yield Stores(state, log, folder / LOG_FOLDER, dead, clock, RandomIds())
 
 
 def log_config(config: Config) -> LogConfig:
@@ -73,6 +83,15 @@ def log_config(config: Config) -> LogConfig:
     return LogConfig(
         retention_ms=int(config.log.retention_days * 86_400_000),
         retention_bytes=int(config.log.retention_gib * 2**30),
+    )
+
+
+def dead_letters_config(config: Config) -> LogConfig:
+    """The settings of the dead-letter log."""
+    return LogConfig(
+        retention_ms=int(config.egress.dead_letter_days * 86_400_000),
+        retention_bytes=int(config.egress.dead_letter_gib * 2**30),
+        tail_cache_bytes=DEAD_LETTERS_CACHE_BYTES,
     )
 
 

@@ -17,6 +17,7 @@ from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.door_policies import door_policy
+from isthmus.cli.egress_worker import egress_worker
 from isthmus.cli.errors import CommandError
 from isthmus.cli.event_hubs import eventhubs
 from isthmus.cli.explanations import explain
@@ -78,7 +79,7 @@ device_identity.add_command(export_devices)
 device_identity.add_command(import_devices)
 hub.add_command(policy)
 hub.add_command(hub_identity)
-for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace_helper):
+for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace_helper, egress_worker):
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)

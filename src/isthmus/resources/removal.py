@@ -14,7 +14,10 @@ from isthmus.base.state import NO_HUB, Damaged, Delete, Key, State
 from isthmus.resources.guarded import Guarded
 from isthmus.resources.stored_resources import DELETED
 
-KINDS = ("identity", "twin", "presence", "session", "upload", "queue", "job", "job-errors", "meta", "event-hub")
+KINDS = (
+    *("identity", "twin", "presence", "session", "upload", "queue", "job", "job-errors", "meta", "event-hub"),
+    *("delivery", "dead-letter"),
+)
 """Kinds of documents that belong to a hub."""
 
 BATCH_MAX = 256

@@ -19,6 +19,7 @@ from isthmus.base.ids import HubId
 from isthmus.base.state import OutboxRow, State
 from isthmus.resources.hub import Hub
 from isthmus.routing.accept import Accept
+from isthmus.routing.appends import Appends
 from isthmus.telemetry.message import decode_state_event
 from isthmus.telemetry.ports import Log
 
@@ -75,7 +76,7 @@ class OutboxRelay:
 
     async def _relay(self, rows: Sequence[OutboxRow]) -> str:
         """Appends rows and waits for them; answers what went wrong, or nothing."""
-        group = _Group()
+        group = Appends()
         try:
             for row in rows:
                 if row.row_id > self._log.last_outbox_id(row.hub):
@@ -86,7 +87,7 @@ class OutboxRelay:
         self.relayed += group.durable
         return group.reason
 
-    async def _append(self, row: OutboxRow, group: "_Group") -> None:
+    async def _append(self, row: OutboxRow, group: Appends) -> None:
         hub = self._hub_by_number(row.hub)
         if hub is None:  # deleted since, and its events with it
             return
@@ -98,29 +99,3 @@ class OutboxRelay:
             return
         if await self._accept.state_event(hub, event, row.row_id, self._clock.utc_ms(), group, row.row_id):
             group.appended += 1
-
-
-class _Group:
-    """Waits for the appends of one round, whatever becomes of each."""
-
-    def __init__(self) -> None:
-        self.appended = 0
-        self.durable = 0
-        self.reason = ""
-        self._failed = 0
-        self._change = asyncio.Event()
-
-    def committed(self, cookies: list[int]) -> None:
-        self.durable += len(cookies)
-        self._change.set()
-
-    def failed(self, cookies: list[int], reason: str) -> None:
-        self._failed += len(cookies)
-        self.reason = reason
-        self._change.set()
-
-    async def settled(self) -> None:
-        """Returns when every append has been told of."""
-        while self.durable + self._failed < self.appended:
-            self._change.clear()
-            await self._change.wait()

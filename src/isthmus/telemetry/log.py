@@ -119,6 +119,7 @@ class SegmentLog:
         self._end = recovered.end
         self._health = Health(ok=True)
         self._growth: dict[Partition, list[Callable[[], None]]] = {}
+        self._commit_listeners: list[Callable[[], None]] = []
         self._pending: list[Item] = []
         self._pending_bytes = 0
         self._ready: deque[list[Item]] = deque()
@@ -262,18 +263,30 @@ class SegmentLog:
 
         return undo
 
-    def tick(self, now_ms: int) -> None:
-        """Seals an old active segment, and removes segments that retention lets go. Call it about once a minute."""
+    def on_commit(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` on the event loop after each commit, whatever it holds, for as long as the log is open."""
+        self._commit_listeners.append(wake)
+
+    def tick(self, now_ms: int, keep_from: int | None = None) -> int:
+        """Seals an old active segment, and removes segments that retention lets go. Call it about once a minute.
+
+        Answers up to where retention lets go. What of it ends behind `keep_from` stays for whoever has yet to read it.
+        """
         segments = self._archive.segments
         if segments and 0 < segments[-1].oldest_ms <= now_ms - self._config.segment_age_ms:
             self._roll = True
             self._next()
         stored = self.stored_bytes
-        while len(segments) > 1 and (
-            stored > self._config.retention_bytes or segments[0].newest_ms < now_ms - self._config.retention_ms
-        ):
-            stored -= _size(segments[0])
-            self._retire(segments.pop(0))
+        let_go = segments[0].base if segments else 0
+        for segment in segments[:-1]:
+            if stored <= self._config.retention_bytes and segment.newest_ms >= now_ms - self._config.retention_ms:
+                break
+            stored -= _size(segment)
+            let_go = segment.end
+            if keep_from is None or segment.end <= keep_from:
+                segments.pop(0)
+                self._retire(segment)
+        return let_go
 
     async def close(self) -> None:
         if self._closed is None:
@@ -361,6 +374,8 @@ class SegmentLog:
         for run in commit.runs:
             for wake in tuple(self._growth.get(run.partition, ())):
                 self._guard(wake)
+        for wake in self._commit_listeners:
+            self._guard(wake)
 
     def _show(self, commit: Commit, records: int) -> None:
         """Makes a commit visible to readers."""

@@ -5,7 +5,7 @@ indexes. The active one has none yet, so it is indexed here, piece by piece, as 
 Damage that recovery skips is skipped and reported here too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from isthmus.telemetry.archive import Archive, index_events
@@ -15,8 +15,11 @@ from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.head import Head, Mark
 from isthmus.telemetry.index import SegmentIndex, decode_index
 from isthmus.telemetry.ports import Partition, Record
-from isthmus.telemetry.record import Found, Gap, scan, to_record
+from isthmus.telemetry.record import Found, Gap, Header, scan, to_record
 from isthmus.telemetry.segment import index_name, open_segment, segment_bases
+
+SCAN_BYTES_MAX = 1024 * 1024
+"""Of the log, looked at in one call where most may be passed over: some milliseconds of whoever waits."""
 
 NOTHING = Mark(0, 0)
 """The mark of a log that holds nothing yet."""
@@ -43,10 +46,15 @@ class LogReader:
         records, following = self._archive.read(partition, cursor, max_records, max_bytes)
         return records, max(cursor, end) if following is None else following
 
-    def read_all(self, cursor: int, max_records: int) -> tuple[list[Record], int]:
+    def read_all(
+        self, cursor: int, max_records: int, *, max_bytes: int = SCAN_BYTES_MAX, streams: Container[int] | None = None
+    ) -> tuple[list[Record], int]:
         """Committed records of all streams, whatever endpoints they name, in log order, and the cursor behind them.
 
-        A cursor is 0 or was returned by this call. One before retention reads from the first retained record.
+        A cursor is 0 or was returned by this call. One before retention reads from the first retained record. With
+        `streams` only records of these are returned, and of them only those that name another endpoint than the
+        built-in one; then, too, no more than some `max_bytes` of the log are looked at, so that there may be more
+        though none was returned: the cursor tells.
         """
         end = self._refresh()
         records: list[Record] = []
@@ -58,11 +66,13 @@ class LogReader:
             for item in self._scan(segment, start, stop):
                 if not isinstance(item, Found):
                     self._archive.reports.add(Damage(item.start, item.end, (), acknowledged=True))
-                elif len(records) == max_records:
-                    return records, item.header.position
-                else:
+                    continue
+                position = item.header.position
+                if len(records) == max_records or (streams is not None and position - start >= max_bytes):
+                    return records, position
+                if streams is None or _leaves(item.header, streams):
                     records.append(to_record(item))
-            if records:
+            if records or streams is not None:
                 break
         return records, cursor
 
@@ -125,3 +135,8 @@ class LogReader:
     def _extend(self, segment: SegmentIndex, end: int) -> None:
         if segment.end < end:
             index_events(segment, self._archive.reader(segment), end)
+
+
+def _leaves(header: Header, streams: Container[int]) -> bool:
+    """True for a record of these streams that names another endpoint than the built-in one."""
+    return header.stream in streams and header.endpoint_count > (header.sequence >= 0)

@@ -1,0 +1,91 @@
+"""Deliveries to routing endpoints, connected: the office with its workers, over hubs, logs and configuration."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from isthmus.app.domain import Domain
+from isthmus.app.stores import Stores
+from isthmus.base.ids import HubId
+from isthmus.config import Config
+from isthmus.egress.office import EgressOffice
+from isthmus.routing.dead_letters import DeadLetters
+from isthmus.routing.health import HealthStatus
+from isthmus.routing.ledger import Ledger
+from isthmus.servers.gateway.plane import Plane
+from isthmus.servers.management.metrics import Reading
+
+AMQP_PORT = 5671
+"""Where clients of namespaces connect (IANA, `amqps`)."""
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a server is reached by itself that is bound to every address."""
+
+Ports = Callable[[], Mapping[Plane, int]]
+
+
+class HubDeliveries:
+    """The parts of it that others need."""
+
+    def __init__(self, config: Config, stores: Stores, domain: Domain, ports: Ports) -> None:
+        self._config = config
+        self._domain = domain
+        self._stores = stores
+        self._ports = ports
+        self.ledger = Ledger(stores.state)
+        self.dead_letters = DeadLetters(stores.state, stores.dead_letters, stores.log, stores.clock)
+        self.office = EgressOffice(
+            stores.log,
+            stores.log_folder,
+            self.ledger,
+            self.dead_letters,
+            domain.authority.token,
+            stores.clock,
+            self._settings,
+            workers=config.egress.workers,
+            pinned_bytes=int(config.egress.pinned_gib * 2**30),
+        )
+
+    async def start(self) -> None:
+        """Serves what is there, and what comes."""
+        await self.office.start(self._domain.hubs.all())
+        self._domain.directory.on_change(self.office.resource_changed)
+
+    def tick(self, now_ms: int) -> None:
+        """Lets both logs forget what is old, but for what endpoints still need."""
+        let_go = self._stores.log.tick(now_ms, self.office.keep_from())
+        self.office.make_room(let_go)
+        self._stores.dead_letters.tick(now_ms)
+
+    def readings(self) -> Iterator[Reading]:
+        """What a scrape reads of deliveries; that of one name for all endpoints in a row."""
+        office, dead = self.office, self.dead_letters
+        named = list(self._endpoints())
+        told = [(labels, office.tally(name)) for labels, name in named]
+        yield Reading("egress_worker_restarts", "Workers started again", office.restarts, total=True)
+        for labels, tally in told:
+            yield Reading("egress_delivered", "Messages delivered", tally.delivered, total=True, labels=labels)
+        for labels, tally in told:
+            yield Reading("egress_bytes", "Bytes of bodies delivered", tally.bytes, total=True, labels=labels)
+        for labels, tally in told:
+            seconds = tally.latency_ms / 1000
+            yield Reading("egress_latency_seconds", "From log to target", seconds, total=True, labels=labels)
+        for labels, tally in told:
+            yield Reading("egress_failures", "Batches not taken", tally.failures, total=True, labels=labels)
+        for labels, tally in told:
+            yield Reading("egress_buried", "Messages buried", tally.buried, total=True, labels=labels)
+        for labels, tally in told:
+            yield Reading("egress_waiting", "Messages read and not delivered", tally.waiting, labels=labels)
+        for labels, name in named:
+            yield Reading("egress_behind_bytes", "Log still to deliver", office.behind_bytes(*name), labels=labels)
+        for labels, name in named:
+            rank = list(HealthStatus).index(office.health(*name).status)
+            yield Reading("egress_health", "0 unknown, 1 healthy, 2 unhealthy, 3 dead", rank, labels=labels)
+        for labels, name in named:
+            yield Reading("dead_letters", "Dead letters that are kept", dead.count(*name), labels=labels)
+        yield Reading("dead_letters_redriven", "Dead letters redriven", dead.redriven, total=True)
+
+    def _endpoints(self) -> Iterator[tuple[dict[str, str], tuple[HubId, int]]]:
+        """Labels and name of each endpoint."""
+        for hub in self._domain.hubs.all():
+            for endpoint in hub.endpoints:
+                labels = {"hub": hub.name, "endpoint": endpoint.name, "type": endpoint.kind.value}
+                yield labels, (hub.number, endpoint.number)
