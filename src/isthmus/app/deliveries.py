@@ -1,8 +1,9 @@
 """Deliveries to routing endpoints, connected: the office with its workers, over hubs, logs and configuration."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from isthmus.app.domain import Domain
+from isthmus.app.egress import Ports, egress_settings
 from isthmus.app.stores import Stores
 from isthmus.base.ids import HubId
 from isthmus.config import Config
@@ -10,26 +11,15 @@ from isthmus.egress.office import EgressOffice
 from isthmus.routing.dead_letters import DeadLetters
 from isthmus.routing.health import HealthStatus
 from isthmus.routing.ledger import Ledger
-from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.management.metrics import Reading
-
-AMQP_PORT = 5671
-"""Where clients of namespaces connect (IANA, `amqps`)."""
-
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a server is reached by itself that is bound to every address."""
-
-Ports = Callable[[], Mapping[Plane, int]]
 
 
 class HubDeliveries:
     """The parts of it that others need."""
 
     def __init__(self, config: Config, stores: Stores, domain: Domain, ports: Ports) -> None:
-        self._config = config
         self._domain = domain
         self._stores = stores
-        self._ports = ports
         self.ledger = Ledger(stores.state)
         self.dead_letters = DeadLetters(stores.state, stores.dead_letters, stores.log, stores.clock)
         self.office = EgressOffice(
@@ -39,7 +29,7 @@ class HubDeliveries:
             self.dead_letters,
             domain.authority.token,
             stores.clock,
-            self._settings,
+            lambda: egress_settings(config, domain, ports),
             workers=config.egress.workers,
             pinned_bytes=int(config.egress.pinned_gib * 2**30),
         )
