@@ -7,6 +7,7 @@ import click
 from isthmus.cli.command import HUB_FLAGS, HubCommand, Words, three_state
 from isthmus.cli.edits import Edits, read_pairs
 from isthmus.cli.errors import CommandError
+from isthmus.cli.file_uploads import apply_file_upload, file_upload_options
 from isthmus.cli.identities import edit_options
 from isthmus.cli.paths import prove_private
 from isthmus.cli.target import DEVICES_API, DEVICES_PROVIDER, Target
@@ -53,17 +54,20 @@ def list_hubs(target: Target) -> Any:
 @click.option("--retention-day", "--rd", type=click.IntRange(1, 7), help="Days messages are kept.")
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Tags.")
 @_switch_options
+@file_upload_options
 def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any) -> Any:
     """Creates a hub in this server."""
     if not target.hub:
         raise CommandError("A new hub needs a name: --name.")
     events = {"partitionCount": given["partition_count"], "retentionTimeInDays": given["retention_day"]}
     said = {name: value for name, value in events.items() if value is not None}
+    properties = _switches(given) | ({"eventHubEndpoints": {"events": said}} if said else {})
+    apply_file_upload(given, properties)
     body = {
         "location": location or "local",
         "sku": {"name": sku, "capacity": unit},
         "tags": read_pairs([word for group in given["tags"] for word in group], "--tags"),
-        "properties": _switches(given) | ({"eventHubEndpoints": {"events": said}} if said else {}),
+        "properties": properties,
     }
     return target.manage("PUT", target.resource_id(DEVICES_PROVIDER, "IotHubs", target.hub), body, query=API)
 
@@ -72,6 +76,7 @@ def create_hub(target: Target, location: str, sku: str, unit: int, **given: Any)
 @edit_options
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Replaces the tags.")
 @_switch_options
+@file_upload_options
 @click.option("--force", is_flag=True, help="Closes the public side without a proof that a private path works.")
 def update_hub(target: Target, tags: Any, *, force: bool, **given: Any) -> Any:
     """Changes a hub, such as `--set properties.publicNetworkAccess=Disabled`; answers when every session obeys.
@@ -84,6 +89,7 @@ def update_hub(target: Target, tags: Any, *, force: bool, **given: Any) -> Any:
     if tags:
         hub["tags"] = read_pairs([word for group in tags for word in group], "--tags")
     hub["properties"] |= _switches(given)
+    apply_file_upload(given, hub["properties"])
     Edits(given["to_set"], given["to_add"], given["to_remove"]).apply(hub)
     if was_open and not _is_open(hub) and not force and target.dry_run is None:
         click.echo(prove_private(target), err=True)

@@ -1,0 +1,40 @@
+"""File notifications as a back-end reads them, by uamqp, which azure-iot-hub itself has no call for."""
+
+import json
+import time
+from typing import Any
+
+import uamqp
+
+from clients.sas import sas_token
+
+WAIT_SECONDS_MAX = 45
+
+
+class FileNotifications:
+    """Receives and settles the notifications of a hub."""
+
+    def __init__(self, connection_string: str, hub_name: str, node: str = "filenotifications") -> None:
+        parts = dict(part.split("=", 1) for part in connection_string.split(";"))
+        host, policy, key = parts["HostName"], parts["SharedAccessKeyName"], parts["SharedAccessKey"]
+        self._address = f"amqps://{host}/messages/serviceBound/{node}"
+        self._auth = (host, f"{policy}@sas.root.{hub_name}", sas_token(host, key, policy))
+
+    def next(self, *, settle: str = "accept") -> dict[str, Any]:
+        """The next notification, settled; `settle` is a method of uamqp's message."""
+        return self.many(1, settle=settle)[0]
+
+    def many(self, count: int, *, settle: str = "accept") -> list[dict[str, Any]]:
+        """So many notifications, in the order in which they came."""
+        found: list[dict[str, Any]] = []
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        client = uamqp.ReceiveClient(self._address, auth=uamqp.authentication.SASLPlain(*self._auth), timeout=5000)
+        try:
+            while len(found) < count and time.monotonic() < deadline:
+                for message in client.receive_message_batch(max_batch_size=count - len(found), timeout=1000):
+                    found.append(json.loads(b"".join(message.get_data())))
+                    getattr(message, settle)()
+        finally:
+            client.close()
+        assert len(found) == count, f"{len(found)} of {count} file notifications"
+        return found
