@@ -131,6 +131,7 @@ class Configured:
             enabled = true
             app_service = true
             issuer = "https://tokens.plant.test"
+            metadata = [{{namespace = "nowhere-at-all", identity = "workload"}}]
             trusted = [{{issuer = "{ELSEWHERE}", keys = "{folder / "keys.json"}", audiences = ["plant-api"]}}]
             """
 
@@ -327,7 +328,7 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "metrics.address": lambda it: b"isthmus_sockets_max 77.0" in it.scraped("/metrics"),
     "names.port": lambda it: it.private_address in it.private_name().to_text(),
     "names.forward": lambda it: it.asks_others(),
-    "metrics.port": lambda it: json.loads(it.scraped("/health"))["ok"] is True,
+    "metrics.port": lambda it: b"isthmus_sockets_max" in it.scraped("/metrics"),
     "network.helper": lambda it: f"helper is not at {it.folder / 'nobody.sock'}" in it.refused_in_namespace(),
     "network.add_addresses": lambda it: "helper is not at" in it.refused_endpoint("192.0.2.1"),
     "management.address": lambda it: (it.metrics_address, 19_444) in it.places,
@@ -348,6 +349,7 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "authority.enabled": lambda it: it.asked("/adfs/.well-known/openid-configuration") == 200,
     "authority.app_service": lambda it: it.gives_tokens(),
     "authority.issuer": lambda it: it.hub.json("authority", "show")["issuer"] == "https://tokens.plant.test",
+    "authority.metadata": lambda it: "nowhere-at-all" in it.hub.isthmus("health", code=1),
     "authority.trusted": lambda it: it.refused_bearer() == "auth.bearer-key",
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }

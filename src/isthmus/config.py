@@ -128,17 +128,29 @@ class TrustedIssuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audiences: tuple[str, ...] = ()
 
 
+class MetadataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A network namespace inside which tokens of one identity are given, as Azure's metadata service does.
+
+    `namespace`: its name, as in `ip netns`. `identity`: a user-assigned identity by name or ARM id; whatever runs
+    inside the namespace gets its tokens, and none of any other one.
+    """
+
+    namespace: Annotated[str, msgspec.Meta(min_length=1)]
+    identity: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class AuthoritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The token authority.
 
     `enabled`: it is served at the hubs' names, behind their network rules; off by default, because the hub's own sinks
     and its service API need no pages of it. `app_service`: so is `/msi/token`, where a workload with an identity's
-    secret gets tokens. `issuer`: what its tokens say; empty for the address below which it is served. `trusted`:
-    issuers elsewhere whose tokens are taken.
+    secret gets tokens. `metadata`: namespaces inside which there are tokens without a secret. `issuer`: what its tokens
+    say; empty for the address below which it is served. `trusted`: issuers elsewhere whose tokens are taken.
     """
 
     enabled: bool = False
     app_service: bool = False
+    metadata: Annotated[tuple[MetadataSettings, ...], msgspec.Meta(max_length=64)] = ()
     issuer: str = ""
     trusted: Annotated[tuple[TrustedIssuer, ...], msgspec.Meta(max_length=16)] = ()
 
@@ -255,6 +267,7 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     _check_ranges(config)
     _check_servers(config)
     _check_issuers(config)
+    _check_metadata(config)
     return config
 
 
@@ -300,6 +313,13 @@ def _check_servers(config: Config) -> None:
     for text in config.names.forward:
         if address_and_port(text, DNS_PORT) is None:
             raise ConfigurationError(f"names.forward takes IP addresses, with a port or without, and {text!r} is none.")
+
+
+def _check_metadata(config: Config) -> None:
+    names = [each.namespace for each in config.authority.metadata]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ConfigurationError(f"authority.metadata names the namespace {double} twice; it has one identity.")
 
 
 def _check_issuers(config: Config) -> None:

@@ -17,6 +17,9 @@ from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.token_authority import issuer_at
 from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.gate import Gate
+from isthmus.servers.gateway.listener import Listeners
+from isthmus.servers.gateway.metadata_door import Bound, MetadataDoors, MetadataPage
+from isthmus.servers.gateway.places import Places
 from isthmus.servers.gateway.token_door import TokenDoor
 
 
@@ -63,6 +66,14 @@ def token_door(config: Config, domain: Domain, gate: Gate) -> TokenDoor | None:
         domain.clock,
         oauth=settings.enabled,
         app_service=settings.app_service,
+    )
+
+
+def metadata_doors(config: Config, domain: Domain, gate: Gate, listeners: Listeners, places: Places) -> MetadataDoors:
+    """The doors inside namespaces where tokens are given without a secret."""
+    bound = [Bound(each.namespace, each.identity) for each in config.authority.metadata]
+    return MetadataDoors(
+        bound, listeners, places, lambda each: MetadataPage(each, gate, domain.authority, domain.identities)
     )
 
 

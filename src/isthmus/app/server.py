@@ -20,7 +20,7 @@ from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.egress import hub_egress
 from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
-from isthmus.app.identities import name_issuer
+from isthmus.app.identities import metadata_doors, name_issuer
 from isthmus.app.jobs import import_export_jobs
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
@@ -108,6 +108,7 @@ class Server:
             self._places.client,
             port=config.names.port,
         )
+        self._metadata = metadata_doors(config, self.domain, self.gateway.gate, self._listeners, self._places.client)
         name_issuer(config, self.domain, lambda: self._doors.ports[Plane.HTTPS])
         self.deliveries = HubDeliveries(config, stores, self.domain, lambda: self._doors.ports)
         self._tasks: list[asyncio.Task[None]] = []
@@ -155,6 +156,7 @@ class Server:
         domain.networks.on_change(lambda _facts: link.refresh())
         domain.zones.on_change(link.refresh)
         await self._name_doors.settle()
+        await self._metadata.settle()
         domain.endpoints.on_change(lambda _old, _new: self._name_doors.settle())
         domain.networks.on_change(lambda _facts: self._name_doors.settle())
         await seeding.apply_endpoints(seed)
@@ -217,6 +219,7 @@ class Server:
             await self._last_head()
         except StateClosed as error:
             logger.error("the last changes could not be stored", extra={"reason": str(error)})
+        await self._metadata.close()
         await self._places.close()
         if self._announced:
             self._forget_ready()
@@ -319,6 +322,7 @@ class Server:
             Part("journal", not full, "it is full: nothing can be changed until records are removed" if full else ""),
             Part("names", self._name_doors.well, self._name_doors.missing),
             Part("egress", not self.deliveries.office.trouble, self.deliveries.office.trouble),
+            Part("metadata", not self._metadata.missing, self._metadata.missing),
         ]
 
     def _readings(self) -> Iterator[Reading]:
@@ -409,6 +413,7 @@ class Server:
             await asyncio.sleep(UPKEEP_SECONDS)
             await self._doors.private.look_after()
             await self._name_doors.settle()
+            await self._metadata.settle()
 
 
 async def _kept_up(name: str, work: Work) -> None:

@@ -16,6 +16,7 @@ CONNECTOR = "connector:"
 """Begins the place of what a connector reports."""
 
 HELPER = "namespace helper"
+NOT_ASKED = "listens; not asked from here"
 """The process that listens at its socket for the hub's user."""
 
 _TOLD = ("process", "place", "protocol", "address", "plane", "door", "who")
@@ -140,7 +141,10 @@ def _ask(question: _Question, bell: Bell, vantage: Vantage) -> Met | None:
         return look_at_file(question.socket["file"])
     if protocol == "udp" and question.socket["place"]:
         # A datagram has no handshake: it would go to whoever has that address out here, and be of no use to anybody.
-        return Met("listens; not asked from here", reached=False)
+        return Met(NOT_ASKED, reached=False)
+    if bell.plane == "metadata":
+        # Every machine in a cloud has that address of its own, and it is another service's.
+        return Met(NOT_ASKED, reached=False)
     if bell.plane == "names":
         return query_name(bell, datagrams=protocol == "udp")
     return knock(bell, vantage.trust, vantage.keys.get(question.hub))
@@ -188,6 +192,8 @@ def _expected(question: _Question) -> str:
         return "serves keys, refuses strangers" if admission["admitted"] else f"refuses all: {admission['rule']}"
     if plane in ("names", "metrics"):
         return "answers"
+    if plane == "metadata":
+        return "gives tokens inside"
     if question.socket["process"] == HELPER:
         return "asks the kernel who calls"
     return "for its user only" if question.socket["protocol"] == "unix" else "refuses strangers"

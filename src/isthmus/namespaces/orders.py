@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from isthmus.base.errors import ConfigurationError
-from isthmus.base.sockets import SocketKind
+from isthmus.base.sockets import METADATA_ADDRESS, METADATA_PORT, SocketKind
 
 ORDER_BYTES_MAX = 4_096
 """Of an order or answer; the longest there is has some hundred bytes."""
@@ -122,6 +122,8 @@ class Permissions:
             return ""
         if not 0 < order.port < 65_536:
             return "A port is a number from 1 to 65535."
+        if (order.address, order.port) == (METADATA_ADDRESS, METADATA_PORT):
+            return ""
         if self.ports and order.port not in self.ports:
             return f"The namespace helper may not use port {order.port}: start it with --port {order.port}."
         return ""
@@ -143,6 +145,9 @@ def permissions_of(
 
 def _is_somebodys(address: Address) -> bool:
     """False for addresses that no single interface in a network has."""
+    if str(address) == METADATA_ADDRESS:
+        # Each namespace may have one of its own, for no packet to it leaves the namespace.
+        return True
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped is None and not (
         address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local

@@ -8,7 +8,8 @@ class DoorKind(Enum):
     """A public door is shared by all resources; a private one belongs to one resource; the local one is the CLI's.
 
     By the link door connectors come in; what they carry comes in by the private door that it was meant for. The
-    management door is for operators with a token and leads to no resource's data.
+    management door is for operators with a token and leads to no resource's data, as does the metadata door inside a
+    network namespace, whose `connection` is the namespace.
     """
 
     PUBLIC = "public"
@@ -16,6 +17,7 @@ class DoorKind(Enum):
     LOCAL = "local"
     LINK = "link"
     MANAGEMENT = "management"
+    METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Door:
 
     @property
     def label(self) -> str:
-        """`public`, `private:{connection}`, `link`, `link:{connector}`, `local` or `management`, as journaled."""
+        """`public`, `private:{connection}`, `link`, `link:{connector}`, `local`, …, as journaled."""
         named = self.kind is DoorKind.PRIVATE or self.connection
         return f"{self.kind.value}:{self.connection}" if named else self.kind.value
 

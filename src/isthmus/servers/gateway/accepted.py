@@ -53,6 +53,21 @@ class TlsReception:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainReception:
+    """The reception inside a network namespace where clients know no TLS: the metadata address, and nowhere else."""
+
+    make_handler: Callable[[], Handler]
+
+    def objection(self, peer_address: str) -> Refusal | None:
+        """None: who is inside may ask."""
+        return None
+
+    def receive(self, accepted: "Accepted") -> tuple[Owner, Layer]:
+        """The socket's own bytes."""
+        return _Served(accepted, self.make_handler), PlainLayer()
+
+
+@dataclass(frozen=True, slots=True)
 class Entrance:
     """What all sockets of one listener have in common; `local_address` is empty where it differs (a wildcard).
 

@@ -129,7 +129,7 @@ class Scratch:
 
 
 class PlainLayer:
-    """No protection at all: for the local owner's Unix socket only."""
+    """No protection at all: for the local owner's Unix socket, and inside a namespace for the metadata address."""
 
     established = True
     server_name = ""

@@ -24,8 +24,9 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError, Refusal
 from isthmus.base.hosts import normal_address
 from isthmus.base.ids import Ids
+from isthmus.base.sockets import METADATA_ADDRESS, METADATA_PORT
 from isthmus.network.door import LINK_DOOR, Door
-from isthmus.servers.gateway.accepted import AcceptedSockets, Entrance, Reception, TlsReception
+from isthmus.servers.gateway.accepted import AcceptedSockets, Entrance, PlainReception, Reception, TlsReception
 from isthmus.servers.gateway.accepting import AcceptLoop
 from isthmus.servers.gateway.budget import SocketBudget
 from isthmus.servers.gateway.connection import Handler
@@ -155,6 +156,21 @@ class Listeners:
         # Between a connector and its hub stand the middle boxes of two companies.
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LINK_KEEPALIVE_IDLE_SECONDS)
         return self._accept(opened, parsed, LINK_DOOR, Plane.LINK, reception, "")
+
+    def open_metadata(
+        self, opened: socket.socket, *, door: Door, place: str, make_handler: Callable[[], Handler]
+    ) -> Bound:
+        """Takes a socket that listens at the metadata address of another place, the only one that is without TLS.
+
+        Raises ValueError for any other socket.
+        """
+        address, port = opened.getsockname()[:2]
+        if not place or (address, port) != (METADATA_ADDRESS, METADATA_PORT):
+            opened.close()
+            raise ValueError(f"nothing is served without TLS at {address} port {port}")
+        opened.setblocking(False)
+        _set_inherited(opened)
+        return self._accept(opened, _parsed(address), door, Plane.METADATA, PlainReception(make_handler), place)
 
     def open_names(
         self,

@@ -6,7 +6,8 @@ from enum import Enum
 class Plane(Enum):
     """What a listening socket serves; metrics and management are for operators and belong to no hub, nor do names.
 
-    By a link connectors dial in; what a carried connection is for, its destination port says.
+    By a link connectors dial in; what a carried connection is for, its destination port says. Metadata gives tokens to
+    what runs inside a network namespace.
     """
 
     MQTT = "mqtt"
@@ -16,3 +17,4 @@ class Plane(Enum):
     LINK = "link"
     MANAGEMENT = "management"
     NAMES = "names"
+    METADATA = "metadata"

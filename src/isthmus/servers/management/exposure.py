@@ -113,6 +113,8 @@ def who(socket: Exposed, hubs: tuple[Hub, ...]) -> str:
             return "enrolled connectors"
         case DoorKind.MANAGEMENT:
             return "holders of a token"
+        case DoorKind.METADATA:
+            return f"what runs in the namespace {socket.door.connection}"
         case DoorKind.PRIVATE if socket.plane in HUB_PLANES:
             return _at_private_door(socket.door, hubs)
         case DoorKind.PRIVATE:
