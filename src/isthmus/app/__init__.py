@@ -1,7 +1,8 @@
 """Builds everything and connects it; the only room that knows all, and contains no rules of its own."""
 
 from isthmus.app.audit import Evidence, records_of, verify_file, verify_folder
+from isthmus.app.logs import log_report
 from isthmus.app.offline import offline
 from isthmus.app.serving import serve
 
-__all__ = ["Evidence", "offline", "records_of", "serve", "verify_file", "verify_folder"]
+__all__ = ["Evidence", "log_report", "offline", "records_of", "serve", "verify_file", "verify_folder"]

@@ -120,20 +120,22 @@ def _report_recovery(log: SegmentLog) -> None:
 
 
 def _log_damage(damage: Damage) -> None:
-    logger.error(
-        "log damaged",
-        extra={
-            "start": damage.start,
-            "end": damage.end,
-            "acknowledged": damage.acknowledged,
-            "lost": [
-                {
-                    "stream": lost.partition.stream,
-                    "partition": lost.partition.number,
-                    "first": lost.first_sequence,
-                    "last": lost.last_sequence,
-                }
-                for lost in damage.lost
-            ],
-        },
-    )
+    logger.error("log damaged", extra=damage_to_json(damage))
+
+
+def damage_to_json(damage: Damage) -> dict[str, object]:
+    """A damaged stretch, for logs and for people."""
+    return {
+        "start": damage.start,
+        "end": damage.end,
+        "acknowledged": damage.acknowledged,
+        "lost": [
+            {
+                "stream": lost.partition.stream,
+                "partition": lost.partition.number,
+                "first": lost.first_sequence,
+                "last": lost.last_sequence,
+            }
+            for lost in damage.lost
+        ],
+    }

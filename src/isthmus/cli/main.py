@@ -35,6 +35,7 @@ from isthmus.cli.hubs import (
 from isthmus.cli.identities import device_identity, module_identity
 from isthmus.cli.jobs import export_devices, import_devices, job
 from isthmus.cli.lab import lab
+from isthmus.cli.logs import log
 from isthmus.cli.managed_identities import hub_identity, identity, role
 from isthmus.cli.message_routes import message_route
 from isthmus.cli.messages import c2d_message, monitor_events
@@ -79,7 +80,7 @@ device_identity.add_command(export_devices)
 device_identity.add_command(import_devices)
 hub.add_command(policy)
 hub.add_command(hub_identity)
-for own in (up, demo, ca, env, explain, audit, check, health, metrics, namespace_helper, egress_worker):
+for own in (up, demo, ca, env, explain, audit, log, check, health, metrics, namespace_helper, egress_worker):
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)

@@ -4,7 +4,10 @@ import struct
 import zlib
 
 _FRAME = struct.Struct("<8sHHII")
-"""Magic, version, 0, length of the body, CRC-32 of the body."""
+"""Magic, version, the version's check, length of the body, CRC-32 of the body."""
+
+FIRST_VERSION = 1
+"""Its check is 0."""
 
 
 class Damaged(Exception):  # noqa: N818 - what the bytes are
@@ -17,17 +20,24 @@ class NewerFormat(Exception):  # noqa: N818 - what the bytes are
 
 def frame(magic: bytes, version: int, body: bytes) -> bytes:
     """The wrapped body; `magic` has eight bytes."""
-    return _FRAME.pack(magic, version, 0, len(body), zlib.crc32(body)) + body
+    return _FRAME.pack(magic, version, _check(version), len(body), zlib.crc32(body)) + body
 
 
 def unframe(magic: bytes, version: int, data: bytes) -> tuple[bytes, int]:
     """Body and wrapped length of what `data` begins with; raises `Damaged`, or `NewerFormat` when intact but newer."""
     if len(data) < _FRAME.size:
         raise Damaged("too short")
-    found, written_by, _, length, checksum = _FRAME.unpack_from(data)
+    found, written_by, check, length, checksum = _FRAME.unpack_from(data)
     body = data[_FRAME.size : _FRAME.size + length]
     if found != magic or len(body) != length or zlib.crc32(body) != checksum:
         raise Damaged("wrong magic, length or checksum")
+    if check != _check(written_by):
+        raise Damaged("wrong version")
     if written_by > version:
         raise NewerFormat(f"version {written_by}; this program knows {version}")
     return body, _FRAME.size + length
+
+
+def _check(version: int) -> int:
+    """So that a flipped bit does not pass for a later release, which would be left alone."""
+    return 0 if version == FIRST_VERSION else version ^ 0xFFFF

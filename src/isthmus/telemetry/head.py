@@ -47,9 +47,9 @@ class Head:
         """The mark; None when none was ever written, or it is damaged."""
         for _ in range(LOOKS_MAX):
             data = self._mapped[: _MARK.size + _CHECKSUM.size]
-            magic, committed, active_base = _MARK.unpack_from(data)
-            if not any(data):
+            if len(data) < _MARK.size + _CHECKSUM.size or not any(data):
                 return None
+            magic, committed, active_base = _MARK.unpack_from(data)
             if magic == _MAGIC and _CHECKSUM.unpack_from(data, _MARK.size)[0] == zlib.crc32(data[: _MARK.size]):
                 return Mark(committed, active_base)
         return None

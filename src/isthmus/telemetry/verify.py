@@ -1,0 +1,144 @@
+"""Reads a whole log, whether it is being written or not, and says what of it can no longer be read.
+
+Every record up to the committed mark is checked by its checksum; nothing is written and nothing repaired. Damage is
+told as a stretch of positions with the events that were lost in it, as recovery tells it at a start.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.base.errors import ConfigurationError
+from isthmus.telemetry.damage import Damage
+from isthmus.telemetry.files import Files, FolderFiles
+from isthmus.telemetry.frame import Damaged, NewerFormat
+from isthmus.telemetry.head import HEAD_NAME, Head, Mark
+from isthmus.telemetry.index import SegmentIndex, decode_index
+from isthmus.telemetry.segment import Carry, index_name, open_segment, segment_bases, segment_name
+from isthmus.telemetry.survey import Survey
+
+RETRIES_MAX = 3
+"""How often a segment that retention took away meanwhile makes the whole be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """What was read: positions from `begin` up to `end`, and what was found.
+
+    `bad_indexes` are files that would be made anew at the next start, and cost time only.
+    """
+
+    segments: int
+    records: int
+    begin: int
+    end: int
+    damages: tuple[Damage, ...]
+    bad_indexes: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """True when every record is there."""
+        return not self.damages
+
+
+def verify_log(folder: Path, files: Files | None = None) -> LogReport:
+    """Reads the log of a folder; raises ConfigurationError when there is none, or it cannot be read."""
+    files = files or FolderFiles(folder)
+    try:
+        for _ in range(RETRIES_MAX):
+            try:
+                return _Verification(files, _mark(files)).run()
+            except _RetiredError:
+                continue
+        raise ConfigurationError(f"The log in {folder} loses segments faster than it can be read.")
+    except NewerFormat as error:
+        raise ConfigurationError(f"The log in {folder} was written by a later release ({error}).") from error
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"There is no log in {folder}.") from error
+    except OSError as error:
+        raise ConfigurationError(f"The log in {folder} cannot be read: {error.strerror}.") from error
+
+
+class _RetiredError(Exception):
+    """A segment went while it was read."""
+
+
+def _mark(files: Files) -> Mark:
+    """The committed mark; where it is damaged, the end of the last file stands for it, as at a start."""
+    mark = _stored_mark(files) if files.size(HEAD_NAME) else None
+    bases = segment_bases(files.names())
+    if mark is None and bases:
+        start = open_segment(files, bases[-1]).data_start
+        return Mark(bases[-1] + max(0, files.size(segment_name(bases[-1])) - start), bases[-1])
+    return mark or Mark(0, 0)
+
+
+def _stored_mark(files: Files) -> Mark | None:
+    head = Head.open(files, writable=False)
+    try:
+        return head.read()
+    finally:
+        head.close()
+
+
+class _Verification:
+    def __init__(self, files: Files, mark: Mark) -> None:
+        self._files = files
+        self._mark = mark
+        self._records = 0
+        self._damages: list[Damage] = []
+        self._bad_indexes: list[str] = []
+
+    def run(self) -> LogReport:
+        bases = [base for base in segment_bases(self._files.names()) if base < self._mark.committed]
+        if not bases and self._mark.committed:
+            self._damages.append(Damage(0, self._mark.committed, (), acknowledged=True))
+        carry: Carry | None = None
+        for base, limit in itertools.pairwise([*bases, self._mark.committed]):
+            try:
+                carry = self._segment(base, limit, carry)
+            except FileNotFoundError as error:
+                if segment_name(base) in self._files.names():
+                    raise
+                raise _RetiredError from error
+        return LogReport(
+            segments=len(bases),
+            records=self._records,
+            begin=bases[0] if bases else self._mark.committed,
+            end=self._mark.committed,
+            damages=tuple(self._damages),
+            bad_indexes=tuple(self._bad_indexes),
+        )
+
+    def _segment(self, base: int, limit: int, before: Carry | None) -> Carry:
+        """Reads one segment; `before` is what was known where it begins, by all that was read so far."""
+        opened = open_segment(self._files, base)
+        if opened.carry is None:
+            self._damages.append(Damage(base, base, (), acknowledged=True))
+        carry = opened.carry or before or Carry({}, {}, 0)
+        survey = Survey(SegmentIndex(base, opened.data_start), carry.copy())
+        handle = self._files.open_read(segment_name(base))
+        try:
+            shift = opened.data_start - base
+            survey.run(lambda position, size: self._files.read(handle, size, position + shift), limit)
+        finally:
+            self._files.close(handle)
+        survey.finish()
+        if limit != self._mark.committed:
+            after = open_segment(self._files, limit).carry
+            if after is not None:
+                survey.compare(after.tails)
+            self._check_index(base, limit, survey)
+        self._records += survey.records
+        self._damages += survey.damages(self._mark.committed)
+        return survey.carry_past_gaps() if survey.gaps else survey.carry
+
+    def _check_index(self, base: int, limit: int, survey: Survey) -> None:
+        survey.index.end = limit
+        try:
+            index = decode_index(self._files.read_whole(index_name(base)))
+        except (FileNotFoundError, Damaged):
+            self._bad_indexes.append(index_name(base))
+            return
+        if (index.base, index.end, index.data_start) != (base, limit, survey.index.data_start):
+            self._bad_indexes.append(index_name(base))
