@@ -14,7 +14,7 @@ from house.source import ROOT, calls, modules
 from isthmus.config import Config
 
 REFERENCE = ROOT / "docs" / "reference"
-RULE = re.compile(r"(socket|tls|name|network|auth|contract|limit|link|egress)\.[a-z]+(-[a-z]+)*")
+RULE = re.compile(r"(socket|tls|name|network|auth|contract|limit|link|egress|storage)\.[a-z]+(-[a-z]+)*")
 METRIC = re.compile(r"isthmus_[a-z_]+")
 
 

@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         "neighbours are resources without devices",
     ),
     "backends": (
-        frozenset({"base", "telemetry", "devices", "queues", "routing", "access"}),
+        frozenset({"base", "telemetry", "devices", "queues", "routing", "access", "neighbours"}),
         "hands implement ports and return value types, and never call the use cases",
     ),
     "sinks": (

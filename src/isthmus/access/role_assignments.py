@@ -8,7 +8,7 @@ all assignments: one that allows the action at a scope that covers the asked one
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from isthmus.access.role_definitions import DATA_ROLE_OF, DataRole, roles_that_allow
+from isthmus.access.role_definitions import DATA_ROLE_OF, DataRole, roles_that_allow, roles_that_allow_action
 from isthmus.access.roles import covers, segments_of
 from isthmus.base.errors import Hop, Refusal
 
@@ -46,18 +46,27 @@ class Verdict:
         return self.allowed_by is not None
 
 
-def judge(assignments: Iterable[RoleAssignment], principal_id: str, data_action: str, scope: str) -> Verdict:
-    """May the principal do the data action at the scope, given all (or all his) assignments?"""
+def judge(
+    assignments: Iterable[RoleAssignment], principal_id: str, action: str, scope: str, *, is_data: bool = True
+) -> Verdict:
+    """May the principal do the action at the scope, given all (or all his) assignments?
+
+    `is_data` when it is a data action; the Blob service asks for others, too, such as those about containers.
+    """
+
+    def allows(role: DataRole) -> bool:
+        return role.allows(action) if is_data else role.allows_action(action)
+
     asked, own = segments_of(scope), [each for each in assignments if each.principal_id.lower() == principal_id.lower()]
     held = tuple(each for each in own if covers(segments_of(each.scope), asked))
-    allowing = next((each for each in held if each.role.allows(data_action)), None)
-    elsewhere = tuple(each for each in own if each not in held and each.role.allows(data_action))
+    allowing = next((each for each in held if allows(each.role)), None)
+    elsewhere = tuple(each for each in own if each not in held and allows(each.role))
     return Verdict(allowing, elsewhere, held)
 
 
-def refusal_of(verdict: Verdict, principal: str, data_action: str, scope: str) -> Refusal:
+def refusal_of(verdict: Verdict, principal: str, action: str, scope: str, *, is_data: bool = True) -> Refusal:
     """Why a verdict says no, and what would help; `principal` is the label of whom it was about."""
-    sufficient = next(roles_that_allow(data_action), None)
+    sufficient = next(roles_that_allow(action) if is_data else roles_that_allow_action(action), None)
     role = f'"{sufficient.name}"' if sufficient is not None else "a role that allows it"
     remedy = f"isthmus role assignment create --assignee-object-id {principal.rpartition(':')[2]} --role {role}"
     remedy = f"{remedy} --scope {scope}"
@@ -66,4 +75,4 @@ def refusal_of(verdict: Verdict, principal: str, data_action: str, scope: str) -
         value = f"{principal} has {near.role.name} at {near.scope}, which does not cover {scope}"
         return Refusal(Hop.AUTHORIZATION, "auth.role-scope", value, remedy)
     names = ", ".join(dict.fromkeys(each.role.name for each in verdict.held)) or "no role"
-    return Refusal(Hop.AUTHORIZATION, "auth.role-missing", f"{principal} has {names} at {scope}: {data_action}", remedy)
+    return Refusal(Hop.AUTHORIZATION, "auth.role-missing", f"{principal} has {names} at {scope}: {action}", remedy)

@@ -39,6 +39,10 @@ class DataRole:
         """True when the role allows the data action."""
         return matches(self.data_actions, data_action) and not matches(self.not_data_actions, data_action)
 
+    def allows_action(self, action: str) -> bool:
+        """True when the role allows an action that is no data action, as containers and delegation keys ask for."""
+        return matches(self.actions, action) and not matches(self.not_actions, action)
+
 
 DATA_ROLES: tuple[DataRole, ...] = (
     DataRole("Owner", "8e3af657-a8ff-443c-a75c-2fe8c4bcb635", actions=("*",)),
@@ -131,3 +135,9 @@ def find_role(said: str) -> DataRole | None:
 def roles_that_allow(data_action: str) -> Iterator[DataRole]:
     """The roles that allow a data action, in the order of `DATA_ROLES`."""
     return (role for role in DATA_ROLES if role.allows(data_action))
+
+
+def roles_that_allow_action(action: str) -> Iterator[DataRole]:
+    """As `roles_that_allow`, of an action that is no data action; roles that have no data actions come last."""
+    allowing = [role for role in DATA_ROLES if role.allows_action(action)]
+    return iter(sorted(allowing, key=lambda role: not role.data_actions))

@@ -1,6 +1,7 @@
 """The doors of devices and services, connected to the domain."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from aiohttp import web
 
@@ -14,14 +15,17 @@ from isthmus.config import Config
 from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
-from isthmus.resources.guarded import ResourceKind
+from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub
+from isthmus.resources.token_authority import authorization_at
 from isthmus.routing.accept import Accept
 from isthmus.servers.gateway import websocket_upgrade
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_reader import Readers
+from isthmus.servers.gateway.blob_access import BlobAccess
+from isthmus.servers.gateway.blob_front import BlobFront
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
 from isthmus.servers.gateway.gate import Gate
@@ -89,7 +93,7 @@ class Gateway:
             websockets=websockets,
             tokens=token_door(config, domain, self.gate),
         )
-        dispatch = HttpDispatch(self.gate, front, {})
+        dispatch = HttpDispatch(self.gate, front, {ResourceKind.STORAGE: _blobs(stores, domain, self, bearers)})
         self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX)
         _let_changes_cut(domain, self, bearers)
         self.planes = {
@@ -144,6 +148,26 @@ def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) ->
         neighbours.on_change(cutting.neighbour_changed)
     domain.networks.on_change(lambda _: cutting.networks_changed(domain.directory.all()))
     domain.registry.on_change(cutting.identity_changed)
+
+
+def _blobs(stores: Stores, domain: Domain, gateway: Gateway, bearers: BearerTokens) -> BlobFront:
+    access = BlobAccess(gateway.gate, stores.blobs, bearers, stores.clock)
+    domain.accounts.on_change(partial(_account_changed, stores))
+    return BlobFront(
+        gateway.gate,
+        access,
+        stores.blobs,
+        gateway.sessions,
+        stores.clock,
+        stores.ids,
+        authorization_uri=lambda: authorization_at(domain.authority.issuer_name()),
+    )
+
+
+async def _account_changed(stores: Stores, old: Guarded | None, new: Guarded | None) -> None:
+    """What is in an account goes with it; where that fails, the next start does it."""
+    if old is not None and new is None:
+        await stores.blobs.drop_account(old.number)
 
 
 def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:

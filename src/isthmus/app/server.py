@@ -48,7 +48,9 @@ from isthmus.servers.gateway.name_doors import NameDoors
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.proving import Outside, Prover, hop_seconds
 from isthmus.servers.management.api import ManagementApi, Part
+from isthmus.servers.management.arm import Routes
 from isthmus.servers.management.arm_jobs import ArmJobs
+from isthmus.servers.management.arm_storage import ArmStorage, StorageServer
 from isthmus.servers.management.metrics import Reading
 from isthmus.servers.management.remote import RemoteManagement
 from isthmus.servers.management.server import ManagementServer, Monitoring
@@ -124,6 +126,7 @@ class Server:
         config, domain = self._config, self.domain
         self._forget_ready()
         await domain.start(config)
+        await self._stores.blobs.retain([account.number for account in domain.accounts.all()])
         seeding = Seeding(domain.hubs, domain.endpoints, domain.registry, domain.twins)
         await seeding.apply(seed)
         certificates = self._certificates()
@@ -271,8 +274,15 @@ class Server:
             self.gateway.live,
             lambda: installation(config, domain, self._listeners, self._doors.ports, link),
             prover,
-            (ArmJobs(domain.hubs, self.jobs, domain.journal).routes,),
+            (ArmJobs(domain.hubs, self.jobs, domain.journal).routes, self._storage(certificates)),
         )
+
+    def _storage(self, certificates: Certificates) -> Routes:
+        """ARM of the storage accounts."""
+        domain = self.domain
+        server = StorageServer(certificates.prepare, domain.first_host, lambda: self._doors.ports[Plane.HTTPS])
+        blobs = self._stores.blobs
+        return ArmStorage(domain.accounts, blobs, domain.endpoints, domain.journal, domain.ids, server).routes
 
     def _make_prover(self, certificates: Certificates, link: LinkDoor) -> Prover:
         config, domain, stores = self._config, self.domain, self._stores

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from isthmus.backends import data_folder
+from isthmus.backends.blobs import FileBlobStore
 from isthmus.backends.memory import MemoryState
 from isthmus.backends.sqlite import SqliteState
 from isthmus.base.clock import Clock, SystemClock
@@ -24,6 +25,7 @@ from isthmus.telemetry.log import LogConfig, SegmentLog
 STATE_FILE = "state.db"
 LOG_FOLDER = "log"
 DEAD_LETTERS_FOLDER = "dead-letters"
+BLOBS_FOLDER = "blobs"
 
 DEAD_LETTERS_CACHE_BYTES = 1024**2
 """Of dead letters in memory: they are read seldom, and from disk."""
@@ -35,29 +37,31 @@ AnyState = MemoryState | SqliteState
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The hands: state and log, and what they are told apart by."""
+    """The hands: state, log and blobs, and what they are told apart by."""
 
     state: AnyState
     log: SegmentLog
     log_folder: Path
     dead_letters: SegmentLog
+    blobs: FileBlobStore
     clock: Clock
     ids: Ids
 
     def health(self) -> list[Part]:
-        """How the two are doing."""
+        """How they are doing."""
         log = self.log.health
         parts = [Part("log", log.ok, log.reason)]
         if isinstance(self.state, SqliteState):
             failure = self.state.health.failure
             parts.append(Part("state", not failure, failure))
+        parts.append(Part("blobs", not self.blobs.failure, self.blobs.failure))
         return parts
 
 
 @asynccontextmanager
 async def open_stores(config: Config) -> AsyncIterator[Stores]:
     """Opens state and log; an ephemeral server keeps its log in a folder that goes with it."""
-    clock, data = SystemClock(), config.data_folder
+    clock, ids, data = SystemClock(), RandomIds(), config.data_folder
     async with AsyncExitStack() as stack:
         with in_a_sentence():
             stack.enter_context(data_folder.held(data))
@@ -74,8 +78,10 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
                 folder / DEAD_LETTERS_FOLDER, clock, config=dead_letters_config(config), on_damage=_log_damage
             )
             stack.push_async_callback(dead.close)
+            blobs = await FileBlobStore.open(folder / BLOBS_FOLDER, clock, ids)
+            stack.push_async_callback(blobs.close)
         _report_recovery(log)
-        yield Stores(state, log, folder / LOG_FOLDER, dead, clock, RandomIds())
+        yield Stores(state, log, folder / LOG_FOLDER, dead, blobs, clock, ids)
 
 
 def log_config(config: Config) -> LogConfig:

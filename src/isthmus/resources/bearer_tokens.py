@@ -70,6 +70,23 @@ class BearerTokens:
             value = f"{claims.issuer} names the identity {claims.object_id}, which is not its own"
             raise unauthorized("auth.bearer-subject", value, f"use a token of {own.name} for it")
 
+    def named(self, resource: Guarded, object_id: str) -> Principal:
+        """The identity of an object id, who proved himself earlier and was given a key for his errands.
+
+        Firewalls do not trust him for that. Raises HubError with rule `auth.bearer-subject` when he has ended.
+        """
+        if not self._authority.knows(object_id) and not self._trusted:
+            raise denied(_ended(object_id))
+        return Principal(
+            kind=PrincipalKind.IDENTITY,
+            name=object_id,
+            rights=frozenset(),
+            scope="hub",
+            type="jwt" if self._authority.knows(object_id) else "jwt-external",
+            assignments=self._roles.of(object_id),
+            resource_id=resource.resource_id,
+        )
+
     def lost(self, principal: Principal) -> Refusal | None:
         """Why an identity that was let in may not go on; None when it may, and for whoever is none."""
         if principal.kind is not PrincipalKind.IDENTITY:

@@ -232,6 +232,11 @@ def issuer_at(host: str) -> str:
     return f"https://{host}/{TENANT}/v2.0"
 
 
+def authorization_at(issuer: str) -> str:
+    """Where an issuer of that name authorizes, as challenges tell it; the tenant is the first part of the path."""
+    return f"{issuer.removesuffix('/v2.0')}/oauth2/authorize"
+
+
 def audience_of(scope: str) -> str:
     """What a scope is for; raises HubError ArgumentInvalid for one that is no application's."""
     audience = scope.strip().removesuffix(DEFAULT)

@@ -132,15 +132,16 @@ class HttpSession:
 
     built_in = False
 
-    def __init__(self, visitor: Visitor, peer: Peer, task: "asyncio.Task[object]") -> None:
-        self.hub = visitor.hub.number
+    def __init__(self, number: HubId, principal: Principal, peer: Peer, device: str = "") -> None:
+        """Of the task that calls; `number` is the hub's or neighbour's."""
+        self.hub = number
         self.door = peer.door
         self.address = peer.peer_address
-        self.principal = visitor.principal
-        self.device = visitor.device
+        self.principal = principal
+        self.device = device
         self.plane = Plane.HTTPS
         self.lost: HubError | None = None
-        self._task = task
+        self._task = _this_task()
 
     def cut(self, refusal: Refusal, code: Code) -> None:
         """Stops the request, which is then answered as refused."""
@@ -216,14 +217,36 @@ def _done(verdict: Verdict, visit: Visit, what: str) -> Decision:
     return Decision(verdict, hub=visit.hub, device=visit.device, principal=visit.principal, detail=what)
 
 
+class JournaledOnce:
+    """A connection carries many requests; each principal on it is journaled once in `JOURNALED_SECONDS`."""
+
+    def __init__(self, gate: Gate, clock: Clock) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._journaled: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def note(self, connection: Peer, admitted: Admitted) -> None:
+        """Journals a visitor who was let in, unless that stands in the journal already."""
+        key = (connection.connection_id, admitted.principal.label)
+        now = self._clock.monotonic()
+        since = self._journaled.get(key)
+        if since is not None and now - since < JOURNALED_SECONDS:
+            self._journaled.move_to_end(key)
+            return
+        self._gate.admitted(connection, Plane.HTTPS, admitted)
+        self._journaled[key] = now
+        self._journaled.move_to_end(key)
+        if len(self._journaled) > JOURNALED_MAX:
+            self._journaled.popitem(last=False)
+
+
 class GateDoorway(NotedDoorway):
     """The gateway's doorway: a hub's host name, and a token of a policy or a device in the Authorization header."""
 
     def __init__(self, gate: Gate, sessions: SessionIndex, clock: Clock) -> None:
         super().__init__(gate)
         self._sessions = sessions
-        self._clock = clock
-        self._journaled: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._arrivals = JournaledOnce(gate, clock)
 
     def path_below_hub(self, path: str) -> str:
         return path
@@ -241,7 +264,7 @@ class GateDoorway(NotedDoorway):
         else:
             uri = hub.host_name + raw_path(request)
             admitted = await self._gate.policy(connection, Plane.HTTPS, hub, token, uri)
-        self._journal_once(connection, admitted)
+        self._arrivals.note(connection, admitted)
         device_of = "" if admitted.identity is None else device_name(admitted.identity)
         return Visitor(admitted.hub, admitted.principal, device_of, admitted)
 
@@ -250,20 +273,6 @@ class GateDoorway(NotedDoorway):
 
     def left(self, session: HttpSession) -> None:
         self._sessions.remove(session)
-
-    def _journal_once(self, connection: Peer, admitted: Admitted) -> None:
-        """A connection carries many requests; each principal on it is journaled once in `JOURNALED_SECONDS`."""
-        key = (connection.connection_id, admitted.principal.label)
-        now = self._clock.monotonic()
-        since = self._journaled.get(key)
-        if since is not None and now - since < JOURNALED_SECONDS:
-            self._journaled.move_to_end(key)
-            return
-        self._gate.admitted(connection, Plane.HTTPS, admitted)
-        self._journaled[key] = now
-        self._journaled.move_to_end(key)
-        if len(self._journaled) > JOURNALED_MAX:
-            self._journaled.popitem(last=False)
 
 
 class OwnerDoorway(NotedDoorway):
@@ -388,7 +397,7 @@ class Front:
                 device = DeviceRef(HubId(0), found.device_id, found.module_id)
         visitor = await self._doorway.admit(request, visit, device)
         visit.principal = visitor.principal.label
-        visit.session = HttpSession(visitor, visit.connection, _this_task())
+        visit.session = HttpSession(visitor.hub.number, visitor.principal, visit.connection, visitor.device)
         self._doorway.entered(visit.session)
         if isinstance(found, HubError):
             raise found

@@ -1,0 +1,244 @@
+"""The blob store keeps its promises: what it answered is there after a restart, and nothing else is left."""
+
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from isthmus.backends.blobs import FileBlobStore
+from isthmus.backends.blobs.store import CONTENT_FOLDER, INDEX_FILE
+from isthmus.base.clock import SystemClock
+from isthmus.base.ids import HubId, RandomIds
+from isthmus.neighbours.blob import rules
+from isthmus.neighbours.blob.blob import CHUNK_BYTES, Blob, BlobKind, BlockSource, Container, Extent
+from isthmus.neighbours.blob.block_list import ListedBlock
+from isthmus.neighbours.blob.conditions import NO_CONDITIONS
+from isthmus.neighbours.blob.errors import StorageCode, StorageError
+from isthmus.neighbours.blob.listing import Page, Prefix
+from isthmus.neighbours.blob.ports import DamagedContentError
+from isthmus.neighbours.blob.ranges import ByteRange
+
+ACCOUNT = HubId(7)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FileBlobStore]:
+    opened = await open_at(tmp_path)
+    yield opened
+    await opened.close()
+
+
+async def test_a_blob_reads_back_after_a_restart(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(3 * CHUNK_BYTES + 17)
+    first = await open_at(tmp_path)
+    await put(first, "a/b.bin", content)
+    await first.close()
+    second = await open_at(tmp_path)
+    assert await read(second, "a/b.bin") == content
+    await second.close()
+
+
+async def test_ranges_cross_chunks_and_extents(store: FileBlobStore) -> None:
+    content = random.Random(2).randbytes(5 * CHUNK_BYTES)
+    cut = 2 * CHUNK_BYTES + 5
+    await stage(store, "x", b"1", content[:cut])
+    await stage(store, "x", b"2", content[cut:])
+    await commit(store, "x", b"1", b"2")
+    for start, end in ((0, 1), (cut - 1, cut + 1), (CHUNK_BYTES, 4 * CHUNK_BYTES), (0, len(content))):
+        assert await read(store, "x", ByteRange(start, end)) == content[start:end]
+
+
+async def test_blocks_that_are_not_listed_leave_no_file(store: FileBlobStore, tmp_path: Path) -> None:
+    await stage(store, "x", b"1", b"kept")
+    await stage(store, "x", b"2", b"dropped")
+    await commit(store, "x", b"1")
+    assert await read(store, "x") == b"kept"
+    assert len(files(tmp_path)) == 1
+
+
+async def test_an_unknown_block_changes_nothing(store: FileBlobStore) -> None:
+    await stage(store, "x", b"1", b"kept")
+    with pytest.raises(StorageError) as refused:
+        await commit(store, "x", b"1", b"2")
+    assert refused.value.storage_code is StorageCode.INVALID_BLOCK_LIST
+    await commit(store, "x", b"1")
+    assert await read(store, "x") == b"kept"
+
+
+async def test_appends_land_one_after_another(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "log", b"", BlobKind.APPEND)
+    for number in range(20):
+        await append(store, "log", f"{number:03}".encode())
+    assert await read(store, "log") == b"".join(f"{number:03}".encode() for number in range(20))
+    assert len(files(tmp_path)) == 1
+
+
+async def test_appends_at_once_neither_mix_nor_vanish(store: FileBlobStore) -> None:
+    import asyncio
+
+    await put(store, "log", b"", BlobKind.APPEND)
+    await append(store, "log", b"begin")
+    pieces = [bytes([65 + number]) * 1000 for number in range(20)]
+    await asyncio.gather(*(append(store, "log", piece) for piece in pieces))
+    found = (await read(store, "log"))[5:]
+    assert sorted(found[place : place + 1000] for place in range(0, len(found), 1000)) == sorted(pieces)
+
+
+async def test_what_no_rule_took_is_removed(store: FileBlobStore, tmp_path: Path) -> None:
+    async with store.draft(md5=False) as draft:
+        await draft.write(b"nobody's")
+    assert not files(tmp_path)
+
+
+async def test_leftovers_of_a_crash_go_at_the_next_start(tmp_path: Path) -> None:
+    first = await open_at(tmp_path)
+    await put(first, "kept", b"kept")
+    await first.close()
+    (tmp_path / CONTENT_FOLDER / "05" / "5").write_bytes(b"left behind")
+    second = await open_at(tmp_path)
+    assert second._sweeping is not None
+    await second._sweeping
+    assert len(files(tmp_path)) == 1
+    assert await read(second, "kept") == b"kept"
+    await second.close()
+
+
+async def test_a_reader_keeps_what_is_overwritten(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "x", b"old")
+    async with store.content(ACCOUNT, "c", "x") as content:
+        await put(store, "x", b"new")
+        assert content is not None
+        assert b"".join([piece async for piece in content.read(ByteRange(0, 3))]) == b"old"
+    assert await read(store, "x") == b"new"
+    assert len(files(tmp_path)) == 1
+
+
+async def test_a_damaged_chunk_is_not_served(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "x", bytes(2 * CHUNK_BYTES))
+    [file] = files(tmp_path)
+    with file.open("r+b") as opened:
+        opened.seek(CHUNK_BYTES + 3)
+        opened.write(b"!")
+    assert await read(store, "x", ByteRange(0, CHUNK_BYTES)) == bytes(CHUNK_BYTES)
+    with pytest.raises(DamagedContentError):
+        await read(store, "x", ByteRange(0, CHUNK_BYTES + 1))
+
+
+async def test_a_damaged_row_is_not_served(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "x", b"content")
+    index = sqlite3.connect(tmp_path / INDEX_FILE)
+    index.execute("UPDATE blob SET body = CAST(replace(body, 'x', 'y') AS BLOB)")
+    index.commit()
+    index.close()
+    with pytest.raises(DamagedContentError):
+        await store.blob(ACCOUNT, "c", "x")
+
+
+async def test_pages_and_prefixes_together_give_every_name_once(store: FileBlobStore) -> None:
+    names = ["a", "b/1", "b/2", "b/3/x", "c", "d/1", "d!", "é/1", "é2"]
+    for name in names:
+        await put(store, name, b"")
+    assert await listed(store, Page(limit=2)) == sorted(names)
+    assert await listed(store, Page(limit=1, delimiter="/")) == ["a", "b/", "c", "d!", "d/", "é/", "é2"]
+    assert await listed(store, Page(prefix="b/", delimiter="/")) == ["b/1", "b/2", "b/3/"]
+
+
+async def test_a_container_takes_its_blobs_with_it(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "x", b"content")
+    await stage(store, "y", b"1", b"waiting")
+    await store.change_container(ACCOUNT, "c", lambda present, stamp: None)
+    assert not files(tmp_path)
+    with pytest.raises(StorageError) as refused:
+        await store.blob(ACCOUNT, "c", "x")
+    assert refused.value.storage_code is StorageCode.CONTAINER_NOT_FOUND
+
+
+async def test_accounts_that_are_not_retained_go(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "x", b"content")
+    secret = await store.secret(ACCOUNT)
+    assert await store.secret(ACCOUNT) == secret
+    await store.retain([ACCOUNT])
+    assert await read(store, "x") == b"content"
+    await store.retain([])
+    assert not files(tmp_path)
+    assert await store.secret(ACCOUNT) != secret
+
+
+async def test_etags_rise_with_every_change(store: FileBlobStore) -> None:
+    etags = [(await put(store, "x", b"1")).etag, (await put(store, "x", b"1")).etag]
+    changed = await store.change_blob(ACCOUNT, "c", "x", lambda present: rules.describe(present, NO_CONDITIONS))
+    assert changed is not None
+    assert etags[0] < etags[1] < changed.etag
+
+
+async def open_at(folder: Path) -> FileBlobStore:
+    store = await FileBlobStore.open(folder, SystemClock(), RandomIds())
+    if await store.container(ACCOUNT, "c") is None:
+        await store.change_container(
+            ACCOUNT, "c", lambda _, stamp: Container(stamp.number, ACCOUNT, "c", stamp.etag, stamp.utc_ms)
+        )
+    return store
+
+
+async def put(store: FileBlobStore, name: str, data: bytes, kind: BlobKind = BlobKind.BLOCK) -> Blob:
+    async with store.draft(md5=False) as draft:
+        await draft.write(data)
+        rule = partial(rules.put, name=name, kind=kind, content=await draft.finish(), wish=rules.Wish())
+        blob = await store.change_blob(ACCOUNT, "c", name, rule)
+    assert blob is not None
+    return blob
+
+
+async def stage(store: FileBlobStore, name: str, block_id: bytes, data: bytes) -> None:
+    async with store.draft(md5=False) as draft:
+        await draft.write(data)
+        block = replace(await written(draft.finish), block_id=block_id)
+        await store.change_blob(ACCOUNT, "c", name, lambda present: rules.stage(present, block))
+
+
+async def written(finish: object) -> Extent:
+    extent = await finish()  # type: ignore[operator]
+    assert isinstance(extent, Extent)
+    return extent
+
+
+async def commit(store: FileBlobStore, name: str, *block_ids: bytes) -> None:
+    wanted = [ListedBlock(block_id, BlockSource.LATEST) for block_id in block_ids]
+    await store.change_blob(ACCOUNT, "c", name, lambda present: rules.commit(present, name, wanted, rules.Wish()))
+
+
+async def append(store: FileBlobStore, name: str, data: bytes) -> None:
+    blob = await store.blob(ACCOUNT, "c", name)
+    assert blob is not None
+    async with store.append_draft(blob, len(data), md5=False) as draft:
+        await draft.write(data)
+        extent = await written(draft.finish)
+        await store.change_blob(
+            ACCOUNT, "c", name, lambda present: rules.append(present, blob.number, extent, NO_CONDITIONS)
+        )
+
+
+async def read(store: FileBlobStore, name: str, wanted: ByteRange | None = None) -> bytes:
+    async with store.content(ACCOUNT, "c", name) as content:
+        assert content is not None
+        async with aclosing(content.read(wanted or ByteRange(0, content.blob.size))) as pieces:
+            return b"".join([piece async for piece in pieces])
+
+
+async def listed(store: FileBlobStore, page: Page) -> list[str]:
+    names: list[str] = []
+    while True:
+        found = await store.blobs(ACCOUNT, "c", page)
+        names += [f"{entry.name}" if isinstance(entry, Prefix) else entry.name for entry in found.entries]
+        if not found.next_name:
+            return names
+        page = replace(page, marker=found.next_name)
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in (folder / CONTENT_FOLDER).rglob("*") if path.is_file()]
