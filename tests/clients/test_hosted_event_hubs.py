@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -136,13 +137,35 @@ def test_positions_groups_and_properties(plant: Namespace, collect: Callable[...
         collect(consumer_group="nobody", partition_id="0", retry_total=0).wait(everything)
 
 
-async def test_aio_clients_over_web_sockets(plant: Namespace) -> None:
-    options: dict[str, Any] = {
-        "transport_type": TransportType.AmqpOverWebsocket,
-        "connection_verify": str(plant.hub.ca),
-    }
-    string = plant.connection_string(ENTITY)
-    async with AsyncProducer.from_connection_string(string, **options) as client:
+def test_aio_clients_over_web_sockets(plant: Namespace) -> None:
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # which resolves names as Python does
+        runner.run(_send_and_read(plant, plant.connection_string(ENTITY), TransportType.AmqpOverWebsocket))
+
+
+def test_aio_clients_with_a_bearer_token(plant: Namespace, credential: tuple[ClientSecretCredential, str]) -> None:
+    shown, principal = credential
+    assign(plant, principal, SENDER, plant.resource_id)
+    assign(plant, principal, RECEIVER, plant.resource_id)
+
+    class AsyncCredential:
+        async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            return shown.get_token(*scopes)
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(_send_and_read(plant, AsyncCredential(), TransportType.Amqp))
+
+
+async def _send_and_read(plant: Namespace, proof: Any, transport: TransportType) -> None:
+    """Sends two events by the aio producer and reads them by the aio consumer."""
+    options: dict[str, Any] = {"transport_type": transport, "connection_verify": str(plant.hub.ca)}
+    is_string = isinstance(proof, str)
+    producing = AsyncProducer.from_connection_string if is_string else partial(AsyncProducer, plant.host, ENTITY)
+    consuming = (
+        partial(AsyncConsumer.from_connection_string, proof, "$Default")
+        if is_string
+        else partial(AsyncConsumer, plant.host, ENTITY, "$Default", proof)
+    )
+    async with producing(proof, **options) as client:
         await client.send_batch([EventData("one"), EventData("two")], partition_key="k")
     got: list[str] = []
     done = asyncio.Event()
@@ -152,7 +175,7 @@ async def test_aio_clients_over_web_sockets(plant: Namespace) -> None:
         if len(got) == 2:
             done.set()
 
-    consumer = AsyncConsumer.from_connection_string(string, "$Default", **options)
+    consumer = consuming(**options)
     reading = asyncio.create_task(consumer.receive_batch(take, starting_position="-1"))
     async with asyncio.timeout(WAIT_SECONDS):
         await done.wait()

@@ -20,8 +20,8 @@ from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.resources.guarded import ResourceKind
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpPump, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
-from isthmus.servers.gateway.amqp_nodes import EPOCH, SELECTOR, Nodes
-from isthmus.servers.gateway.amqp_reader import Readers
+from isthmus.servers.gateway.amqp_nodes import Nodes
+from isthmus.servers.gateway.amqp_reader import EPOCH, SELECTOR, Readers
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.sessions import Sessions

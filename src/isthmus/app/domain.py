@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from isthmus.access.journal import Journal
+from isthmus.access.principal import SharedAccessPolicy
 from isthmus.app.stores import AnyState
 from isthmus.backends.rehearsal import RehearsalState
 from isthmus.base.clock import Clock
@@ -22,11 +23,12 @@ from isthmus.devices.probes import Probes
 from isthmus.devices.registry import Registry
 from isthmus.devices.twins import Twins
 from isthmus.neighbours.event_hubs import EventHubs
+from isthmus.neighbours.neighbour import Neighbour
 from isthmus.neighbours.neighbours import namespaces, storage_accounts
 from isthmus.queues import Timed
 from isthmus.resources.connectors import Connectors
 from isthmus.resources.directory import Directory
-from isthmus.resources.guarded import ResourceKind
+from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.network_names import NetworkNames
@@ -146,6 +148,7 @@ class Domain:
         await self.file_notifications.start(numbers)
         await self.commands.start(numbers)
         self.directory.on_change(self.removal.resource_changed)
+        self.namespaces.on_change(self._namespace_changed)
 
     async def _make_first(self, config: Config) -> None:
         name = hub_name_of(config.hostname)
@@ -154,6 +157,16 @@ class Domain:
         except HubError as error:
             said = f"--hostname {config.hostname!r} makes no hub: {error.message.rstrip('.')}"
             raise ConfigurationError(f"{said}; give {{hub}}.{{domain}}, such as hub.isthmus.test.") from error
+
+    async def _namespace_changed(self, old: Neighbour | None, new: Neighbour | None) -> None:
+        """What was in a namespace goes with it."""
+        if old is not None and new is None:
+            await self.event_hubs.forget(old.number)
+
+    def policies_in(self, resource: Guarded) -> Iterator[tuple[SharedAccessPolicy, ...]]:
+        """The policies of each entity in a namespace."""
+        if resource.kind is ResourceKind.EVENT_HUBS:
+            yield from (each.policies for each in self.event_hubs.of(resource.number))
 
     def first_host(self) -> str:
         """The host name in whose domain neighbours are."""

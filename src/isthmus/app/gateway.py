@@ -13,6 +13,7 @@ from isthmus.app.stores import Stores
 from isthmus.base.ids import is_probe
 from isthmus.config import Config
 from isthmus.jobs.import_export import ImportExportJobs
+from isthmus.neighbours.event_hub import EventHub
 from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.guarded import Guarded, ResourceKind
@@ -22,12 +23,14 @@ from isthmus.routing.accept import Accept
 from isthmus.servers.gateway import websocket_upgrade
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
+from isthmus.servers.gateway.amqp_node_set import NodeSet
 from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.blob_access import BlobAccess
 from isthmus.servers.gateway.blob_front import BlobFront
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
+from isthmus.servers.gateway.event_hub_nodes import EventHubNodes
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway
 from isthmus.servers.gateway.http_body import HEADERS_MAX
@@ -71,6 +74,8 @@ class Gateway:
         self.service = domain.service(JobsApi(jobs).handlers)
         self.accept = Accept(stores.log, domain.twins.snapshots)
         self.readers = Readers(stores.log, EventEncoder(), clock)
+        self.event_hubs = EventHubNodes(domain.event_hubs, stores.log, self.readers, clock)
+        domain.event_hubs.on_change(self.event_hubs.event_hub_changed)
         self.mqtt = _mqtt(stores, domain, self)
         self.amqp = _amqp(stores, domain, self)
         websockets = WebSockets(
@@ -138,7 +143,15 @@ def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) ->
         hub_of=domain.hubs.by_number,
         readers=gateway.readers,
         bearers=bearers,
+        parts=domain.policies_in,
     )
+
+    async def event_hub_changed(old: EventHub | None, new: EventHub | None) -> None:
+        """Keys of an event hub's own rules may be gone, whose sessions are of the namespace."""
+        namespace = domain.namespaces.by_number(old.namespace) if old is not None else None
+        await cutting.neighbour_changed(namespace, namespace)
+
+    domain.event_hubs.on_change(event_hub_changed)
     domain.roles.on_loss(cutting.identities_changed)
     domain.identities.on_end(cutting.identities_changed)
     domain.twins.on_tags(cutting.tags_changed)
@@ -198,4 +211,5 @@ def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
         clock=stores.clock,
         probe_mail=gateway.probe_mail,
     )
-    return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, {ResourceKind.HUB: nodes}, stores.clock))
+    of_kinds: dict[ResourceKind, NodeSet] = {ResourceKind.HUB: nodes, ResourceKind.EVENT_HUBS: gateway.event_hubs}
+    return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, of_kinds, stores.clock))

@@ -44,6 +44,9 @@ async def _offline(data: Path, method: str, target: str) -> tuple[int, bytes] | 
 async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] | None:
     domain = Domain(state, SystemClock(), RandomIds(), lambda _place, _address: "")
     await domain.hubs.load()
+    await domain.namespaces.load()
+    await domain.event_hubs.load(each.number for each in domain.namespaces.all())
+    await domain.accounts.load()
     await domain.networks.load()
     await domain.endpoints.load()
     await domain.tokens.load()

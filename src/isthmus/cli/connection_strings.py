@@ -7,9 +7,10 @@ import click
 from isthmus.base.clock import SystemClock
 from isthmus.base.sas_token import sign
 from isthmus.cli.command import HubCommand, three_state
-from isthmus.cli.errors import CommandError, NotThereYet
+from isthmus.cli.errors import CommandError
 from isthmus.cli.identities import own_string, read_identity
 from isthmus.cli.login import events_string, policy_string
+from isthmus.cli.namespace_keys import namespace_strings
 from isthmus.cli.output import Readable
 from isthmus.cli.target import Target
 
@@ -33,15 +34,24 @@ def _policy_options(function: Any) -> Any:
 @click.option("--module-id", "-m", default="", help="Of this module of the device.")
 @three_state("--events", "--default-eventhub", "--eh", help="For readers of the built-in endpoint.")
 @click.option("--show-all", "--all", is_flag=True, help="Of all policies.")
-@click.option("--namespace", default="", help="Of a hosted namespace.")
-def connection_string(target: Target, form: str | None, namespace: str, show_all: bool, **given: Any) -> Any:
-    """Prints the connection string of a policy, a device or a module.
+@click.option(
+    "--namespace", default="", help="Of a hosted Event Hubs or Service Bus namespace; no policy means its root."
+)
+@click.option(
+    "--entity", default="", help="An event hub, queue or topic of the namespace, whose own rules count first."
+)
+def connection_string(
+    target: Target, form: str | None, namespace: str, entity: str, show_all: bool, **given: Any
+) -> Any:
+    """Prints the connection string of a policy, a device or a module, or of a hosted namespace.
 
     With the word `show` the output is the JSON of `az iot hub connection-string show`. Works without a running server.
     """
     if namespace:
-        raise NotThereYet("Hosted namespaces are not there yet.")
-    strings = _strings(target, show_all=show_all, **given)
+        policy = "" if given["policy_name"] == POLICY_DEFAULT else given["policy_name"]
+        strings = namespace_strings(target, namespace, entity, policy, given["key_type"], show_all=show_all)
+    else:
+        strings = _strings(target, show_all=show_all, **given)
     data: dict[str, Any] = {"connectionString": strings if show_all else strings[0]}
     return data if form else Readable("\n".join(strings), data)
 

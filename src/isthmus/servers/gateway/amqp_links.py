@@ -48,7 +48,9 @@ _CONDITIONS: Final = MappingProxyType(
 )
 """The conditions the SDKs branch on; what is not listed is an internal error."""
 
-_CONDITIONS_OF_RULES: Final = MappingProxyType({"contract.partition": ARGUMENT_OUT_OF_RANGE})
+_CONDITIONS_OF_RULES: Final = MappingProxyType(
+    {"contract.partition": ARGUMENT_OUT_OF_RANGE, "contract.entity-disabled": "com.microsoft:entity-disabled"}
+)
 """Rules that AMQP tells apart where the catalogue of codes does not."""
 
 

@@ -17,20 +17,17 @@ from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_cbs import put_token
 from isthmus.servers.gateway.amqp_commands import CommandReceiver
 from isthmus.servers.gateway.amqp_contract import (
-    EARLIEST,
     Address,
     Node,
-    StartPosition,
     not_found,
     parse_address,
-    parse_selector,
     partition_number,
     path_segments,
 )
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
 from isthmus.servers.gateway.amqp_management import Management
 from isthmus.servers.gateway.amqp_probe import ProbeReceiver, ProbeSender
-from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC, PartitionReader, Place, Readers, check_group_door
+from isthmus.servers.gateway.amqp_reader import Place, Readers, check_group_door, open_reader
 from isthmus.servers.gateway.amqp_replies import Replies, ReplyLink, RequestLink
 from isthmus.servers.gateway.amqp_servicebound import ServiceboundSender, encode_feedback, encode_file_notification
 from isthmus.servers.gateway.amqp_tokens import Need
@@ -40,11 +37,9 @@ from isthmus.telemetry.ports import Log, Partition
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.limits import REDIRECT_DETACH_SECONDS
 from isthmus.wire.amqp.link import Link, LinkRole
-from isthmus.wire.amqp.states import Error, Source
-from isthmus.wire.amqp.values import AmqpValue, Described, Int, Symbol
+from isthmus.wire.amqp.states import Error
+from isthmus.wire.amqp.values import AmqpValue, Int, Symbol
 
-SELECTOR: Final = "apache.org:selector-filter:string"
-EPOCH: Final = Symbol("com.microsoft:epoch")
 AMQPS_PORT: Final = 5671
 """The port that clients are sent to; SDKs have no other."""
 
@@ -123,13 +118,7 @@ class Nodes:
         check_group_door(hub, group, pump.connection.door)
         partition = Partition(hub.number, partition_number(address.partition, hub.partitions))
         place = Place(partition, group.lower())
-        epoch = _epoch(link)
-        self.readers.judge(place, epoch)
-        start = _start(link)
-        tracks = (RUNTIME_METRIC,) if RUNTIME_METRIC in link.desired_capabilities else ()
-        link.accept(properties=link.properties, offered_capabilities=tracks)
-        reader = PartitionReader(link, pump, self.readers, place, start, epoch)
-        self.readers.enter(reader)
+        reader = open_reader(link, pump, self.readers, place, self.readers.encoder.encode)
         pump.reading(group)
         return reader
 
@@ -199,19 +188,6 @@ def _group(hub: Hub, address: Address) -> str:
             f"isthmus iot hub consumer-group create --name {address.consumer_group}",
         )
     return group
-
-
-def _epoch(link: Link) -> int | None:
-    value = link.properties.get(EPOCH)
-    return int(value) if isinstance(value, int) else None
-
-
-def _start(link: Link) -> StartPosition:
-    source = link.source
-    if not isinstance(source, Source) or SELECTOR not in source.filters:
-        return EARLIEST
-    found = source.filters[SELECTOR]
-    return parse_selector(str(found.value if isinstance(found, Described) else found))
 
 
 def _not_implemented(address: Address) -> HubError:

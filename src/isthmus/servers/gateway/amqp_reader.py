@@ -14,6 +14,7 @@ leaves the table when its own pump hears of the detach, which is before `enter` 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from isthmus.access.refusals import denied
@@ -24,26 +25,35 @@ from isthmus.network.door import Door
 from isthmus.network.door_policies import Caller, wrong_door
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_contract import (
+    EARLIEST,
     READERS_PER_PARTITION_MAX,
     Claim,
     StartKind,
     StartPosition,
     judge_claim,
+    parse_selector,
 )
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
 from isthmus.servers.gateway.gate import Peer
-from isthmus.telemetry.ports import Log, Partition, Record
+from isthmus.telemetry.ports import Log, Partition, PartitionInfo, Record
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.events import CreditGranted
 from isthmus.wire.amqp.link import Link
-from isthmus.wire.amqp.states import Error
+from isthmus.wire.amqp.states import Error, Source
+from isthmus.wire.amqp.values import Described, Symbol
 
 BATCH_EVENTS_MAX: Final = 256
 BATCH_BYTES_MAX: Final = 512 * 1024
 """Events and bytes of one turn, so that the loop is given back within about a millisecond."""
 
 RUNTIME_METRIC: Final = "com.microsoft:enable-receiver-runtime-metric"
+SELECTOR: Final = "apache.org:selector-filter:string"
+EPOCH: Final = Symbol("com.microsoft:epoch")
+
+
+Encode = Callable[[Record, PartitionInfo | None, int], bytes]
+"""Makes the message of a record; with a `PartitionInfo` and the time now it carries the runtime metric."""
 
 
 class Place(NamedTuple):
@@ -57,16 +67,25 @@ class PartitionReader(LinkHandler):
     """One attached receiver of a partition; `epoch` is None for one that shares it."""
 
     def __init__(
-        self, link: Link, pump: Pump, readers: "Readers", place: Place, start: StartPosition, epoch: int | None
+        self,
+        link: Link,
+        pump: Pump,
+        readers: "Readers",
+        place: Place,
+        *,
+        cursor: int,
+        epoch: int | None,
+        encode: Encode,
     ) -> None:
         self.place = place
         self.epoch = epoch
+        self._encode = encode
         self._link = link
         self._pump = pump
         self._readers = readers
         self._log = readers.log
         self._tracks = RUNTIME_METRIC in link.desired_capabilities
-        self._cursor = start_cursor(readers.log, place.partition, start)
+        self._cursor = cursor
         self._turn: asyncio.Handle | None = None
         self._forget_growth = readers.log.on_growth(place.partition, self._wake)
 
@@ -100,8 +119,12 @@ class PartitionReader(LinkHandler):
         try:
             check_group_door(hub, self.place.group, self.peer.door)
         except HubError as error:
-            self._link.detach(self._pump.refused(error))
-            self._pump.flush()
+            self.end(error)
+
+    def end(self, error: HubError) -> None:
+        """Ends this reader, because of a change that leaves it nothing to read."""
+        self._link.detach(self._pump.refused(error))
+        self._pump.flush()
 
     @property
     def peer(self) -> Peer:
@@ -134,11 +157,10 @@ class PartitionReader(LinkHandler):
             self._link.drained()
 
     def _encoded(self, records: list[Record]) -> list[bytes]:
-        encode = self._readers.encoder.encode
         if not self._tracks:
-            return [encode(record) for record in records]
+            return [self._encode(record, None, 0) for record in records]
         last, now_ms = self._log.info(self.place.partition), self._readers.clock.utc_ms()
-        return [encode(record, last, now_ms) for record in records]
+        return [self._encode(record, last, now_ms) for record in records]
 
 
 class Readers:
@@ -187,6 +209,37 @@ class Readers:
         present.remove(reader)
         if not present:
             del self._present[reader.place]
+
+
+def open_reader(
+    link: Link, pump: Pump, readers: Readers, place: Place, encode: Encode, *, earliest: int = 0
+) -> PartitionReader:
+    """Accepts a link as a reader of a place, from where its filter says, but nothing before the cursor `earliest`.
+
+    Raises HubError as `Readers.judge`, and ARGUMENT_INVALID for a filter that cannot be read from.
+    """
+    epoch = _epoch(link)
+    readers.judge(place, epoch)
+    start = _start(link)
+    tracks = (RUNTIME_METRIC,) if RUNTIME_METRIC in link.desired_capabilities else ()
+    link.accept(properties=link.properties, offered_capabilities=tracks)
+    cursor = max(start_cursor(readers.log, place.partition, start), earliest)
+    reader = PartitionReader(link, pump, readers, place, cursor=cursor, epoch=epoch, encode=encode)
+    readers.enter(reader)
+    return reader
+
+
+def _epoch(link: Link) -> int | None:
+    value = link.properties.get(EPOCH)
+    return int(value) if isinstance(value, int) else None
+
+
+def _start(link: Link) -> StartPosition:
+    source = link.source
+    if not isinstance(source, Source) or SELECTOR not in source.filters:
+        return EARLIEST
+    found = source.filters[SELECTOR]
+    return parse_selector(str(found.value if isinstance(found, Described) else found))
 
 
 def check_group_door(hub: Hub, group: str, door: Door) -> None:

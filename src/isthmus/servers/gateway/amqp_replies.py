@@ -154,6 +154,12 @@ def encode_answer(request: Request, answer: Answer) -> bytes:
 
 
 def _refusal(error: HubError, told: Error, node: Node) -> Answer:
-    """A refusal; `$cbs` tells the status alone, for clients that are told a condition there do not read the status."""
-    condition = {} if node is Node.CBS else {"error-condition": Symbol(told.condition)}
-    return Answer(error.code.http_status, told.description or "", condition)
+    """A refusal; `$cbs` tells the status alone, for clients that are told a condition there do not read the status.
+
+    Elsewhere the text is there twice: azure-eventhub for Python reads it under the other name.
+    """
+    text = told.description or ""
+    if node is Node.CBS:
+        return Answer(error.code.http_status, text)
+    more: dict[str, AmqpValue] = {"error-condition": Symbol(told.condition), "statusDescription": text}
+    return Answer(error.code.http_status, text, more)

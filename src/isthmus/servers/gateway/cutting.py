@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 from isthmus.access.local_auth import key_lost
-from isthmus.access.principal import Principal, PrincipalKind
+from isthmus.access.principal import Principal, PrincipalKind, SharedAccessPolicy
 from isthmus.base.errors import Code, Hop, Refusal
 from isthmus.base.ids import DeviceRef, HubId, is_probe
 from isthmus.devices.identity import Identity
@@ -25,6 +25,8 @@ from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import Bearers, NoBearers, Tags, Untagged, caller_of, secrets_of
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Session, Sessions, Where
+
+Policies = tuple[SharedAccessPolicy, ...]
 
 TAGS_BATCH = 64
 """Twins read between two turns of the loop, some 15 µs each."""
@@ -43,8 +45,12 @@ class Cutting:
         hub_of: Callable[[HubId], Hub | None] = lambda number: None,
         readers: Readers | None = None,
         bearers: Bearers | None = None,
+        parts: Callable[[Guarded], Iterable[Policies]] = lambda resource: (),
     ) -> None:
-        """`facts` gives the virtual networks that are declared now; without it there are none, as without the rest."""
+        """`facts` gives the virtual networks that are declared now; without it there are none, as without the rest.
+
+        `parts` gives the policies of each part of a resource that has some of its own.
+        """
         self._sessions = sessions
         self._connected = connected
         self._facts = facts
@@ -52,6 +58,7 @@ class Cutting:
         self._hub_of = hub_of
         self._readers = readers
         self._bearers = bearers or NoBearers()
+        self._parts = parts
 
     async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
         """Cuts what the hub's present rules, connections and policies do not admit; returns after the last one."""
@@ -89,7 +96,9 @@ class Cutting:
 
     async def _judge_admission(self, number: HubId, resource: Guarded | None) -> None:
         await self._sessions.cut(
-            lambda session: session_lost(session, resource, self._facts()),
+            lambda session: session_lost(
+                session, resource, self._facts(), () if resource is None else self._parts(resource)
+            ),
             Code.UNAUTHORIZED_ACCESS,
             where=Where(hub=number),
         )
@@ -138,8 +147,13 @@ class Cutting:
                 session.cut(_key_gone(ref.name), Code.UNAUTHORIZED_ACCESS)
 
 
-def session_lost(session: Session, resource: Guarded | None, facts: NetworkFacts) -> Refusal | None:
-    """Why a session may not go on at its resource, and in its networks, as they are now; None when it may."""
+def session_lost(
+    session: Session, resource: Guarded | None, facts: NetworkFacts, parts: Iterable[Policies] = ()
+) -> Refusal | None:
+    """Why a session may not go on at its resource, and in its networks, as they are now; None when it may.
+
+    `parts` are the policies of each part of the resource that has some of its own.
+    """
     if resource is None:
         return RESOURCE_GONE
     principal = session.principal
@@ -153,7 +167,15 @@ def session_lost(session: Session, resource: Guarded | None, facts: NetworkFacts
     )
     if isinstance(admission, Deny):
         return admission.refusal
-    return None if is_probe(session.device) else key_lost(principal, resource.policies, resource.local_auth)
+    return None if is_probe(session.device) else _key_lost(principal, resource, parts)
+
+
+def _key_lost(principal: Principal, resource: Guarded, parts: Iterable[Policies]) -> Refusal | None:
+    """Names of policies are unique in a part only: one part that has the key is enough."""
+    refusal = key_lost(principal, resource.policies, resource.local_auth)
+    if refusal is None or any(key_lost(principal, each, resource.local_auth) is None for each in parts):
+        return None
+    return refusal
 
 
 def policy_lost(session: Session, hub: Hub, tags: Mapping[str, object]) -> Refusal | None:

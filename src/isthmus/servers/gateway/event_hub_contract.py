@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.servers.gateway.amqp_contract import path_segments
 
 
@@ -50,12 +49,3 @@ def parse_event_hub_address(text: str) -> EventHubAddress:
             return EventHubAddress(EventHubNode.SEND, text, entity, publisher=segments[2])
         case _:
             return EventHubAddress(EventHubNode.UNKNOWN, text)
-
-
-def key_and_partition(text: str) -> HubError:
-    """The refusal of an event with a partition key that is sent to a partition."""
-    return HubError(
-        Code.ARGUMENT_INVALID,
-        "A partition key cannot be set on a message that is sent to a partition.",
-        Refusal(Hop.CONTRACT, "contract.partition-key", text[:200], "Send by partition key or by partition, not both."),
-    )

@@ -6,7 +6,7 @@ gives back: the delivery's number. A sender that leaves is still heard to its en
 `limits.LOG_BACKLOG_BYTES_MAX`, transfers are rejected with `com.microsoft:server-busy`, upon which the SDKs wait.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,6 @@ from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.limits import LOG_BACKLOG_BYTES_MAX
 from isthmus.neighbours.event_hub import EventHub
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump, top_up
-from isthmus.servers.gateway.event_hub_contract import key_and_partition
 from isthmus.servers.gateway.hosted_event import Sender, take
 from isthmus.telemetry.ports import EVENTS, Log, Partition
 from isthmus.wire.amqp.events import Transfer
@@ -28,18 +27,19 @@ ENDPOINTS: Final = (EVENTS,)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a link sends: to one partition, or (None) to that of each event's key, or else to the next in `turns`."""
+    """Where a link sends: to one partition, or (None) to that of each event's key, or else to the next in `turns`.
+
+    A partition in the address comes before a key: producers that spread keys themselves send both.
+    """
 
     event_hub: EventHub
     partition: int | None
     turns: Iterator[int]
 
     def partition_for(self, key: str | None, publisher: str) -> Partition:
-        """The partition of a transfer; raises HubError ARGUMENT_INVALID for a key where a partition is given."""
+        """The partition of a transfer."""
         stream, count = self.event_hub.number, self.event_hub.partitions
         if self.partition is not None:
-            if key is not None:
-                raise key_and_partition(f"{self.event_hub.name}/Partitions/{self.partition}")
             return Partition(stream, self.partition)
         if key is None and not publisher:
             return Partition(stream, next(self.turns) % count)
@@ -49,8 +49,19 @@ class Place:
 class EventIntake(LinkHandler):
     """Takes the events of one link."""
 
-    def __init__(self, link: Link, pump: Pump, log: Log, clock: Clock, place: Place, sender: Sender) -> None:
+    def __init__(
+        self,
+        link: Link,
+        pump: Pump,
+        log: Log,
+        clock: Clock,
+        place: Place,
+        sender: Sender,
+        left: Callable[["EventIntake"], None],
+    ) -> None:
+        """`left` hears of the link's end, once."""
         self.event_hub = place.event_hub
+        self._left = left
         self._link = link
         self._pump = pump
         self._log = log
@@ -76,6 +87,9 @@ class EventIntake(LinkHandler):
         for delivery_id in dict.fromkeys(cookies):
             self._link.settle(delivery_id, Rejected(told))
         self._pump.flush()
+
+    def detached(self) -> None:
+        self._left(self)
 
     def end(self, error: HubError) -> None:
         """Ends the link, because of a change that leaves nothing to send to."""

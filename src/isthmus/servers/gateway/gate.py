@@ -358,8 +358,8 @@ class Gate:
     ) -> Admitted:
         """Lets somebody in to a namespace by a policy's token for an audience, or by a bearer token.
 
-        `further` are policies of the entity that the audience means; a bearer token is prepared. Raises as
-        `neighbour`.
+        `further` are policies of the entity that the audience means, whose tokens cover no more than the audience,
+        whatever they say; a bearer token is prepared. Raises as `neighbour`.
         """
         wanted = [sas.resource_of(audience)] if audience else []
         policies = tuple(further)
@@ -368,9 +368,15 @@ class Gate:
             if is_bearer(token):
                 return self._bearers.prove(current, token), ()
             shown = _parsed(token)
-            guard, now_ms = self.guard(current, policies), self._clock.utc_ms()
-            principal = authenticate_policy(guard, shown, wanted, now_ms=now_ms, forms=EVENT_HUBS_FORMS)
-            return principal, shown.resource.path
+            try:
+                return by_policy(self.guard(current), shown), shown.resource.path
+            except HubError:
+                if not any(policy.name == shown.policy for policy in policies):
+                    raise
+            return by_policy(self.guard(current, policies), shown), wanted[0].path
+
+        def by_policy(guard: Guard, shown: sas.SasToken) -> Principal:
+            return authenticate_policy(guard, shown, wanted, now_ms=self._clock.utc_ms(), forms=EVENT_HUBS_FORMS)
 
         return self.neighbour(connection, resource, prove)
 

@@ -21,14 +21,19 @@ IP_PREVENTED_LONG: Final = (
 )
 """The same as HTTPS has it."""
 
+UNAUTHORIZED: Final = "Unauthorized"
+"""What a hub says, whatever the reason."""
+
 TOKEN_INVALID: Final = "InvalidSignature: The token has an invalid signature."
 TOKEN_EXPIRED: Final = "ExpiredToken: The token is expired. Generate a new token and try again."
 TOKEN_UNKNOWN: Final = "Unauthorized access. The claim is empty or token is invalid."
 
 
 def token_refused(error: HubError) -> HubError:
-    """The refusal of a put-token in the words of the real services."""
+    """The refusal of a credential or of the network in the words of the real services; any other stays as it is."""
     rule = error.refusal.rule if error.refusal is not None else ""
+    if error.message != UNAUTHORIZED or not rule.startswith(("network.", "auth.")):
+        return error
     return _said(error, IP_PREVENTED if rule.startswith("network.") else _TOKENS.get(rule, TOKEN_UNKNOWN))
 
 
