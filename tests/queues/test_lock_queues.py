@@ -463,6 +463,18 @@ async def test_a_damaged_message_does_not_block_those_behind_it() -> None:
     assert await queues.count(ADDRESS) == 0
 
 
+async def test_a_damaged_message_is_counted_and_leaves_when_its_lock_runs_out() -> None:
+    bench = Bench(state=DamagedState("test/a\n0000000000000001"), policy=replace(POLICY, lock_expiry_counts=True))
+    queues = bench.open()
+    await queues.enqueue(ADDRESS, b"damaged")
+    for _ in range(POLICY.delivery_count_max):
+        with pytest.raises(Damaged):
+            await queues.lock(ADDRESS)
+        bench.clock.move(seconds=60)
+        await queues.tick()
+    assert await queues.count(ADDRESS) == 0
+
+
 async def test_a_hub_that_is_not_there_has_no_queues() -> None:
     with pytest.raises(HubError):
         await Bench().open().enqueue(QueueAddress(HubId(9), "test/a"), b"a")

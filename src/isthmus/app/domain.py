@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from isthmus.access.journal import Journal
 from isthmus.access.principal import SharedAccessPolicy
+from isthmus.app.service_bus import ServiceBus
 from isthmus.app.stores import AnyState
 from isthmus.backends.rehearsal import RehearsalState
 from isthmus.base.clock import Clock
@@ -55,6 +56,7 @@ from isthmus.servers.management.arm_namespaces import ArmNamespaces
 from isthmus.servers.management.arm_networks import ArmNetworks
 from isthmus.servers.management.arm_private_dns import ArmPrivateDns
 from isthmus.servers.management.arm_routing import ArmRouting
+from isthmus.servers.management.arm_service_bus import ArmServiceBus
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.authority_calls import AuthorityCalls
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
@@ -89,6 +91,7 @@ class Domain:
             resources.host_owner(self.directory.by_host)
         self.authority = TokenAuthority(state, clock, ids, self.hubs, self.identities)
         self.removal = Removal(state)
+        self.service_bus = ServiceBus(state, clock, ids, self.namespaces, self.removal)
         self.networks = VirtualNetworks(state, ids)
         self.endpoints = PrivateEndpoints(state, self.directory, ids, objection, self.networks)
         self.tokens = Tokens(state, clock, ids)
@@ -123,7 +126,7 @@ class Domain:
     @property
     def timed(self) -> tuple[Timed, ...]:
         """What has something to do at certain times."""
-        return (self.commands, self.feedback, self.file_notifications, self.uploads)
+        return (self.commands, self.feedback, self.file_notifications, self.uploads, self.service_bus.bus.queues)
 
     async def start(self, config: Config) -> None:
         """Reads what was there, and makes the first hub where there is none; raises `ConfigurationError`."""
@@ -147,6 +150,7 @@ class Domain:
         await self.feedback.start(numbers)
         await self.file_notifications.start(numbers)
         await self.commands.start(numbers)
+        await self.service_bus.start()
         self.directory.on_change(self.removal.resource_changed)
         self.namespaces.on_change(self._namespace_changed)
 
@@ -202,6 +206,7 @@ class Domain:
         await self.twins.settled()
         await self.presence.flush()
         await self.commands.close()
+        await self.service_bus.close()
         await self.feedback.close()
         await self.uploads.close()
         await self.file_notifications.close()
@@ -258,6 +263,8 @@ def _neighbour_routes(domain: Domain, prepare: Prepare) -> Iterator[Routes]:
             hub_host=domain.first_host,
         ).routes
     yield ArmEventHubs(domain.namespaces, domain.event_hubs, domain.journal, domain.clock, domain.ids).routes
+    bus = domain.service_bus
+    yield ArmServiceBus(domain.namespaces, bus.entities, bus.bus, domain.journal, domain.clock, domain.ids).routes
 
 
 def _arm(

@@ -211,5 +211,9 @@ def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
         clock=stores.clock,
         probe_mail=gateway.probe_mail,
     )
-    of_kinds: dict[ResourceKind, NodeSet] = {ResourceKind.HUB: nodes, ResourceKind.EVENT_HUBS: gateway.event_hubs}
+    of_kinds: dict[ResourceKind, NodeSet] = {
+        ResourceKind.HUB: nodes,
+        ResourceKind.EVENT_HUBS: gateway.event_hubs,
+        ResourceKind.SERVICE_BUS: domain.service_bus.nodes,
+    }
     return AmqpGateway(AmqpServices(gateway.gate, gateway.sessions, of_kinds, stores.clock))

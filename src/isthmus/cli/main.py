@@ -44,6 +44,7 @@ from isthmus.cli.namespace_helper import namespace_helper
 from isthmus.cli.private_network import network
 from isthmus.cli.queries import query
 from isthmus.cli.server import ca, demo, env, health, metrics, up
+from isthmus.cli.service_bus import servicebus
 from isthmus.cli.storage import storage
 from isthmus.cli.tokens import token
 from isthmus.cli.twins import device_twin, module_twin
@@ -61,7 +62,7 @@ HUB_COMING = (
     "show-connection-string",
 )
 TOP_COMING = (
-    *("servicebus", "resource", "group", "account", "ad"),
+    *("resource", "group", "account", "ad"),
     *("login", "logout", "cloud", "monitor"),
 )
 ENDED_BY_CTRL_C = 130
@@ -85,7 +86,7 @@ for own in (up, demo, ca, env, explain, audit, log, check, health, metrics, name
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
-for own in (door_policy, identity, role, authority, storage, eventhubs):
+for own in (door_policy, identity, role, authority, storage, eventhubs, servicebus):
     root.add_command(own)
 device.add_command(c2d_message)
 iot.add_command(hub)

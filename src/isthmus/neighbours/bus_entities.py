@@ -5,7 +5,7 @@ number; a snapshot of each in memory, which every door reads without waiting; a 
 revision as expectation, then replaces the snapshot, never by an older one, and awaits all listeners before it is
 answered. All of it runs to its end even when the caller is cancelled. A topic is deleted with its subscriptions in one
 commit, which leaves a mark for each lock-queue that is nobody's from then on (`resources.removal`). When a namespace is
-deleted its entities are gone at once; whoever sweeps up behind it finds their documents, and `forget` marks the queues.
+deleted its entities are gone at once; whoever sweeps up behind it finds their documents, and marks their queues.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -18,7 +18,6 @@ from isthmus.base.ids import HubId
 from isthmus.base.state import (
     COMMIT_TRIES_MAX,
     MUST_NOT_EXIST,
-    NO_HUB,
     Change,
     Check,
     Conflict,
@@ -40,16 +39,14 @@ from isthmus.neighbours.bus_entity import (
     new_entity,
     path_of,
 )
-from isthmus.resources.stored_resources import DELETED
+from isthmus.resources.numbers import draw
+from isthmus.resources.removal import mark_of
 
 KIND = "bus-entity"
 """Kind of the documents."""
 
 LOADED_AT_ONCE = 1_000
 """Documents read in one piece."""
-
-NextNumber = Callable[[], Awaitable[HubId]]
-"""Gives a number that nothing had before."""
 
 EntityListener = Callable[[Entity | None, Entity | None], Awaitable[None]]
 """Is told of an entity's old and new snapshot; None before it was made and after it was deleted."""
@@ -58,10 +55,9 @@ EntityListener = Callable[[Entity | None, Entity | None], Awaitable[None]]
 class BusEntities:
     """All entities; `load` first. Reading is synchronous; on the event loop only."""
 
-    def __init__(self, state: State, clock: Clock, next_number: NextNumber) -> None:
+    def __init__(self, state: State, clock: Clock) -> None:
         self._state = state
         self._clock = clock
-        self._next_number = next_number
         self._completion = Completion()
         self._listeners: list[EntityListener] = []
         self._by_path: dict[HubId, dict[str, Entity]] = {}
@@ -133,11 +129,7 @@ class BusEntities:
 
     async def forget(self, namespace: HubId) -> None:
         """Forgets the entities of a namespace that was deleted, and tells listeners of each."""
-        gone = list(self._by_path.get(namespace, {}).values())
-        if gone:
-            await self._state.commit([_mark(entity) for entity in gone])
-        self._by_path.pop(namespace, None)
-        for entity in gone:
+        for entity in self._by_path.pop(namespace, {}).values():
             self._by_number.pop(entity.number, None)
             await self._tell(entity, None)
 
@@ -146,19 +138,22 @@ class BusEntities:
         await self._completion.settled()
 
     async def _create(self, draft: Entity) -> Entity:
-        self._check_free(draft)
-        made = replace(draft, number=await self._next_number())
-        changes: list[Change] = [Put(_key(made), encode_entity(made), MUST_NOT_EXIST)]
-        if made.topic:
-            topic = self.require(made.namespace, EntityKind.TOPIC, made.topic)
-            changes.append(Check(_key(topic), topic.revision))
-        try:
-            revisions = await self._state.commit(changes)
-        except Conflict as conflict:
-            if conflict.index:
-                raise _busy(made.path) from conflict
-            raise _taken(draft) from conflict
-        return await self._publish(replace(made, revision=revisions[0]))
+        for _ in range(COMMIT_TRIES_MAX):
+            self._check_free(draft)
+            number, taken = await draw(self._state)
+            made = replace(draft, number=number)
+            changes: list[Change] = [taken, Put(_key(made), encode_entity(made), MUST_NOT_EXIST)]
+            if made.topic:
+                topic = self.require(made.namespace, EntityKind.TOPIC, made.topic)
+                changes.append(Check(_key(topic), topic.revision))
+            try:
+                revisions = await self._state.commit(changes)
+            except Conflict as conflict:
+                if conflict.index == 1:
+                    raise _taken(draft) from conflict
+                continue
+            return await self._publish(replace(made, revision=revisions[1]))
+        raise _busy(draft.path)
 
     async def _change(self, old: Entity, rule: EntityRule, if_match: str | None) -> Entity:
         for _ in range(COMMIT_TRIES_MAX):
@@ -178,7 +173,7 @@ class BusEntities:
     async def _delete(self, entity: Entity) -> None:
         for _ in range(COMMIT_TRIES_MAX):
             gone = [entity, *self._below(entity)]
-            marks = [_mark(each) for each in gone]
+            marks = [mark_of(each.number) for each in gone]
             try:
                 await self._state.commit([*(Delete(_key(each), each.revision) for each in gone), *marks])
             except Conflict:
@@ -234,11 +229,6 @@ class BusEntities:
 
 def _key(entity: Entity) -> Key:
     return Key(KIND, entity.namespace, entity.path.lower())
-
-
-def _mark(entity: Entity) -> Put:
-    """What is left of an entity, until the messages of its queue are swept up."""
-    return Put(Key("meta", NO_HUB, f"{DELETED}{entity.number}"), b"{}")
 
 
 def _check_etag(entity: Entity, if_match: str | None) -> None:

@@ -365,23 +365,24 @@ class LockQueue:
             await self._rewrite(others, counted)
 
     async def _rewrite(self, entries: Sequence[Entry], rule: Callable[[StoredMessage], StoredMessage]) -> None:
-        """Gives messages back as a pure rule has changed them."""
+        """Gives messages back as a pure rule has changed them; what cannot be read stays, and is counted here only."""
         with self._changing(entries):
-            changed = [rule(await self._read(entry)) for entry in entries]
-            puts = [
-                Put(self._key(entry.sequence), encode_message(new), entry.revision)
-                for entry, new in zip(entries, changed, strict=True)
-            ]
+            found = [(entry, await self._readable(entry)) for entry in entries]
+            changed = [(entry, rule(stored)) for entry, stored in found if stored is not None]
+            puts = [Put(self._key(entry.sequence), encode_message(new), entry.revision) for entry, new in changed]
             revisions = await self._state.commit(puts)
-        for entry, new, revision in zip(entries, changed, revisions, strict=True):
+        for (entry, new), revision in zip(changed, revisions, strict=True):
             entry.revision = revision
             self._shelf.rewrite(entry, new)
+        for entry, stored in found:
+            entry.delivery_count += stored is None
             self._shelf.step(entry, Step.RETURNED)
 
     async def _activate(self, entries: Sequence[Entry], policy: QueuePolicy, now_ms: int) -> None:
         """Appends messages whose time has come, as if they came now (Azure Service Bus, "Scheduled messages")."""
         with self._changing(entries):
-            come = [_come(entry, await self._read(entry)) for entry in entries]
+            found = [(entry, await self._readable(entry)) for entry in entries]
+            come = [_come(entry, stored) for entry, stored in found if stored is not None]
             placement = self.reserve(come, policy, now_ms=now_ms)
             removals: list[Change] = [Delete(self._key(entry.sequence), entry.revision) for entry in entries]
             await commit_with(self._state, removals, [placement])
@@ -422,10 +423,10 @@ class LockQueue:
         return leaving
 
     async def _leaving(self, entry: Entry, outcome: Outcome, now_ms: int, edit: Edit | None) -> _Leaving:
-        try:
-            stored = _edited(await self._read(entry), edit)
-        except Damaged:
+        found = await self._readable(entry)
+        if found is None:
             return _Leaving(entry, None, None, Sequel())  # nobody can say what it was, and it must not stay for ever
+        stored = _edited(found, edit)
         departure = Departure(entry.sequence, entry.enqueued_ms, outcome, now_ms, stored.body)
         return _Leaving(entry, stored, departure, self._hooks.settled(self._hub, self._name, departure))
 
@@ -446,8 +447,12 @@ class LockQueue:
         ]
         return [self._dead_letters.reserve(messages, target.policy, now_ms=now_ms)] if messages else []
 
-    async def _read(self, entry: Entry) -> StoredMessage:
-        stored = await self._state.get(self._key(entry.sequence))
+    async def _readable(self, entry: Entry) -> StoredMessage | None:
+        """The message as stored; None when it is damaged."""
+        try:
+            stored = await self._state.get(self._key(entry.sequence))
+        except Damaged:
+            return None
         if stored is None:
             raise Conflict(0)
         return decode_message(stored.body)

@@ -8,17 +8,23 @@ sweep finds what came late, before anything is served.
 """
 
 import asyncio
+from collections.abc import Sequence
+
+import msgspec
 
 from isthmus.base.ids import HubId
-from isthmus.base.state import NO_HUB, Damaged, Delete, Key, State
+from isthmus.base.state import NO_HUB, Damaged, Delete, Key, Put, State, Stored
 from isthmus.resources.guarded import Guarded
 from isthmus.resources.stored_resources import DELETED
 
+NUMBERED = "bus-entity"
+"""A kind whose documents have a number of their own, under which there are more documents."""
+
 KINDS = (
-    *("identity", "twin", "presence", "session", "upload", "queue", "job", "job-errors", "meta", "event-hub"),
-    *("delivery", "dead-letter"),
+    *("identity", "twin", "presence", "session", "upload", "queue", "job", "job-errors", "meta"),
+    *("event-hub", "delivery", "dead-letter", NUMBERED),
 )
-"""Kinds of documents that belong to a hub."""
+"""Kinds of documents that belong to a resource."""
 
 BATCH_MAX = 256
 """Documents removed in one commit: small beside a group of the state, so that others' commits do not wait for it."""
@@ -52,8 +58,12 @@ class Removal:
     async def resource_changed(self, old: Guarded | None, new: Guarded | None) -> None:
         """Listens to all resources."""
         if old is not None and new is None:
-            self._deleted.append(old.number)
-            self._wake.set()
+            self.number_gone(old.number)
+
+    def number_gone(self, number: HubId) -> None:
+        """Sweeps up behind something else with a number, whose mark is committed."""
+        self._deleted.append(number)
+        self._wake.set()
 
     async def run(self) -> None:
         """Sweeps up behind hubs as they go, until cancelled; raises what the state raises, and may be run again."""
@@ -67,14 +77,33 @@ class Removal:
     async def _sweep(self, hub: HubId) -> int:
         removed = 0
         for kind in KINDS:
-            while found := await self._keys(kind, hub):
-                await self._state.commit([Delete(key) for key in found])
+            while found := await self._found(kind, hub):
+                inner = _numbers_in(found) if kind == NUMBERED else []
+                keys = [stored.key if isinstance(stored, Stored) else stored for stored in found]
+                await self._state.commit([*(Delete(key) for key in keys), *map(mark_of, inner)])
+                self._deleted.extend(inner)
                 removed += len(found)
         return removed
 
-    async def _keys(self, kind: str, hub: HubId) -> list[Key]:
+    async def _found(self, kind: str, hub: HubId) -> Sequence[Stored | Key]:
         try:
-            return [stored.key for stored in await self._state.scan(kind, hub, limit=BATCH_MAX)]
+            return await self._state.scan(kind, hub, limit=BATCH_MAX)
         except Damaged as damaged:
             # Nobody will read it any more, and whatever it holds, it goes.
             return [damaged.key]
+
+
+class _Numbered(msgspec.Struct):
+    number: int = 0
+
+
+def mark_of(number: HubId) -> Put:
+    """What is left of something with a number, until its documents are swept up."""
+    return Put(Key("meta", NO_HUB, f"{DELETED}{number}"), b"{}")
+
+
+def _numbers_in(found: Sequence[Stored | Key]) -> list[HubId]:
+    """The numbers that documents have of their own."""
+    bodies = [stored.body for stored in found if isinstance(stored, Stored)]
+    numbers = [msgspec.json.decode(body, type=_Numbered).number for body in bodies]
+    return [HubId(number) for number in numbers if number]

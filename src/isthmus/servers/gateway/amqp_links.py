@@ -49,7 +49,12 @@ _CONDITIONS: Final = MappingProxyType(
 """The conditions the SDKs branch on; what is not listed is an internal error."""
 
 _CONDITIONS_OF_RULES: Final = MappingProxyType(
-    {"contract.partition": ARGUMENT_OUT_OF_RANGE, "contract.entity-disabled": "com.microsoft:entity-disabled"}
+    {
+        "contract.partition": ARGUMENT_OUT_OF_RANGE,
+        "contract.entity-disabled": "com.microsoft:entity-disabled",
+        "contract.entity-exists": "com.microsoft:entity-already-exists",
+        "contract.sequence-number": "com.microsoft:message-not-found",
+    }
 )
 """Rules that AMQP tells apart where the catalogue of codes does not."""
 
