@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus.access.roles import APPROVE, Role, allows, covers, segments_of
+from isthmus.access.roles import APPROVE, CONNECTABLE, Role, allows, covers, segments_of
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from isthmus.access.roles import APPROVE, Role, allows, covers, segments_of
         (Role.READER, "microsoft.devices/iothubs/listkeys/action", False),
         (Role.READER, "microsoft.devices/iothubs/write", False),
         (Role.READER, "microsoft.devices/iothubs/readx", False),
-        (Role.NETWORK_APPROVER, APPROVE.lower(), True),
+        *((Role.NETWORK_APPROVER, f"{kind}/{APPROVE}".lower(), True) for kind in CONNECTABLE),
         (Role.NETWORK_APPROVER, "microsoft.devices/iothubs/privateendpointconnections/write", True),
         (Role.NETWORK_APPROVER, "microsoft.devices/iothubs/write", False),
         (Role.NETWORK_APPROVER, "microsoftxdevices/iothubs/read", False),

@@ -19,8 +19,16 @@ from isthmus.access.actions import matches
 Segments = tuple[str, ...]
 """A path's segments in small letters; empty for everything there is."""
 
-APPROVE = "Microsoft.Devices/IotHubs/privateEndpointConnectionsApproval/action"
-"""Who holds it at a hub may make private endpoints to it that are approved at once."""
+CONNECTABLE = (
+    "Microsoft.Devices/IotHubs",
+    "Microsoft.EventHub/namespaces",
+    "Microsoft.ServiceBus/namespaces",
+    "Microsoft.Storage/storageAccounts",
+)
+"""Kinds of resources that private endpoints can lead to."""
+
+APPROVE = "privateEndpointConnectionsApproval/action"
+"""Who holds it at a resource, behind its kind, may make private endpoints to it that are approved at once."""
 
 
 class Role(StrEnum):
@@ -59,10 +67,10 @@ ROLES: Mapping[Role, RoleDefinition] = MappingProxyType(
         Role.NETWORK_APPROVER: RoleDefinition(
             (
                 "Isthmus/hubs/read",
-                "Microsoft.Devices/IotHubs/read",
-                "Microsoft.Devices/IotHubs/privateLinkResources/read",
-                "Microsoft.Devices/IotHubs/privateEndpointConnections/*",
-                APPROVE,
+                *(f"{kind}/read" for kind in CONNECTABLE),
+                *(f"{kind}/privateLinkResources/read" for kind in CONNECTABLE),
+                *(f"{kind}/privateEndpointConnections/*" for kind in CONNECTABLE),
+                *(f"{kind}/{APPROVE}" for kind in CONNECTABLE),
                 "Microsoft.Network/privateEndpoints/read",
             )
         ),

@@ -16,7 +16,17 @@ HUB_TYPE = f"{DEVICES_PROVIDER}/IotHubs"
 CONNECTION_ID = re.compile(
     r"(?P<hub>/subscriptions/.+/providers/[^/]+/[^/]+/[^/]+)/privateEndpointConnections/[^/]+", re.I
 )
-HUB_ID = re.compile(r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Devices/IotHubs/[^/]+", re.I)
+RESOURCE_TYPES = (
+    HUB_TYPE,
+    "Microsoft.EventHub/namespaces",
+    "Microsoft.ServiceBus/namespaces",
+    "Microsoft.Storage/storageAccounts",
+)
+"""Kinds of what a private endpoint can lead to."""
+
+RESOURCE_ID = re.compile(
+    rf"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/(?:{'|'.join(map(re.escape, RESOURCE_TYPES))})/[^/]+", re.I
+)
 
 network = Group(
     "network",
@@ -31,8 +41,8 @@ private_endpoint = Group(
     help="Private endpoints: addresses inside a network that lead to one resource.",
     coming=("update", "ip-config", "asg"),
 )
-private_endpoint_connection = Group("private-endpoint-connection", help="The hub's side of private endpoints.")
-private_link_resource = Group("private-link-resource", help="What of a hub a private endpoint can lead to.")
+private_endpoint_connection = Group("private-endpoint-connection", help="The resource's side of private endpoints.")
+private_link_resource = Group("private-link-resource", help="What of a resource a private endpoint can lead to.")
 network.add_command(private_endpoint)
 network.add_command(private_link_resource)
 network.add_command(private_endpoint_connection)
@@ -47,8 +57,10 @@ _name = click.option("--name", "-n", "endpoint", required=True, help="The privat
 @private_endpoint.command("create", hub_flags=HUB_ONLY, remote=False)
 @_name
 @click.option("--connection-name", required=True, help="The connection's name.")
-@click.option("--private-connection-resource-id", "resource", required=True, help="Id of the hub it leads to.")
-@click.option("--group-id", "--group-ids", "groups", cls=Words, metavar="ID...", help="Part of the resource: iotHub.")
+@click.option("--private-connection-resource-id", "resource", required=True, help="Id of what it leads to.")
+@click.option(
+    "--group-id", "--group-ids", "groups", cls=Words, metavar="ID...", help="Part of it: iotHub, namespace or blob."
+)
 @click.option(
     "--ip-config",
     "--ip-configs",
@@ -65,7 +77,10 @@ _name = click.option("--name", "-n", "endpoint", required=True, help="The privat
 @click.option("--nic-name", default="", help="Name of its network interface.")
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Tags.")
 def create_endpoint(target: Target, endpoint: str, manual_request: bool | None, **given: Any) -> Any:
-    """Creates a private endpoint that leads to a hub; approved at once unless --manual-request is given."""
+    """Creates a private endpoint that leads to a hub, a namespace or a storage account.
+
+    It is approved at once unless --manual-request is given.
+    """
     connection = {
         "name": given["connection_name"],
         "properties": {
@@ -117,10 +132,10 @@ def list_types(target: Target, location: str) -> Any:
 
 
 def _connection_options(function: Any) -> Any:
-    """Either --id, or the connection's name with the hub's."""
+    """Either --id, or the connection's name with the resource's."""
     for option in (
         click.option("--type", "resource_type", default=HUB_TYPE, show_default=True, help="Kind of the resource."),
-        click.option("--resource-name", default="", help="The hub, where --id is not given."),
+        click.option("--resource-name", default="", help="The resource, where --id is not given."),
         click.option("--name", "-n", "connection", default="", help="The connection, where --id is not given."),
         click.option("--id", "connection_id", default="", help="Id of the connection."),
     ):
@@ -132,7 +147,7 @@ def _connection_options(function: Any) -> Any:
 @_connection_options
 @click.option("--description", "--rejection-description", default="", help="Why.")
 def approve(target: Target, description: str, **given: str) -> Any:
-    """Lets a private endpoint lead to the hub."""
+    """Lets a private endpoint lead to the resource."""
     return _decide(target, "Approved", description, given)
 
 
@@ -160,22 +175,23 @@ def delete_connection(target: Target, yes: bool, **given: str) -> Any:
 
 
 @private_endpoint_connection.command("list", hub_flags=HUB_ONLY, remote=False)
-@click.option("--id", "resource_id", default="", help="Id of the hub.")
-@click.option("--name", "-n", "resource_name", default="", help="The hub, where --id is not given.")
+@click.option("--id", "resource_id", default="", help="Id of the resource.")
+@click.option("--name", "-n", "resource_name", default="", help="The resource, where --id is not given.")
 @click.option("--type", "resource_type", default=HUB_TYPE, show_default=True, help="Kind of the resource.")
 def list_connections(target: Target, resource_id: str, resource_name: str, resource_type: str) -> Any:
-    """Lists the connections of a hub."""
-    resource = _hub_id(target, resource_id, resource_name, resource_type)
-    return target.manage("GET", f"{resource}/privateEndpointConnections", query={"api-version": DEVICES_API})
+    """Lists the connections of a resource."""
+    resource = _resource_id(target, resource_id, resource_name, resource_type)
+    found = target.manage("GET", f"{resource}/privateEndpointConnections", query={"api-version": DEVICES_API})
+    return found["value"] if isinstance(found, dict) else found
 
 
 @private_link_resource.command("list", hub_flags=HUB_ONLY, remote=False)
-@click.option("--id", "resource_id", default="", help="Id of the hub.")
-@click.option("--name", "-n", "resource_name", default="", help="The hub, where --id is not given.")
+@click.option("--id", "resource_id", default="", help="Id of the resource.")
+@click.option("--name", "-n", "resource_name", default="", help="The resource, where --id is not given.")
 @click.option("--type", "resource_type", default=HUB_TYPE, show_default=True, help="Kind of the resource.")
 def list_link_resources(target: Target, resource_id: str, resource_name: str, resource_type: str) -> Any:
-    """Lists what of a hub a private endpoint can lead to."""
-    resource = _hub_id(target, resource_id, resource_name, resource_type)
+    """Lists what of a resource a private endpoint can lead to."""
+    resource = _resource_id(target, resource_id, resource_name, resource_type)
     return target.manage("GET", f"{resource}/privateLinkResources", query={"api-version": DEVICES_API})["value"]
 
 
@@ -225,15 +241,19 @@ def _connection_id(target: Target, given: dict[str, str]) -> str:
         return given["connection_id"]
     if not given["connection"]:
         raise CommandError("Say which connection: --id, or --name with --resource-name.")
-    resource = _hub_id(target, "", given["resource_name"], given["resource_type"])
+    resource = _resource_id(target, "", given["resource_name"], given["resource_type"])
     return f"{resource}/privateEndpointConnections/{given['connection']}"
 
 
-def _hub_id(target: Target, resource_id: str, name: str, resource_type: str) -> str:
+def _resource_id(target: Target, resource_id: str, name: str, resource_type: str) -> str:
     if resource_id:
-        if not HUB_ID.fullmatch(resource_id):
-            raise CommandError(f"{resource_id} is not the id of a hub.")
+        if not RESOURCE_ID.fullmatch(resource_id):
+            raise CommandError(f"{resource_id} is not the id of a resource that private endpoints lead to.")
         return resource_id
-    if resource_type.lower() != HUB_TYPE.lower():
-        raise CommandError(f"Only {HUB_TYPE} has private endpoint connections here.")
-    return target.resource_id(DEVICES_PROVIDER, "IotHubs", name) if name else target.hub_id()
+    kind = next((each for each in RESOURCE_TYPES if each.lower() == resource_type.lower()), None)
+    if kind is None:
+        raise CommandError(f"--type is one of {', '.join(RESOURCE_TYPES)}.")
+    if kind != HUB_TYPE and not name:
+        raise CommandError("Say which resource: --id, or its name.")
+    provider, _, word = kind.partition("/")
+    return target.resource_id(provider, word, name) if name else target.hub_id()

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from isthmus.access.roles import APPROVE, Segments, allows, covers, segments_of
+from isthmus.access.roles import APPROVE, CONNECTABLE, Segments, allows, covers, segments_of
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.resources.hub import GROUP_PATH, hub_resource_id
 from isthmus.resources.tokens import ManagementToken
@@ -44,11 +44,20 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A resource that a body names, of one kind (`provider/type[/type]`), and the action that is needed on it."""
+    """A resource that a body names, of one kind (`provider/type[/type]`), and the action that is needed on it.
+
+    Where several kinds may be named, `also` has those besides, the action being one of the kind that is.
+    """
 
     steps: Steps
     kind: str
     action: str
+    also: tuple[str, ...] = ()
+
+    def action_on(self, kind: str) -> str:
+        """The action that is needed on a resource of a kind, in small letters."""
+        other = next((each for each in self.also if each.lower() == kind), None)
+        return self.action if other is None else other + self.action[len(self.kind) :]
 
 
 _PEER = "Microsoft.Network/virtualNetworks/peer/action"
@@ -66,8 +75,9 @@ LINKS: Mapping[str, tuple[Link, ...]] = MappingProxyType(
         "microsoft.network/privateendpoints/write": (
             Link(
                 ("properties", "privateLinkServiceConnections", "*", "properties", "privateLinkServiceId"),
-                "microsoft.devices/iothubs",
-                APPROVE,
+                CONNECTABLE[0].lower(),
+                f"{CONNECTABLE[0]}/{APPROVE}",
+                CONNECTABLE[1:],
             ),
             Link(("properties", "subnet", "id"), f"{_NETWORK}/subnets", _JOIN_SUBNET),
         ),
@@ -199,16 +209,17 @@ def _check_link(token: ManagementToken, link: Link, name: str, action: str) -> N
     segments = segments_of(name)
     below = segments[segments.index("providers") + 1 :] if "providers" in segments else ()
     kind = "/".join((*below[:1], *below[1::2]))
-    plain = kind == link.kind and len(below) % 2 == 1 and len(segments) == 5 + len(below)
-    resource = (*GROUP, "providers", *below) if plain else ()
-    if allows(token.role, link.action) and covers(token.scope_segments, resource):
+    known = kind == link.kind or kind in {each.lower() for each in link.also}
+    plain = known and len(below) % 2 == 1 and len(segments) == 5 + len(below)
+    resource, needed = (*GROUP, "providers", *below) if plain else (), link.action_on(kind)
+    if allows(token.role, needed) and covers(token.scope_segments, resource):
         return
     message = (
-        f"The client '{token.name}' has permission to perform action '{action}', but not '{link.action}' on the linked "
+        f"The client '{token.name}' has permission to perform action '{action}', but not '{needed}' on the linked "
         f"scope '{name}'."
     )
-    remedy = f"isthmus token create with a role and scope that allow {link.action}"
-    refusal = Refusal(Hop.AUTHORIZATION, "auth.linked-scope", f"{token.label}: {link.action} on {name}", remedy)
+    remedy = f"isthmus token create with a role and scope that allow {needed}"
+    refusal = Refusal(Hop.AUTHORIZATION, "auth.linked-scope", f"{token.label}: {needed} on {name}", remedy)
     raise HubError(Code.LINKED_AUTHORIZATION_FAILED, message, refusal)
 
 
