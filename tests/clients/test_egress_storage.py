@@ -34,10 +34,11 @@ class Account:
         return self.service.create_container(CONTAINER)
 
     def lines(self) -> list[dict[str, Any]]:
-        """What stands in all blobs, blob by blob."""
+        """What stands in all blobs, the blob that was begun first before the others."""
         container = self.service.get_container_client(CONTAINER)
         blobs = [container.download_blob(blob.name).readall() for blob in container.list_blobs()]
-        return [json.loads(line) for blob in blobs for line in blob.splitlines()]
+        read = [[json.loads(line) for line in blob.splitlines()] for blob in blobs if blob]
+        return [line for lines in sorted(read, key=lambda lines: lines[0]["EnqueuedTimeUtc"]) for line in lines]
 
     def numbers(self) -> list[int]:
         return [line["Body"]["number"] for line in self.lines()]
@@ -59,15 +60,8 @@ def hub(account: Account, make_hub: Callable[..., RunningHub], monkeypatch: pyte
     """A hub on a machine that trusts the storage, with a route for everything to it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(account.ca))
     hub = make_hub()
-    endpoint = {
-        "name": "store",
-        "connectionString": account.connection_string,
-        "containerName": CONTAINER,
-        "encoding": "JSON",
-    }
-    hub.isthmus(
-        "iot", "hub", "update", "--set", f"properties.routing.endpoints.storageContainers=[{json.dumps(endpoint)}]"
-    )
+    storage = ("--connection-string", account.connection_string, "--container", CONTAINER, "--encoding", "json")
+    hub.isthmus("iot", "hub", "message-endpoint", "create", "storage-container", "--en", "store", *storage)
     hub.isthmus("iot", "hub", "message-route", "create", "--rn", "all", "-t", "DeviceMessages", "--en", "store")
     return hub
 

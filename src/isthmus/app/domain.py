@@ -30,7 +30,7 @@ from isthmus.queues import Timed
 from isthmus.resources.connectors import Connectors
 from isthmus.resources.directory import Directory
 from isthmus.resources.guarded import Guarded, ResourceKind
-from isthmus.resources.hub import hub_name_of
+from isthmus.resources.hub import Hub, hub_name_of
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.network_names import NetworkNames
 from isthmus.resources.private_endpoints import AddressCheck, PrivateEndpoints
@@ -223,14 +223,17 @@ def management_api(
     installation: Callable[[], Installation] | None = None,
     prover: Prover | None = None,
     more: Sequence[Routes] = (),
+    endpoints_health: Callable[[Hub], list[dict[str, object]]] = lambda hub: [],
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
-    `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, and `more` are
-    routes of resources that the domain does not have.
+    `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, `more` are routes
+    of resources that the domain does not have, and `endpoints_health` tells how routing endpoints do.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
-    views = ArmHubViews(domain.hubs, domain.registry.statistics, lambda: _log_trouble(health())).routes
+    views = ArmHubViews(
+        domain.hubs, domain.registry.statistics, lambda: _log_trouble(health()), endpoints_health
+    ).routes
     identities = ArmIdentities(domain.hubs, domain.identities, domain.roles, domain.journal).routes
     further = (private_dns, views, identities, *_neighbour_routes(domain, prepare), *more)
     return ManagementApi(

@@ -49,6 +49,7 @@ from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.proving import Outside, Prover, hop_seconds
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Routes
+from isthmus.servers.management.arm_endpoints import ArmEndpoints
 from isthmus.servers.management.arm_jobs import ArmJobs
 from isthmus.servers.management.arm_storage import ArmStorage, StorageServer
 from isthmus.servers.management.metrics import Reading
@@ -265,6 +266,8 @@ class Server:
         """The owner's calls over everything that was opened so far."""
         config, domain = self._config, self.domain
         prover = self._prover = self._make_prover(certificates, link)
+        deliveries = self.deliveries
+        endpoints = ArmEndpoints(domain.hubs, deliveries.office, deliveries.dead_letters, domain.journal)
         return management_api(
             domain,
             self._health,
@@ -274,7 +277,8 @@ class Server:
             self.gateway.live,
             lambda: installation(config, domain, self._listeners, self._doors.ports, link),
             prover,
-            (ArmJobs(domain.hubs, self.jobs, domain.journal).routes, self._storage(certificates)),
+            (ArmJobs(domain.hubs, self.jobs, domain.journal).routes, self._storage(certificates), endpoints.routes),
+            endpoints.health_of,
         )
 
     def _storage(self, certificates: Certificates) -> Routes:

@@ -16,6 +16,7 @@ from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
+from isthmus.cli.dead_letters import dead_letter
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.egress_worker import egress_worker
 from isthmus.cli.errors import CommandError
@@ -37,6 +38,8 @@ from isthmus.cli.jobs import export_devices, import_devices, job
 from isthmus.cli.lab import lab
 from isthmus.cli.logs import log
 from isthmus.cli.managed_identities import hub_identity, identity, role
+from isthmus.cli.message_endpoints import message_endpoint
+from isthmus.cli.message_enrichments import message_enrichment
 from isthmus.cli.message_routes import message_route
 from isthmus.cli.messages import c2d_message, monitor_events
 from isthmus.cli.methods import invoke_device_method, invoke_module_method
@@ -53,11 +56,12 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(create_hub, show_hub, list_hubs, update_hub, delete_hub, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
+    *(message_endpoint, message_enrichment),
     *(show_stats, show_quota_metrics, list_skus, job),
 )
 HUB_COMING = (
     *("configuration", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
-    *("devicestream", "message-enrichment", "message-endpoint"),
+    "devicestream",
     *("route", "routing-endpoint", "manual-failover"),
     "show-connection-string",
 )
@@ -86,7 +90,7 @@ for own in (up, demo, ca, env, explain, audit, log, check, health, metrics, name
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
-for own in (door_policy, identity, role, authority, storage, eventhubs, servicebus):
+for own in (door_policy, identity, role, authority, dead_letter, storage, eventhubs, servicebus):
     root.add_command(own)
 device.add_command(c2d_message)
 iot.add_command(hub)

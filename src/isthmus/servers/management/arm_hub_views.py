@@ -13,7 +13,7 @@ from isthmus.base.limits import DEVICES_PER_HUB_MAX, HUBS_MAX
 from isthmus.base.places import SUBSCRIPTION
 from isthmus.network.private_endpoints import GROUP_ID
 from isthmus.resources.arm import HUB_TYPE, link_resources_to_arm
-from isthmus.resources.hub import EVENTS_ENDPOINT, UNITS_MAX, Sku, SkuName, check_hub_name
+from isthmus.resources.hub import EVENTS_ENDPOINT, UNITS_MAX, Hub, Sku, SkuName, check_hub_name
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.members import text
 from isthmus.servers.management.arm import Routes
@@ -39,11 +39,16 @@ class ArmHubViews:
         hubs: Hubs,
         statistics: Callable[[HubId], Awaitable[Statistics]],
         log_trouble: Callable[[], str],
+        endpoints_health: Callable[[Hub], list[Json]] = lambda hub: [],
     ) -> None:
-        """`log_trouble` tells what is wrong with the log that the built-in endpoint reads; empty for nothing."""
+        """`log_trouble` tells what is wrong with the log that the built-in endpoint reads; empty for nothing.
+
+        `endpoints_health` tells how other endpoints do.
+        """
         self._hubs = hubs
         self._statistics = statistics
         self._log_trouble = log_trouble
+        self._endpoints_health = endpoints_health
         hub = "microsoft.devices/iothubs/*"
         self.routes: Routes = {
             ("GET", f"{hub}/iothubstats"): self._show_statistics,
@@ -76,10 +81,11 @@ class ArmHubViews:
         return _listed([quota])
 
     async def _list_health(self, call: Call, names: tuple[str, ...]) -> Reply:
-        self._hubs.require(names[0])
+        hub = self._hubs.require(names[0])
         trouble = self._log_trouble()
         health: Json = {"endpointId": EVENTS_ENDPOINT, "healthStatus": "unhealthy" if trouble else "healthy"}
-        return _listed([{**health, "lastKnownError": trouble} if trouble else health])
+        built_in = {**health, "lastKnownError": trouble} if trouble else health
+        return _listed([built_in, *self._endpoints_health(hub)])
 
     async def _link_resource(self, call: Call, names: tuple[str, ...]) -> Reply:
         for resource in link_resources_to_arm(self._hubs.require(names[0])):

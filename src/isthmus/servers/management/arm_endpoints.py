@@ -1,0 +1,184 @@
+"""Health of routing endpoints, and dead letters below a hub: `…/IotHubs/{hub}/deadLetters/{endpoint}`.
+
+Shapes of health: Microsoft.Devices 2023-06-30, `EndpointHealthData`, whose times are in the form of RFC 9110 §5.6.7;
+what stands besides is this hub's own. Dead letters are beyond Azure, which drops them.
+"""
+
+import base64
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Protocol
+
+from isthmus.access.journal import Journal
+from isthmus.base.clock import iso_utc
+from isthmus.base.errors import Code, HubError
+from isthmus.base.ids import HubId
+from isthmus.resources.hub import Hub
+from isthmus.resources.hubs import Hubs
+from isthmus.resources.members import integer, known_members
+from isthmus.resources.routing_endpoint import RoutingEndpoint
+from isthmus.routing.dead_letters import LIST_MAX, Buried, DeadLetters
+from isthmus.routing.diagnosis import diagnose
+from isthmus.routing.health import EndpointHealth
+from isthmus.servers.management.arm import Routes, change_of
+from isthmus.servers.management.request import Call, Reply
+
+Json = dict[str, object]
+
+LISTED_USUALLY = 100
+"""Dead letters in a list of which no length was asked."""
+
+NUMBER_MAX = 2**53 - 1
+"""The largest number that every reader of JSON tells apart."""
+
+
+class Deliveries(Protocol):
+    """How endpoints do; `egress.office.EgressOffice` knows."""
+
+    def health(self, hub: HubId, number: int) -> EndpointHealth: ...
+    def behind_bytes(self, hub: HubId, number: int) -> int: ...
+
+
+class ArmEndpoints:
+    """Answers ARM calls about deliveries; used on the event loop only."""
+
+    def __init__(self, hubs: Hubs, deliveries: Deliveries, dead_letters: DeadLetters, journal: Journal) -> None:
+        self._hubs = hubs
+        self._deliveries = deliveries
+        self._dead_letters = dead_letters
+        self._journal = journal
+        letters = "microsoft.devices/iothubs/*/deadletters"
+        self.routes: Routes = {
+            ("GET", letters): self._list,
+            ("GET", f"{letters}/*"): self._list_of_one,
+            ("GET", f"{letters}/*/letters/*"): self._show,
+            ("POST", f"{letters}/*/redrive"): self._redrive,
+            ("POST", f"{letters}/*/purge"): self._purge,
+        }
+        """Handlers by method and path pattern; see `arm.Routes`."""
+
+    def health_of(self, hub: Hub) -> list[Json]:
+        """How the endpoints of a hub's own do."""
+        return [self._health(hub, endpoint) for endpoint in hub.endpoints]
+
+    def _health(self, hub: Hub, endpoint: RoutingEndpoint) -> Json:
+        health = self._deliveries.health(hub.number, endpoint.number)
+        shown: Json = {"endpointId": endpoint.name, "healthStatus": health.status.value}
+        if health.last_error_ms:
+            found = diagnose(endpoint, health.last_kind)
+            shown |= {
+                "lastKnownError": f"{found.sentence}: {health.last_reason}",
+                "lastKnownErrorTime": _moment(health.last_error_ms),
+                "lastKnownErrorCode": health.last_code,
+                "lastKnownErrorSwitch": found.switch.value,
+                "remedy": found.remedy,
+            }
+        if health.last_success_ms:
+            shown["lastSuccessfulSendAttemptTime"] = _moment(health.last_success_ms)
+        if health.last_attempt_ms:
+            shown["lastSendAttemptTime"] = _moment(health.last_attempt_ms)
+        if health.failing_since_ms:
+            shown["failingSince"] = _moment(health.failing_since_ms)
+        return shown | {
+            "behindBytes": self._deliveries.behind_bytes(hub.number, endpoint.number),
+            "deadLetters": self._dead_letters.count(hub.number, endpoint.number),
+        }
+
+    async def _list(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        first, most = _bounds(call)
+        return Reply(value={"value": self._listed(hub, hub.endpoints, first, most)})
+
+    async def _list_of_one(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        first, most = _bounds(call)
+        return Reply(value={"value": self._listed(hub, (_require(hub, names[1]),), first, most)})
+
+    async def _show(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        endpoint = _require(hub, names[1])
+        number = integer(names[2], "the dead letter's number", least=0, most=NUMBER_MAX)
+        return Reply(value=_whole(hub, endpoint, self._dead_letters.require(hub.number, endpoint.number, number)))
+
+    async def _redrive(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        endpoint = _require(hub, names[1])
+        count = await self._dead_letters.redrive(hub, endpoint.number, _until(call))
+        self._changed(call, hub, f"{count} dead letters of {endpoint.name} re-driven")
+        return Reply(value={"endpointName": endpoint.name, "redriven": count})
+
+    async def _purge(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        endpoint = _require(hub, names[1])
+        count = await self._dead_letters.purge(hub.number, endpoint.number, _until(call))
+        self._changed(call, hub, f"{count} dead letters of {endpoint.name} purged")
+        return Reply(value={"endpointName": endpoint.name, "purged": count})
+
+    def _listed(self, hub: Hub, endpoints: Iterable[RoutingEndpoint], first: int, most: int) -> list[Json]:
+        listed: list[Json] = []
+        for endpoint in endpoints:
+            found = self._dead_letters.listed(hub.number, endpoint.number, first, most - len(listed))
+            listed += [_in_brief(hub, endpoint, each) for each in found]
+        return listed
+
+    def _changed(self, call: Call, hub: Hub, what: str) -> None:
+        self._journal.write(change_of(call, hub.name, what))
+
+
+def _in_brief(hub: Hub, endpoint: RoutingEndpoint, buried: Buried) -> Json:
+    letter, envelope = buried.letter, buried.envelope
+    return {
+        "id": f"{hub.resource_id}/deadLetters/{endpoint.name}/letters/{buried.number}",
+        "endpointName": endpoint.name,
+        "number": buried.number,
+        "deviceId": envelope.device_id if envelope is not None else None,
+        "moduleId": (envelope.module_id or None) if envelope is not None else None,
+        "source": envelope.source.value if envelope is not None else None,
+        "reason": letter.reason,
+        "code": letter.code or None,
+        "buriedTime": iso_utc(letter.buried_ms),
+        "enqueuedTime": iso_utc(letter.enqueued_ms),
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "bytes": len(buried.payload),
+    }
+
+
+def _whole(hub: Hub, endpoint: RoutingEndpoint, buried: Buried) -> Json:
+    envelope = buried.envelope
+    shown = _in_brief(hub, endpoint, buried) | {"body": base64.b64encode(buried.payload).decode()}
+    if envelope is None:
+        return shown
+    return shown | {
+        "properties": {name: _plain(value) for name, value in envelope.properties.items()},
+        "systemProperties": {name: _plain(value) for name, value in envelope.system.items()},
+        "enrichments": envelope.stamped.get(endpoint.number, {}),
+    }
+
+
+def _plain(value: object) -> object:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _require(hub: Hub, name: str) -> RoutingEndpoint:
+    endpoint = hub.endpoint(name)
+    if endpoint is None:
+        known = ", ".join(each.name for each in hub.endpoints) or "none"
+        raise HubError(Code.NOT_FOUND, f"The hub {hub.name} has no endpoint {name} of its own; it has: {known}")
+    return endpoint
+
+
+def _bounds(call: Call) -> tuple[int, int]:
+    first = integer(call.query.get("first", 0), "first", least=0, most=NUMBER_MAX)
+    return first, integer(call.query.get("top", LISTED_USUALLY), "top", least=1, most=LIST_MAX)
+
+
+def _until(call: Call) -> int | None:
+    body = call.json()
+    known_members(body, "the body", ("until",))
+    until = body.get("until")
+    return None if until is None else integer(until, "until", least=0, most=NUMBER_MAX)
+
+
+def _moment(utc_ms: int) -> str:
+    return formatdate(utc_ms / 1000, usegmt=True)
