@@ -192,6 +192,7 @@ class EgressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that is behind; what is further behind goes to the dead-letter log. `dead_after_seconds`: an endpoint that takes
     nothing for so long is dead, and with `when_dead` = `dead-letter` what waits for it goes there, too; by default it
     waits (`keep`). `dead_letter_days` and `dead_letter_gib`: dead letters older, or beyond that much disk, are removed.
+    `credentials`: targets are shown the hubs' own identities, or with `azure` what azure-identity finds here.
     """
 
     workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
@@ -201,6 +202,7 @@ class EgressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when_dead: Literal["keep", "dead-letter"] = "keep"
     dead_letter_days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 30.0
     dead_letter_gib: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 10.0
+    credentials: Literal["hub", "azure"] = "hub"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

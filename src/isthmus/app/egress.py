@@ -48,6 +48,7 @@ def egress_settings(config: Config, domain: Domain, ports: Ports) -> Settings:
         reachable=Reachable(settings.addresses),
         dead_after_ms=int(settings.dead_after_seconds * 1000),
         bury_dead=settings.when_dead == "dead-letter",
+        credentials=settings.credentials,
     )
 
 

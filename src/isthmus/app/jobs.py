@@ -10,24 +10,25 @@ from isthmus.jobs.ports import Container, ContainerAddress, ContainerFailure, Co
 from isthmus.routing.sink import Egress
 
 
-def import_export_jobs(stores: Stores, domain: Domain, egress: Egress) -> ImportExportJobs:
-    """The jobs of a server's hubs."""
+def import_export_jobs(stores: Stores, domain: Domain, egress: Egress, credentials: str) -> ImportExportJobs:
+    """The jobs of a server's hubs; `credentials` as `[egress] credentials`."""
     return ImportExportJobs(
-        stores.state, stores.clock, stores.ids, domain.registry, domain.twins, LateContainers(egress)
+        stores.state, stores.clock, stores.ids, domain.registry, domain.twins, LateContainers(egress, credentials)
     )
 
 
 class LateContainers:
     """Implements `Containers`; the client, which is large, is imported in a thread by the first who needs it."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, credentials: str) -> None:
         self._egress = egress
+        self._credentials = credentials
         self._containers: Containers | None = None
 
     async def open(self, hub: HubId, address: ContainerAddress) -> Container:
         if self._containers is None:
             try:
-                self._containers = await asyncio.to_thread(_storage_containers, self._egress)
+                self._containers = await asyncio.to_thread(_storage_containers, self._egress, self._credentials)
             except ImportError as error:
                 reason = f"the storage client is not installed ({error.name})"
                 raise ContainerFailure(
@@ -36,7 +37,8 @@ class LateContainers:
         return await self._containers.open(hub, address)
 
 
-def _storage_containers(egress: Egress) -> Containers:
+def _storage_containers(egress: Egress, credentials: str) -> Containers:
+    from isthmus.sinks.azure_credentials import credentials_of
     from isthmus.sinks.job_containers import StorageContainers
 
-    return StorageContainers(egress)
+    return StorageContainers(egress, credentials_of(credentials))

@@ -84,8 +84,8 @@ class Server:
         self._stores = stores
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
         egress = hub_egress(config, self.domain, lambda: self._doors.ports)
-        self.domain.uploads.storage = LoadedStorage(stores.clock, egress)
-        self.jobs = import_export_jobs(stores, self.domain, egress)
+        self.domain.uploads.storage = LoadedStorage(stores.clock, egress, config.egress.credentials)
+        self.jobs = import_export_jobs(stores, self.domain, egress, config.egress.credentials)
         self.gateway = Gateway(config, stores, self.domain, self.jobs)
         self.gateway.metrics.readings = self._readings
         self._relay = OutboxRelay(

@@ -5,6 +5,7 @@ Hubs without file upload start as fast as ever, and where the client is not inst
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from isthmus.base.clock import Clock
 from isthmus.commands.upload_storage import (
@@ -20,11 +21,12 @@ from isthmus.routing.sink import Egress
 
 
 class LoadedStorage:
-    """`UploadStorage` by `sinks.uploads`."""
+    """`UploadStorage` by `sinks.uploads`; `credentials` as `[egress] credentials`."""
 
-    def __init__(self, clock: Clock, egress: Egress) -> None:
+    def __init__(self, clock: Clock, egress: Egress, credentials: str) -> None:
         self._clock = clock
         self._egress = egress
+        self._credentials = credentials
         self._loading: asyncio.Task[UploadStorage] | None = None
 
     async def sign(self, target: UploadTarget, expires_ms: int) -> str:
@@ -53,7 +55,7 @@ class LoadedStorage:
     async def _load(self) -> UploadStorage:
         """Loads in a thread, so that others do not wait meanwhile; connections are the loop's."""
         try:
-            make = await asyncio.to_thread(_factory)
+            make = await asyncio.to_thread(_factory, self._credentials)
         except ImportError as error:
             self._loading = None
             reason = "the client of storage accounts is not installed: pip install isthmus[sinks]"
@@ -61,7 +63,8 @@ class LoadedStorage:
         return make(self._clock, self._egress)
 
 
-def _factory() -> Callable[[Clock, Egress], UploadStorage]:
+def _factory(credentials: str) -> Callable[[Clock, Egress], UploadStorage]:
+    from isthmus.sinks.azure_credentials import credentials_of
     from isthmus.sinks.uploads import upload_accounts
 
-    return upload_accounts
+    return partial(upload_accounts, credentials=credentials_of(credentials))

@@ -10,7 +10,7 @@ import click
 @click.option("--log", "log_folder", required=True, metavar="DIR", help="The folder of the hub's log.")
 def egress_worker(descriptor: int, log_folder: str) -> None:
     """Reads the log and delivers by the sinks, until its hub has gone."""
-    from isthmus.egress.sinks_of import sink_factory
+    from isthmus.egress.sinks_of import sinks_by
     from isthmus.egress.worker import run_worker
 
-    click.get_current_context().exit(run_worker(descriptor, Path(log_folder), sink_factory))
+    click.get_current_context().exit(run_worker(descriptor, Path(log_folder), sinks_by))

@@ -1,26 +1,13 @@
-"""Which sink delivers to an endpoint, by its kind."""
+"""The sinks of a worker, by the hub's settings."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-from isthmus.base.clock import Clock, SystemClock
-from isthmus.base.ids import Ids, RandomIds
+from isthmus.base.clock import SystemClock
+from isthmus.base.ids import RandomIds
 from isthmus.egress.messages import Settings
-from isthmus.resources.routing_endpoint import EndpointKind, RoutingEndpoint
-from isthmus.routing.sink import Egress, HubName, Sink, SinkFactory
-from isthmus.sinks.clients import WayOut
-from isthmus.sinks.storage import StorageSink
-
-Make = Callable[[HubName, RoutingEndpoint, WayOut, Clock, Ids], Sink]
-
-MAKES: Mapping[EndpointKind, Make] = MappingProxyType({EndpointKind.STORAGE: StorageSink})
+from isthmus.routing.sink import SinkFactory
+from isthmus.sinks.azure_credentials import credentials_of
+from isthmus.sinks.factory import sink_factory
 
 
-def sink_factory(settings: Settings) -> SinkFactory:
+def sinks_by(settings: Settings) -> SinkFactory:
     """The factory of all kinds."""
-    clock, ids = SystemClock(), RandomIds()
-
-    def make(hub: HubName, endpoint: RoutingEndpoint, egress: Egress) -> Sink:
-        return MAKES[endpoint.kind](hub, endpoint, WayOut(hub.number, egress), clock, ids)
-
-    return make
+    return sink_factory(SystemClock(), RandomIds(), credentials_of(settings.credentials))

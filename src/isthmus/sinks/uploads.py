@@ -33,7 +33,13 @@ from isthmus.commands.upload_storage import (
 from isthmus.resources.file_upload import StorageEndpoint
 from isthmus.resources.routing_endpoint import EndpointAuthentication
 from isthmus.routing.sink import Egress, SinkFailure
-from isthmus.sinks.clients import WayOut, blob_service_by_identity, blob_service_by_key
+from isthmus.sinks.clients import (
+    CredentialFactory,
+    HubCredential,
+    WayOut,
+    blob_service_by_identity,
+    blob_service_by_key,
+)
 from isthmus.sinks.failures import failure_of
 
 KEY_KEPT_SECONDS = 60
@@ -168,9 +174,9 @@ class UploadAccounts:
         return account.key
 
 
-def upload_accounts(clock: Clock, egress: Egress) -> UploadAccounts:
+def upload_accounts(clock: Clock, egress: Egress, credentials: CredentialFactory = HubCredential) -> UploadAccounts:
     """The accounts of hubs that go out by `egress`."""
-    return UploadAccounts(clock, lambda hub: WayOut(hub, egress))
+    return UploadAccounts(clock, lambda hub: WayOut(hub, egress, credentials))
 
 
 class _Exactly:
