@@ -66,15 +66,17 @@ class World:
             self.bound.append(new.address)
 
 
-def endpoint_body(target_id: str, address: str, *, manual: bool = False, message: str = "") -> dict[str, object]:
-    """The ARM body that asks for a private endpoint at an address, leading to a hub."""
+def endpoint_body(
+    target_id: str, address: str, *, manual: bool = False, message: str = "", group: str = GROUP_ID
+) -> dict[str, object]:
+    """The ARM body that asks for a private endpoint at an address, leading to a hub, or to what has another group."""
     link = {
         "name": "connection",
-        "properties": {"privateLinkServiceId": target_id, "groupIds": [GROUP_ID], "requestMessage": message},
+        "properties": {"privateLinkServiceId": target_id, "groupIds": [group], "requestMessage": message},
     }
     configuration = {
         "name": "ipconfig",
-        "properties": {"groupId": GROUP_ID, "memberName": GROUP_ID, "privateIPAddress": address},
+        "properties": {"groupId": group, "memberName": group, "privateIPAddress": address},
     }
     side = "manualPrivateLinkServiceConnections" if manual else "privateLinkServiceConnections"
     return {"properties": {side: [link], "ipConfigurations": [configuration]}}

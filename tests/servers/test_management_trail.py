@@ -41,6 +41,8 @@ ASSIGNED = {
 }
 
 QUESTIONS = {
+    "microsoft.eventhub/checknameavailability",
+    "microsoft.servicebus/checknameavailability",
     "microsoft.devices/checknameavailability",
     "microsoft.devices/iothubs/*/routing/*/$testall",
     "microsoft.devices/iothubs/*/routing/*/$testnew",
@@ -49,6 +51,12 @@ QUESTIONS = {
 
 Step = tuple[str, str, object]
 TAGS = {"tags": {"a": "b"}}
+
+PROVIDERS = f"{GROUP_PATH}/providers"
+EVENT_HUBS = f"{PROVIDERS}/Microsoft.EventHub/namespaces/plant-events"
+SERVICE_BUS = f"{PROVIDERS}/Microsoft.ServiceBus/namespaces/plant-bus"
+EVENT_HUB = f"{EVENT_HUBS}/eventhubs/telemetry"
+GROUP_OF_HUB = f"{EVENT_HUB}/consumergroups/second"
 
 
 def records(**members: object) -> dict[str, Any]:
@@ -114,11 +122,71 @@ REMOVING: Sequence[Step] = (
 )
 
 
+def rule_steps(owner: str) -> tuple[Step, ...]:
+    """The life of an authorization rule."""
+    rule = f"{owner}/authorizationRules/sends"
+    return (
+        ("PUT", rule, {"properties": {"rights": ["Send"]}}),
+        ("POST", f"{rule}/listKeys", {}),
+        ("POST", f"{rule}/regenerateKeys", {"keyType": "PrimaryKey"}),
+        ("DELETE", rule, None),
+    )
+
+
+def namespace_steps(namespace: str, *inside: Step) -> tuple[Step, ...]:
+    """The life of a namespace, with what is `inside`."""
+    decided = {"properties": {"privateLinkServiceConnectionState": {"status": "Approved", "description": ""}}}
+    endpoint = endpoint_body(namespace, ADDRESS, manual=True, group="namespace")
+    return (
+        ("PUT", namespace, {}),
+        ("PATCH", namespace, TAGS),
+        ("PUT", f"{namespace}/networkRuleSets/default", {"properties": {"defaultAction": "Deny"}}),
+        *rule_steps(namespace),
+        *inside,
+        ("PUT", ENDPOINT, endpoint),
+        ("PUT", f"{namespace}/privateEndpointConnections", decided),
+        ("DELETE", f"{namespace}/privateEndpointConnections", None),
+        ("DELETE", ENDPOINT, None),
+        ("DELETE", namespace, None),
+    )
+
+
+IN_EVENT_HUBS: tuple[Step, ...] = (
+    ("PUT", EVENT_HUB, {}),
+    *rule_steps(EVENT_HUB),
+    ("PUT", GROUP_OF_HUB, {}),
+    ("DELETE", GROUP_OF_HUB, None),
+    ("DELETE", EVENT_HUB, None),
+)
+QUEUE, TOPIC = f"{SERVICE_BUS}/queues/work", f"{SERVICE_BUS}/topics/news"
+SUBSCRIPTION = f"{TOPIC}/subscriptions/mine"
+IN_SERVICE_BUS: tuple[Step, ...] = (
+    ("PUT", QUEUE, {}),
+    *rule_steps(QUEUE),
+    ("PUT", TOPIC, {}),
+    *rule_steps(TOPIC),
+    ("PUT", SUBSCRIPTION, {}),
+    (
+        "PUT",
+        f"{SUBSCRIPTION}/rules/all",
+        {"properties": {"filterType": "CorrelationFilter", "correlationFilter": {"label": "x"}}},
+    ),
+    ("DELETE", f"{SUBSCRIPTION}/rules/all", None),
+    ("DELETE", SUBSCRIPTION, None),
+    ("DELETE", TOPIC, None),
+    ("DELETE", QUEUE, None),
+)
+NEIGHBOURS: Sequence[Step] = (
+    *namespace_steps(EVENT_HUBS, *IN_EVENT_HUBS),
+    *namespace_steps(SERVICE_BUS, *IN_SERVICE_BUS),
+)
+
+
 async def test_every_step_of_management_leaves_a_record_of_who_what_before_and_after() -> None:
     world = await ManagementWorld().start()
     taken: set[tuple[str, str]] = set()
-    for method, target, body in (*MAKING, *REMOVING):
-        path = await connection_path(world) if target == CONNECTION else target
+    for method, target, body in (*MAKING, *REMOVING, *NEIGHBOURS):
+        path = await connection_path(world, target) if target.endswith("privateEndpointConnections") else target
         count = len(await world.noted())
         answer = await world.ask(method, path, body)
         assert answer.status < 300, (method, path, answer.json)
@@ -156,10 +224,11 @@ def is_complete(decision: Decision, method: str) -> bool:
     return decision.verdict is Verdict.CHANGED and not (created and removed) and removed is (method == "DELETE")
 
 
-async def connection_path(world: ManagementWorld) -> str:
-    """The connection of the one endpoint, whose name the hub has made."""
-    (connection,) = (await world.ask("GET", CONNECTION)).json
-    return f"{CONNECTION}/{connection['name']}"
+async def connection_path(world: ManagementWorld, connections: str) -> str:
+    """The connection of the one endpoint, whose name the resource has made."""
+    listed = (await world.ask("GET", connections)).json
+    (connection,) = listed["value"] if isinstance(listed, dict) else listed
+    return f"{connections}/{connection['name']}"
 
 
 def pattern(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from isthmus.access.explain import change_texts
 from isthmus.access.journal import Journal, Verdict
+from isthmus.access.x509 import fingerprint
 from isthmus.base.ids import Ids
 from isthmus.neighbours.authorization_rules import (
     Policies,
@@ -104,12 +105,17 @@ class ArmRules:
         return Reply(value=shown)
 
     async def _renew_key(self, call: Call, names: tuple[str, ...]) -> Reply:
-        body, owned = call.json(), self._owner.find(names[:-1])
-        require_rule(owned.policies, names[-1], owned.name)
+        body, owned, before = call.json(), self._owner.find(names[:-1]), self._fingerprints(names)
         await self._owner.change(names[:-1], lambda now: renew_key(now, names[-1], owned.name, body, self._ids))
         which = "primary" if str(body.get("keyType")).lower() == "primarykey" else "secondary"
-        self._changed(call, names, f"{which} key renewed", None, None)
+        self._changed(call, names, f"{which} key renewed", before, self._fingerprints(names))
         return Reply(value=self._keys(names))
+
+    def _fingerprints(self, names: tuple[str, ...]) -> dict[str, object]:
+        """What the journal may know of the keys of a rule; raises HubError GenericNotFound."""
+        owned = self._owner.find(names[:-1])
+        policy = require_rule(owned.policies, names[-1], owned.name)
+        return {"primaryKey": fingerprint(policy.primary_key), "secondaryKey": fingerprint(policy.secondary_key)}
 
     def _shown(self, names: tuple[str, ...], *, required: bool = False) -> dict[str, object] | None:
         owned = self._owner.find(names[:-1])
