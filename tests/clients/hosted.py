@@ -45,7 +45,7 @@ def namespace(hub: RunningHub, words: str, *options: str) -> Iterator[Namespace]
     made = Namespace(hub, words, name, hub.json(words, "namespace", "create", "-n", name, *options))
     with resolved(made.host, hub.address):
         yield made
-    if hub.running:
+    if hub.running and name in {each["name"] for each in hub.json(words, "namespace", "list")}:
         hub.isthmus(words, "namespace", "delete", "-n", name)
 
 
