@@ -365,7 +365,7 @@ class Real:
     async def _enqueue(self, seconds: int, scheduled_ms: int = 0) -> object:
         counter = await self._state.get(Key("meta", HUB, f"queue {ADDRESS.name}"))
         body = counter.body if counter is not None else b"1"
-        message = NewMessage(body, self._clock.now_ms + seconds * 1000, scheduled_ms)
+        message = NewMessage(body, self._clock.now_ms + seconds * 1000, scheduled_ms=scheduled_ms)
         try:
             return (await self._queues.enqueue_all(ADDRESS, [message]))[0]
         except QueueFull:

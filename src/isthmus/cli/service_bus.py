@@ -34,7 +34,7 @@ subscription = Group("subscription", help="Subscriptions of a topic.")
 rule = Group("rule", help="Rules of a subscription: which messages it gets.")
 
 _topic_option = click.option("topic", "--topic-name", required=True, help="The topic.")
-_subscription_option = click.option("subscription", "--subscription-name", required=True, help="The subscription.")
+_subscription_option = click.option("reader", "--subscription-name", required=True, help="The subscription.")
 
 
 def _named(what: str) -> Callable[[Function], Function]:
@@ -213,7 +213,7 @@ def _put_rule(
     *,
     namespace: str,
     topic: str,
-    subscription: str,
+    reader: str,
     name: str,
     kind: str | None,
     sql: str | None,
@@ -235,7 +235,7 @@ def _put_rule(
         body["correlationFilter"] = wanted
     else:
         body["sqlFilter"] = {"sqlExpression": sql or "1=1"}
-    path = _rules(target, namespace, topic, subscription, name)
+    path = _rules(target, namespace, topic, reader, name)
     return flat(target.manage("PUT", path, {"properties": body}, query=SERVICE_BUS.query))
 
 
@@ -254,31 +254,31 @@ _CORRELATION = {
 @namespace_option()
 @_topic_option
 @_subscription_option
-def _list_rules(target: Target, *, namespace: str, topic: str, subscription: str) -> Any:
+def _list_rules(target: Target, *, namespace: str, topic: str, reader: str) -> Any:
     """Lists the rules of a subscription."""
-    return flat_all(target.manage("GET", _rules(target, namespace, topic, subscription), query=SERVICE_BUS.query))
+    return flat_all(target.manage("GET", _rules(target, namespace, topic, reader), query=SERVICE_BUS.query))
 
 
 @namespace_option()
 @_topic_option
 @_subscription_option
 @_named("rule")
-def _show_rule(target: Target, *, namespace: str, topic: str, subscription: str, name: str) -> Any:
+def _show_rule(target: Target, *, namespace: str, topic: str, reader: str, name: str) -> Any:
     """Shows a rule."""
-    return flat(target.manage("GET", _rules(target, namespace, topic, subscription, name), query=SERVICE_BUS.query))
+    return flat(target.manage("GET", _rules(target, namespace, topic, reader, name), query=SERVICE_BUS.query))
 
 
 @namespace_option()
 @_topic_option
 @_subscription_option
 @_named("rule")
-def _delete_rule(target: Target, *, namespace: str, topic: str, subscription: str, name: str) -> Any:
+def _delete_rule(target: Target, *, namespace: str, topic: str, reader: str, name: str) -> Any:
     """Deletes a rule; without any, a subscription gets nothing."""
-    return target.manage("DELETE", _rules(target, namespace, topic, subscription, name), query=SERVICE_BUS.query)
+    return target.manage("DELETE", _rules(target, namespace, topic, reader, name), query=SERVICE_BUS.query)
 
 
-def _rules(target: Target, namespace: str, topic: str, subscription: str, *name: str) -> str:
-    return SERVICE_BUS.path(target, namespace, "topics", topic, "subscriptions", subscription, "rules", *name)
+def _rules(target: Target, namespace: str, topic: str, reader: str, *name: str) -> str:
+    return SERVICE_BUS.path(target, namespace, "topics", topic, "subscriptions", reader, "rules", *name)
 
 
 def _assemble() -> None:

@@ -23,11 +23,11 @@ from isthmus.neighbours.bus_message import (
     dead_letter,
     decode_message,
     encode_message,
-    expiry_ms,
 )
 from isthmus.neighbours.bus_readers import BusReaders
 from isthmus.neighbours.bus_rules import Facts, selected
 from isthmus.queues import (
+    NO_LIMIT,
     Counts,
     Departure,
     Edit,
@@ -103,14 +103,14 @@ class Bus:
         none, and gives 0.
         """
         now_ms = self._clock.utc_ms()
-        later = [_new(one, entity, now_ms) for one in messages if one.scheduled_ms > now_ms]
+        later = [_new(one) for one in messages if one.scheduled_ms > now_ms]
         try:
             if entity.kind is EntityKind.QUEUE:
-                new = [_new(one, entity, now_ms) for one in messages]
+                new = [_new(one) for one in messages]
                 return await _told(self.queues.enqueue_all(address_of(entity), new))
             if len(later) == len(messages):
                 return await _told(self.queues.enqueue_all(address_of(entity), later))
-            copies = self._copies(entity, [one.message for one in messages if one.scheduled_ms <= now_ms], now_ms)
+            copies = self._copies(entity, [one.message for one in messages if one.scheduled_ms <= now_ms])
             await _told(self.queues.spread({**copies, address_of(entity): later} if later else copies))
             return [0] * len(messages)
         except QueueFull as error:
@@ -172,17 +172,14 @@ class Bus:
         """Removes all messages; returns how many."""
         return await _told(self.queues.purge(address))
 
-    def _copies(
-        self, topic: Entity, messages: Sequence[BusMessage], now_ms: int
-    ) -> dict[QueueAddress, list[NewMessage]]:
+    def _copies(self, topic: Entity, messages: Sequence[BusMessage]) -> dict[QueueAddress, list[NewMessage]]:
         """What each subscription gets of messages that are sent to its topic now."""
         bodies = [encode_message(message) for message in messages]
         facts = [_Once(self._facts_of, message) for message in messages]
         copies: dict[QueueAddress, list[NewMessage]] = {}
         for subscription in self._entities.of(topic.namespace, EntityKind.SUBSCRIPTION, topic.name):
-            longest_ms = min(topic.ttl_ms, subscription.ttl_ms)
             chosen = [
-                NewMessage(body, expiry_ms(message.ttl_ms, longest_ms=longest_ms, from_ms=now_ms))
+                NewMessage(body, ttl_ms=min(topic.ttl_ms, _life(message)))
                 for message, body, known in zip(messages, bodies, facts, strict=True)
                 if subscription.status.sends and selected(subscription.rules, known)
             ]
@@ -227,7 +224,7 @@ class Bus:
             locked = await self.queues.lock(address_of(topic))
             if locked is None:
                 return
-            copies = self._copies(topic, [decode_message(locked.body)], self._clock.utc_ms())
+            copies = self._copies(topic, [decode_message(locked.body)])
             await self.queues.move(address_of(topic), locked.token, copies)
 
     def _dead_lettered(self, number: HubId, name: str, departure: Departure) -> bytes:
@@ -258,10 +255,15 @@ def address_of(entity: Entity) -> QueueAddress:
     return QueueAddress(entity.number, MAIN)
 
 
-def _new(incoming: Incoming, entity: Entity, now_ms: int) -> NewMessage:
-    from_ms = max(now_ms, incoming.scheduled_ms)
-    end_ms = expiry_ms(incoming.message.ttl_ms, longest_ms=entity.ttl_ms, from_ms=from_ms)
-    return NewMessage(encode_message(incoming.message), end_ms, incoming.scheduled_ms)
+def _new(incoming: Incoming) -> NewMessage:
+    """The message as its entity's queue takes it: its sender may shorten its life, never lengthen it."""
+    return NewMessage(
+        encode_message(incoming.message), ttl_ms=_life(incoming.message), scheduled_ms=incoming.scheduled_ms
+    )
+
+
+def _life(message: BusMessage) -> int:
+    return NO_LIMIT if message.ttl_ms is None else message.ttl_ms
 
 
 def _nothing_follows(hub: HubId, name: str, departure: Departure) -> Sequel:

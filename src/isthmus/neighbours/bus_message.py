@@ -65,11 +65,6 @@ def decode_message(body: bytes) -> BusMessage:
     return _decode(body)
 
 
-def expiry_ms(ttl_ms: int | None, *, longest_ms: int, from_ms: int) -> int:
-    """When a message ends: its sender may shorten the life that its entity gives, never lengthen it."""
-    return from_ms + (longest_ms if ttl_ms is None else min(ttl_ms, longest_ms))
-
-
 def edited(properties: Mapping[str, EditedValue]) -> Edit | None:
     """The change that a receiver makes to a message it gives back; None when there is none."""
     if not properties:

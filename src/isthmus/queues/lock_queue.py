@@ -511,7 +511,8 @@ def queue_prefix(name: str) -> str:
 
 def _to_store(message: NewMessage, policy: QueuePolicy, now_ms: int) -> StoredMessage:
     scheduled_ms = message.scheduled_ms if message.scheduled_ms > now_ms else 0
-    end_ms = max(scheduled_ms, now_ms) + policy.ttl_ms if message.expires_ms is None else message.expires_ms
+    life_ms = min(policy.ttl_ms, message.ttl_ms)
+    end_ms = max(scheduled_ms, now_ms) + life_ms if message.expires_ms is None else message.expires_ms
     return StoredMessage(
         enqueued_ms=now_ms if message.enqueued_ms is None else message.enqueued_ms,
         expires_ms=end_ms,

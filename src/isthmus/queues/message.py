@@ -118,7 +118,7 @@ class StoredMessage(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to be stored; without `expires_ms` it lives as long as the policy says.
+    """A message to be stored; without `expires_ms` it lives as long as the policy says, or `ttl_ms` if that is shorter.
 
     It waits for anybody from `scheduled_ms` on, or at once, and its life begins then. The others are those of a message
     that was somewhere else before.
@@ -126,6 +126,7 @@ class NewMessage:
 
     body: bytes
     expires_ms: int | None = None
+    ttl_ms: int = NO_LIMIT
     scheduled_ms: int = 0
     enqueued_ms: int | None = None
     delivery_count: int = 0
