@@ -1,7 +1,9 @@
 """What the how-to pages show is what the commands print, but for addresses, times and other names of the place."""
 
+import json
 import os
 import re
+import shlex
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,31 @@ def test_a_verification_is_as_shown(make_hub: Callable[..., RunningHub], tmp_pat
         state.execute("UPDATE journal SET hub = 'other' WHERE entry_id = 2")
     state.close()
     assert standing(hub.run("audit", "verify", "--head", str(heads)).stdout) == standing(broken)
+
+
+def test_an_endpoint_is_proved_as_shown(make_hub: Callable[..., RunningHub]) -> None:
+    hub = make_hub(hostname="hub.plant.example")
+    hub.isthmus("iot", "hub", "identity", "assign", "--system-assigned")
+    account = hub.json("storage", "account", "create", "-n", "plantstore", "--default-action", "Deny")
+    hub.isthmus("storage", "container", "create", "-n", "telemetry", "--account-name", "plantstore")
+    uri = account["primaryEndpoints"]["blob"]
+    target = {"name": "store", "containerName": "telemetry", "authenticationType": "identityBased", "endpointUri": uri}
+    place = "properties.routing.endpoints.storageContainers"
+    hub.isthmus("iot", "hub", "update", "--set", f"{place}=[{json.dumps(target)}]")
+    hub.isthmus("storage", "account", "update", "-n", "plantstore", "--bypass", "None")
+    broken, whole = shown_blocks(HOW_TO / "prove-an-endpoint.md", "isthmus check endpoint store")
+    assert proof(hub) == cells(TIME.sub("TIME", broken))
+    told = json.loads(hub.run("check", "endpoint", "store", "--output", "json").stdout)
+    for remedy in [each["remedy"] for each in told["switches"] if each["state"] == "off"]:
+        hub.isthmus(*shlex.split(remedy)[1:])
+    assert proof(hub) == cells(TIME.sub("TIME", whole))
+
+
+def proof(hub: RunningHub) -> list[list[str]]:
+    """What `check endpoint` prints, with the names of the page."""
+    principal = hub.json("iot", "hub", "identity", "show")["principalId"]
+    printed = hub.run("check", "endpoint", "store").stdout.replace(hub.address, "10.10.0.1")
+    return cells(TIME.sub("TIME", printed.replace(principal, SHOWN_CONNECTION)))
 
 
 def test_every_fault_is_explained() -> None:

@@ -61,6 +61,7 @@ from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.authority_calls import AuthorityCalls
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
 from isthmus.servers.management.dry_runs import DryRuns, Live, Rehearsal
+from isthmus.servers.management.endpoint_calls import EndpointCalls
 from isthmus.servers.management.exposure import ExposureCalls, Installation
 from isthmus.servers.management.path_calls import PathCalls
 from isthmus.servers.management.token_calls import TokenCalls
@@ -224,11 +225,13 @@ def management_api(
     prover: Prover | None = None,
     more: Sequence[Routes] = (),
     endpoints_health: Callable[[Hub], list[dict[str, object]]] = lambda hub: [],
+    routing_endpoints: EndpointCalls | None = None,
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
     `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, `more` are routes
-    of resources that the domain does not have, and `endpoints_health` tells how routing endpoints do.
+    of resources that the domain does not have, `endpoints_health` tells how routing endpoints do, and
+    `routing_endpoints` proves where they lead.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(
@@ -250,6 +253,7 @@ def management_api(
         tokens=TokenCalls(domain.tokens, domain.journal),
         paths=PathCalls(domain.hubs, prover),
         authority=AuthorityCalls(domain.authority, domain.journal),
+        routing_endpoints=routing_endpoints,
     )
 
 

@@ -52,6 +52,7 @@ from isthmus.servers.management.arm import Routes
 from isthmus.servers.management.arm_endpoints import ArmEndpoints
 from isthmus.servers.management.arm_jobs import ArmJobs
 from isthmus.servers.management.arm_storage import ArmStorage, StorageServer
+from isthmus.servers.management.endpoint_calls import EndpointCalls
 from isthmus.servers.management.metrics import Reading
 from isthmus.servers.management.remote import RemoteManagement
 from isthmus.servers.management.server import ManagementServer, Monitoring
@@ -83,7 +84,7 @@ class Server:
         self._config = config
         self._stores = stores
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
-        egress = hub_egress(config, self.domain, lambda: self._doors.ports)
+        egress = self._egress = hub_egress(config, self.domain, lambda: self._doors.ports)
         self.domain.uploads.storage = LoadedStorage(stores.clock, egress, config.egress.credentials)
         self.jobs = import_export_jobs(stores, self.domain, egress, config.egress.credentials)
         self.gateway = Gateway(config, stores, self.domain, self.jobs)
@@ -279,6 +280,19 @@ class Server:
             prover,
             (ArmJobs(domain.hubs, self.jobs, domain.journal).routes, self._storage(certificates), endpoints.routes),
             endpoints.health_of,
+            self._endpoint_calls(),
+        )
+
+    def _endpoint_calls(self) -> EndpointCalls:
+        """What proves where routes lead."""
+        domain = self.domain
+        return EndpointCalls(
+            domain.hubs,
+            domain.directory,
+            domain.roles.of,
+            domain.authority.token,
+            self._egress,
+            self.deliveries.office,
         )
 
     def _storage(self, certificates: Certificates) -> Routes:

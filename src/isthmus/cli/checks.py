@@ -26,7 +26,7 @@ COLUMNS = (
     "verdict",
 )
 
-check = Group("check", help="Proof of what is open, what is not, and which paths work.", coming=("endpoint",))
+check = Group("check", help="Proof of what is open, what is not, and which paths and endpoints work.")
 
 
 @check.command("exposure", remote=False)

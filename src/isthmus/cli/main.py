@@ -19,6 +19,7 @@ from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.dead_letters import dead_letter
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.egress_worker import egress_worker
+from isthmus.cli.endpoint_checks import check_endpoint
 from isthmus.cli.errors import CommandError
 from isthmus.cli.event_hubs import eventhubs
 from isthmus.cli.explanations import explain
@@ -85,6 +86,7 @@ for command in HUB_COMMANDS:
 device_identity.add_command(export_devices)
 device_identity.add_command(import_devices)
 hub.add_command(policy)
+check.add_command(check_endpoint)
 hub.add_command(hub_identity)
 for own in (up, demo, ca, env, explain, audit, log, check, health, metrics, namespace_helper, egress_worker):
     root.add_command(own)

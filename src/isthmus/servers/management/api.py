@@ -20,6 +20,7 @@ from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.authority_calls import AuthorityCalls
 from isthmus.servers.management.connectors import ConnectorCalls
 from isthmus.servers.management.dry_runs import DryRuns, is_dry_run
+from isthmus.servers.management.endpoint_calls import EndpointCalls
 from isthmus.servers.management.exposure import ExposureCalls
 from isthmus.servers.management.path_calls import PathCalls
 from isthmus.servers.management.permissions import ARM_ROOTS
@@ -73,6 +74,7 @@ class ManagementApi:
     tokens: TokenCalls
     paths: PathCalls
     authority: AuthorityCalls
+    routing_endpoints: EndpointCalls | None = None
 
     async def answer(self, call: Call) -> Reply:
         """The reply to a call, a refusal included."""
@@ -118,6 +120,8 @@ class ManagementApi:
                 return await self.connectors.answer(call)
             case "GET", ("exposure",):
                 return self.exposure.answer(call)
+            case _, ("check", "endpoint", *_):
+                return await self._check_endpoint(call)
             case _, ("check", *_):
                 return await self.paths.answer(call)
             case "GET", ("health",):
@@ -126,6 +130,11 @@ class ManagementApi:
                 return await self._send(name, call.body)
             case _:
                 raise HubError(Code.NOT_FOUND, f"There is nothing at {call.method} /{'/'.join(call.path)}")
+
+    async def _check_endpoint(self, call: Call) -> Reply:
+        if self.routing_endpoints is None:
+            raise HubError(Code.INVALID_OPERATION, "A server that runs delivers to endpoints: isthmus up")
+        return await self.routing_endpoints.answer(call)
 
     def _named(self, name: str, host_name: str) -> dict[str, object]:
         return {"name": name, "hostName": host_name, "httpsPort": self.https_port()}

@@ -3,7 +3,7 @@
 Pure. An ARM path is judged by the resource that it leads to here, not by the words it is written in: all resources live
 in one group, whatever group and subscription a path names, so every id is brought to that form first. A POST, and a GET
 of a collection or of a view of a resource, is about the resource above it. A call outside ARM's paths is about the
-installation as a whole, save a check of a hub's paths, and its action begins with `Isthmus/`.
+installation as a whole, save a check of a hub's paths or endpoints, and its action begins with `Isthmus/`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,7 +107,7 @@ def asked_by(method: str, path: Iterable[str]) -> Asked:
     segments = tuple(segment.lower() for segment in path)
     if not segments or segments[0] not in ARM_ROOTS or "providers" not in segments:
         first = segments[0] if segments else ""
-        if segments[:2] == ("check", "path") and len(segments) > 2:
+        if segments[:2] in (("check", "path"), ("check", "endpoint")) and len(segments) > 2:
             return Asked("isthmus/check/action", segments_of(hub_resource_id(segments[2])))
         return Asked(f"isthmus/{first}/{VERBS.get(method, 'action')}", ())
     place = provider_place(segments)
