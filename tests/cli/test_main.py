@@ -15,7 +15,7 @@ from isthmus.base.places import CA_CERTIFICATE
 @pytest.mark.parametrize(
     "words",
     [
-        ("iot", "hub", "job", "create"),
+        ("iot", "hub", "digital-twin", "show"),
         ("configuration", "list"),
         ("iot", "hub", "device-identity", "children", "add"),
         ("iot", "dps", "create"),

@@ -1,7 +1,7 @@
 """A world around the registry and the twins: a clock that stands, countable identifiers, devices that remember."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -96,6 +96,7 @@ class FakeConnected:
 
     devices: dict[DeviceRef, FakeDevice] = field(default_factory=dict)
     waits: list[float] = field(default_factory=list)
+    listeners: list[Callable[[DeviceRef], None]] = field(default_factory=list)
 
     def find(self, ref: DeviceRef) -> FakeDevice | None:
         return self.devices.get(ref)
@@ -107,6 +108,15 @@ class FakeConnected:
 
     def count(self, hub: HubId) -> int:
         return sum(ref.hub == hub for ref in self.devices)
+
+    def on_methods(self, listener: Callable[[DeviceRef], None]) -> None:
+        self.listeners.append(listener)
+
+    def come(self, ref: DeviceRef, device: FakeDevice) -> None:
+        """Connects a device that takes methods."""
+        self.devices[ref] = device
+        for listener in self.listeners:
+            listener(ref)
 
 
 class World:

@@ -69,7 +69,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
         "routing and commands do not know each other",
     ),
     "jobs": (
-        frozenset({"base", "query", "devices", "resources", "completion"}),
+        frozenset({"base", "query", "devices", "resources", "commands", "completion"}),
         "a job does what anybody could do, to many identities, by the rules of the registry and of twins",
     ),
     "neighbours": (

@@ -15,6 +15,7 @@ from isthmus.jobs.job import JobRequest, parse_request
 from isthmus.jobs.ports import BlobFacts, ContainerAddress, ContainerFailure
 from isthmus.network.rules import NetworkRules
 from isthmus.resources.hub import Hub
+from isthmus.telemetry.message import StateEvent, decode_state_event
 
 OUTPUT = "https://acct.blob.example/out?sv=1&sig=secret"
 INPUT = "https://acct.blob.example/in?sv=1&sig=secret"
@@ -114,6 +115,10 @@ class World:
         ref = DeviceRef(HUB, device_id, module_id)
         await self.registry.put(ref, body or {}, None)
         return ref
+
+    async def events(self) -> list[StateEvent]:
+        """What waits for the relay."""
+        return [decode_state_event(row.body) for row in await self.state.outbox(after=0, limit=10_000)]
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)

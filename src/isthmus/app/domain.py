@@ -44,7 +44,7 @@ from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.http_routes import Action
-from isthmus.servers.gateway.http_service import Handler, ServiceApi
+from isthmus.servers.gateway.http_service import Handler, JobRows, ServiceApi
 from isthmus.servers.gateway.proving import Prover
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
@@ -197,9 +197,12 @@ class Domain:
     def _rehearsed_hubs(self, state: State) -> Hubs:
         return Hubs(state, self.clock, self.ids, self.identities.attached)
 
-    def service(self, more: Mapping[Action, Handler] = MappingProxyType({})) -> ServiceApi:
-        """The service API over it; `more` answers what has a room of its own."""
-        return ServiceApi(self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands, more)
+    def service(
+        self, more: Mapping[Action, Handler] = MappingProxyType({}), job_rows: JobRows | None = None
+    ) -> ServiceApi:
+        """The service API over it; `more` answers what has a room of its own, `job_rows` queries over jobs."""
+        devices = (self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
+        return ServiceApi(*devices, more, job_rows)
 
     async def close(self) -> None:
         """Lets changes under way end, and writes what waits: presences, queues' operations, the journal's counts."""

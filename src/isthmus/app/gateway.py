@@ -9,10 +9,10 @@ from isthmus.access.arrivals import Arrival
 from isthmus.access.journal import BUILT_IN, asked_of_group
 from isthmus.app.domain import Domain
 from isthmus.app.identities import TrustedIssuers, bearer_tokens, token_door
+from isthmus.app.jobs import Jobs
 from isthmus.app.stores import Stores
 from isthmus.base.ids import is_probe
 from isthmus.config import Config
-from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.neighbours.event_hub import EventHub
 from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
@@ -36,7 +36,6 @@ from isthmus.servers.gateway.http_app import Front, GateDoorway
 from isthmus.servers.gateway.http_body import HEADERS_MAX
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
 from isthmus.servers.gateway.http_dispatch import HttpDispatch
-from isthmus.servers.gateway.http_jobs import JobsApi
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
@@ -50,7 +49,7 @@ from isthmus.servers.management.metrics import Metrics
 class Gateway:
     """The doors of devices and services, connected to the domain."""
 
-    def __init__(self, config: Config, stores: Stores, domain: Domain, jobs: ImportExportJobs) -> None:
+    def __init__(self, config: Config, stores: Stores, domain: Domain, jobs: Jobs) -> None:
         clock = stores.clock
         self.metrics = Metrics()
         self.sessions = Sessions()
@@ -71,7 +70,7 @@ class Gateway:
             advice=domain.names.advice,
             probe_refused=domain.probes.refused,
         )
-        self.service = domain.service(JobsApi(jobs).handlers)
+        self.service = jobs.service()
         self.accept = Accept(stores.log, domain.twins.snapshots)
         self.readers = Readers(stores.log, EventEncoder(), clock)
         self.event_hubs = EventHubNodes(domain.event_hubs, stores.log, self.readers, clock)

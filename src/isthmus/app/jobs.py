@@ -1,20 +1,58 @@
 """Jobs over the domain, with the official storage client, which is loaded when the first job asks for it."""
 
 import asyncio
+from collections.abc import Iterator
 
 from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
 from isthmus.base.ids import HubId
 from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.jobs.ports import Container, ContainerAddress, ContainerFailure, Containers
+from isthmus.jobs.scheduled import ScheduledJobs
+from isthmus.jobs.scheduled_run import Tools
 from isthmus.routing.sink import Egress
+from isthmus.servers.gateway.http_jobs import JobsApi
+from isthmus.servers.gateway.http_scheduled_jobs import ScheduledJobsApi
+from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.management.metrics import Reading
 
 
-def import_export_jobs(stores: Stores, domain: Domain, egress: Egress, credentials: str) -> ImportExportJobs:
-    """The jobs of a server's hubs; `credentials` as `[egress] credentials`."""
-    return ImportExportJobs(
-        stores.state, stores.clock, stores.ids, domain.registry, domain.twins, LateContainers(egress, credentials)
-    )
+class Jobs:
+    """The jobs of a server's hubs, of both kinds; `credentials` as `[egress] credentials`."""
+
+    def __init__(self, stores: Stores, domain: Domain, egress: Egress, credentials: str) -> None:
+        state, clock = stores.state, stores.clock
+        registry, twins = domain.registry, domain.twins
+        self.transfers = ImportExportJobs(
+            state, clock, stores.ids, registry, twins, LateContainers(egress, credentials)
+        )
+        self.scheduled = ScheduledJobs(Tools(state, clock, registry, twins, domain.methods, domain.connected))
+        self._domain = domain
+
+    async def start(self) -> None:
+        """Goes on with what the last process left, and stops the jobs of hubs that are deleted from now on."""
+        numbers = tuple(hub.number for hub in self._domain.hubs.all())
+        for jobs in (self.transfers, self.scheduled):
+            self._domain.hubs.on_change(jobs.hub_changed)
+            await jobs.start(numbers)
+
+    async def close(self) -> None:
+        """Stops all of them, after the commits under way."""
+        await self.transfers.close()
+        await self.scheduled.close()
+
+    def service(self) -> ServiceApi:
+        """The service API, with the calls about jobs."""
+        scheduled = ScheduledJobsApi(self.scheduled, self.transfers)
+        return self._domain.service({**JobsApi(self.transfers).handlers, **scheduled.handlers}, scheduled.rows)
+
+    def readings(self) -> Iterator[Reading]:
+        """What a scrape reads of them."""
+        transfers = self.transfers
+        yield Reading("jobs_active", "Imports and exports that are not ended", transfers.active)
+        yield Reading("jobs_completed", "Imports and exports completed", transfers.completed, total=True)
+        yield Reading("jobs_failed", "Imports and exports failed", transfers.failed, total=True)
+        yield Reading("jobs_scheduled", "Scheduled jobs that are not ended", self.scheduled.active)
 
 
 class LateContainers:

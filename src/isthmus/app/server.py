@@ -21,7 +21,7 @@ from isthmus.app.egress import hub_egress
 from isthmus.app.exposure import installation
 from isthmus.app.gateway import Gateway
 from isthmus.app.identities import metadata_doors, name_issuer
-from isthmus.app.jobs import import_export_jobs
+from isthmus.app.jobs import Jobs
 from isthmus.app.links import link_door, link_face
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
@@ -86,7 +86,7 @@ class Server:
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
         egress = self._egress = hub_egress(config, self.domain, lambda: self._doors.ports)
         self.domain.uploads.storage = LoadedStorage(stores.clock, egress, config.egress.credentials)
-        self.jobs = import_export_jobs(stores, self.domain, egress, config.egress.credentials)
+        self.jobs = Jobs(stores, self.domain, egress, config.egress.credentials)
         self.gateway = Gateway(config, stores, self.domain, self.jobs)
         self.gateway.metrics.readings = self._readings
         self._relay = OutboxRelay(
@@ -177,8 +177,7 @@ class Server:
         await self.deliveries.start()
         for name, work in self._background():
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
-        domain.hubs.on_change(self.jobs.hub_changed)
-        await self.jobs.start(tuple(hub.number for hub in domain.hubs.all()))
+        await self.jobs.start()
 
     def _record_seed(self) -> None:
         """A seed changes what an administrator could change, and stands in the journal like his changes."""
@@ -278,7 +277,11 @@ class Server:
             self.gateway.live,
             lambda: installation(config, domain, self._listeners, self._doors.ports, link),
             prover,
-            (ArmJobs(domain.hubs, self.jobs, domain.journal).routes, self._storage(certificates), endpoints.routes),
+            (
+                ArmJobs(domain.hubs, self.jobs.transfers, domain.journal).routes,
+                self._storage(certificates),
+                endpoints.routes,
+            ),
             endpoints.health_of,
             self._endpoint_calls(),
         )
@@ -377,9 +380,7 @@ class Server:
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
         yield from self._audit_readings()
-        yield Reading("jobs_active", "Imports and exports that are not ended", self.jobs.active)
-        yield Reading("jobs_completed", "Imports and exports completed", self.jobs.completed, total=True)
-        yield Reading("jobs_failed", "Imports and exports failed", self.jobs.failed, total=True)
+        yield from self.jobs.readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
         yield Reading("names_queries", "DNS queries", self._names.queries, total=True)
         yield Reading("names_dropped", "DNS queries dropped", self._names.dropped, total=True)

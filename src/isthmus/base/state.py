@@ -29,6 +29,8 @@ Kinds in use, and the names below them:
 | `job`      | job id                            | a job that imports or exports, and how far it is |
 | `job-errors` | `{job id}/{16 hex digits}`      | lines of an import's error log, not yet staged   |
 | `upload`   | `device`                          | the device's file uploads that are under way     |
+| `scheduled-job` | job id                       | a scheduled job, and how far it is               |
+| `device-job` | `{job id}/{device or device/module}` | what became of a scheduled job there        |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
 | `meta`     | `deleted {number}` (hub 0)        | a deleted hub whose documents may still be there |

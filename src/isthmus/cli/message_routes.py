@@ -18,6 +18,7 @@ SOURCES = {
     "twinchangeevents": "TwinChangeEvents",
     "devicelifecycleevents": "DeviceLifecycleEvents",
     "deviceconnectionstateevents": "DeviceConnectionStateEvents",
+    "devicejoblifecycleevents": "DeviceJobLifecycleEvents",
 }
 """Message sources as they are written here, by small letters."""
 

@@ -3,7 +3,8 @@
 Use cases run over a draft as over the state itself, one after the other, and each sees what those before it did. What
 they wrote is folded into one change for each document, expected at the revision that it had when it was first touched;
 so the one commit in the end passes only where every rule was judged by what is still so. A `Conflict` there means to
-clear the draft and to do it again. Used by one task at a time.
+clear the draft and to do it again. What was read is not read again, and what was only read is not expected to stay.
+Used by one task at a time.
 """
 
 from collections.abc import Sequence
@@ -53,8 +54,7 @@ class Draft:
         return changes
 
     async def get(self, key: Key) -> Stored | None:
-        touched = self._touched.get(key)
-        return await self._committed.get(key) if touched is None else _stored(key, touched)
+        return _stored(key, await self._touch(key))
 
     async def scan(
         self, kind: str, hub: HubId, *, prefix: str = "", after: str = "", limit: int = 1000

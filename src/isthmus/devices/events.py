@@ -5,7 +5,7 @@ Bodies and names are those of the IoT Hub developer guide, "Non-telemetry event 
 
 import msgspec
 
-from isthmus.base.ids import DeviceRef
+from isthmus.base.ids import DeviceRef, HubId
 from isthmus.base.state import OutboxEvent
 from isthmus.devices.twin import JsonObject, Stamp, Twin, TwinBody, apply_patch
 from isthmus.telemetry.message import MessageSource, StateEvent, encode_state_event
@@ -57,6 +57,20 @@ def connection_changed(ref: DeviceRef, *, is_connected: bool, sequence: str, utc
         {"sequenceNumber": sequence},
         utc_ms,
     )
+
+
+def job_event(hub: HubId, status: str, body: bytes, utc_ms: int) -> OutboxEvent:
+    """A scheduled job came into a state; it is of no single device."""
+    event = StateEvent(
+        device_id="",
+        module_id="",
+        source=MessageSource.DEVICE_JOB_LIFECYCLE,
+        op_type=status,
+        operation_ms=utc_ms,
+        body=body,
+        schema="deviceJobNotification",
+    )
+    return OutboxEvent(hub, encode_state_event(event))
 
 
 def whole_twin(ref: DeviceRef, twin: Twin) -> JsonObject:

@@ -130,12 +130,15 @@ class Twins:
             self._notify(ref, twin.properties.desired if whole else body.desired, twin.desired_version)
         return replace(view, twin=twin)
 
-    def announce(self, ref: DeviceRef, old: Twin, new: Twin, revision: int) -> None:
-        """Tells of a twin that was committed, with this revision, by way of a draft: all of what is desired is new."""
+    def announce(self, ref: DeviceRef, old: Twin, new: Twin, revision: int, *, patch: JsonObject | None = None) -> None:
+        """Tells of a twin that was committed, with this revision, by way of a draft.
+
+        `patch` is what was desired anew; without one it is everything.
+        """
         self.snapshots.committed(ref, new, revision)
         self._tell_tags(ref, old, new)
         if new.desired_version != old.desired_version:
-            self._notify(ref, new.properties.desired, new.desired_version)
+            self._notify(ref, new.properties.desired if patch is None else patch, new.desired_version)
 
     def _tell_tags(self, ref: DeviceRef, old: Twin, new: Twin) -> None:
         if new.tags != old.tags:

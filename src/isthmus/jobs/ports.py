@@ -1,10 +1,11 @@
-"""What jobs need from outside: containers of blobs, reached by a signed address or as a hub's identity."""
+"""What jobs need from outside: who is connected, and containers of blobs, by a signed address or as an identity."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from isthmus.base.ids import HubId
+from isthmus.base.ids import DeviceRef, HubId
+from isthmus.devices.ports import ConnectedDevices
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """A block of a blob as jobs write it, and what they read at once: an export holds one, an import little more."""
@@ -61,6 +62,13 @@ class Container(Protocol):
 
     async def close(self) -> None:
         """Gives connections back; never raises."""
+
+
+class Arrivals(ConnectedDevices, Protocol):
+    """Who is connected, and who comes."""
+
+    def on_methods(self, listener: Callable[[DeviceRef], None]) -> None:
+        """Calls `listener` on the event loop whenever a device has subscribed to direct methods."""
 
 
 class Containers(Protocol):

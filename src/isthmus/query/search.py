@@ -60,7 +60,11 @@ class Search:
 
 def compile_search(text: str) -> Search:
     """The search of a query text; raises `ARGUMENT_INVALID` for one that is wrong or not supported yet."""
-    query = parse(text)
+    return search_of(parse(text))
+
+
+def search_of(query: Query) -> Search:
+    """The search of a query; raises `ARGUMENT_INVALID` for one that is not supported yet."""
     _refuse_what_is_missing(query)
     return Search(
         modules=query.collection is Collection.MODULES,

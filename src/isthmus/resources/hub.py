@@ -56,6 +56,7 @@ class RouteSource(StrEnum):
     TWIN_CHANGES = "TwinChangeEvents"
     DEVICE_LIFECYCLE = "DeviceLifecycleEvents"
     DEVICE_CONNECTION_STATE = "DeviceConnectionStateEvents"
+    DEVICE_JOB_LIFECYCLE = "DeviceJobLifecycleEvents"
 
 
 DEFAULT_CONSUMER_GROUP = "$Default"

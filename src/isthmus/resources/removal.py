@@ -22,6 +22,7 @@ NUMBERED = "bus-entity"
 
 KINDS = (
     *("identity", "twin", "presence", "session", "upload", "queue", "job", "job-errors", "meta"),
+    *("scheduled-job", "device-job"),
     *("event-hub", "delivery", "dead-letter", NUMBERED),
 )
 """Kinds of documents that belong to a resource."""

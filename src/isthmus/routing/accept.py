@@ -129,7 +129,9 @@ def state_event_envelope(hub: Hub, event: StateEvent, outbox_id: int) -> Envelop
 
     The correlation id is made of the outbox id, so that an event that is relayed twice is the same both times.
     """
-    names: dict[str, PropertyValue] = {"hubName": hub.name, "deviceId": event.device_id}
+    names: dict[str, PropertyValue] = {"hubName": hub.name}
+    if event.device_id:
+        names["deviceId"] = event.device_id
     if event.module_id:
         names["moduleId"] = event.module_id
     return Envelope(

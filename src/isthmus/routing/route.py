@@ -21,6 +21,7 @@ ROUTE_SOURCES = {
     MessageSource.TWIN_CHANGES: RouteSource.TWIN_CHANGES,
     MessageSource.DEVICE_LIFECYCLE: RouteSource.DEVICE_LIFECYCLE,
     MessageSource.DEVICE_CONNECTION_STATE: RouteSource.DEVICE_CONNECTION_STATE,
+    MessageSource.DEVICE_JOB_LIFECYCLE: RouteSource.DEVICE_JOB_LIFECYCLE,
 }
 """How routes call each source ("IoT Hub message routing", data sources)."""
 

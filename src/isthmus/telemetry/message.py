@@ -13,6 +13,7 @@ class MessageSource(StrEnum):
     TWIN_CHANGES = "twinChangeEvents"
     DEVICE_LIFECYCLE = "deviceLifecycleEvents"
     DEVICE_CONNECTION_STATE = "deviceConnectionStateEvents"
+    DEVICE_JOB_LIFECYCLE = "deviceJobLifecycleEvents"
 
 
 PropertyValue = str | int | float | bool | bytes | None

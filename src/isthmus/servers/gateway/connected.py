@@ -8,6 +8,7 @@ stays. Only a session that is still the present one makes the device disconnecte
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from isthmus.access.principal import Principal
@@ -52,6 +53,11 @@ class Connected:
         self._counts: dict[HubId, int] = {}
         self._leaving: dict[DeviceRef, list[DeviceSession]] = {}
         self._waiting: dict[DeviceRef, set[asyncio.Future[None]]] = {}
+        self._method_listeners: list[Callable[[DeviceRef], None]] = []
+
+    def on_methods(self, listener: Callable[[DeviceRef], None]) -> None:
+        """Calls `listener` on the event loop whenever a device has subscribed to direct methods."""
+        self._method_listeners.append(listener)
 
     async def enter(self, ref: DeviceRef, session: DeviceSession) -> None:
         """Makes `session` the device's, ends the former one, and waits until nothing is held by any that was there.
@@ -99,6 +105,8 @@ class Connected:
         for waiting in self._waiting.pop(ref, ()):
             if not waiting.done():
                 waiting.set_result(None)
+        for listener in self._method_listeners:
+            listener(ref)
 
     def find(self, ref: DeviceRef) -> DeviceSession | None:
         """The session of a connected device, or None."""

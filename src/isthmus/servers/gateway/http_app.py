@@ -68,6 +68,8 @@ CHANGES: Mapping[Action, str] = MappingProxyType(
         Action.PURGE: "cloud-to-device messages purged",
         Action.CREATE_JOB: "import or export of identities begun",
         Action.CANCEL_JOB: "import or export of identities cancelled",
+        Action.CREATE_SCHEDULED_JOB: "job scheduled",
+        Action.CANCEL_SCHEDULED_JOB: "scheduled job cancelled",
     }
 )
 """Operations that administer the hub and stand in the journal, whoever asks; the rest is its daily work."""

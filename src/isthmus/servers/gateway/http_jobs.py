@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from isthmus.jobs.import_export import ImportExportJobs
-from isthmus.jobs.job import JobStatus, job_to_wire, parse_request
+from isthmus.jobs.job import job_to_wire, parse_request
 from isthmus.servers.gateway.http_message import Call, Change, Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
 from isthmus.servers.gateway.http_service import Handler
@@ -19,7 +19,6 @@ class JobsApi:
             Action.LIST_JOBS: self._list,
             Action.GET_JOB: self._get,
             Action.CANCEL_JOB: self._cancel,
-            Action.GET_SCHEDULED_JOB: self._get_scheduled,
         }
 
     async def _create(self, call: Call) -> Reply:
@@ -36,8 +35,3 @@ class JobsApi:
         before = await self._jobs.get(call.hub.number, call.name)
         after = await self._jobs.cancel(call.hub.number, call.name)
         return Reply(204, change=Change(job_to_wire(before), job_to_wire(after)))
-
-    async def _get_scheduled(self, call: Call) -> Reply:
-        """An import or export is none of these; clients then ask for it by its own path."""
-        job = await self._jobs.get(call.hub.number, call.name)
-        return json_reply({"jobId": job.job_id, "status": JobStatus.UNKNOWN})

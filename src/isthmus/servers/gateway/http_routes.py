@@ -48,7 +48,10 @@ class Action(Enum):
     LIST_JOBS = auto()
     GET_JOB = auto()
     CANCEL_JOB = auto()
+    CREATE_SCHEDULED_JOB = auto()
     GET_SCHEDULED_JOB = auto()
+    CANCEL_SCHEDULED_JOB = auto()
+    QUERY_SCHEDULED_JOBS = auto()
     SEND_EVENTS = auto()
     RECEIVE_COMMAND = auto()
     SETTLE_COMMAND = auto()
@@ -182,10 +185,10 @@ PUT    /configurations/{name}                 NOT_BUILT           RegistryWrite 
 DELETE /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/delete
 POST   /jobs/create                           CREATE_JOB          RegistryWrite  jobs/write
 GET    /jobs                                  LIST_JOBS           RegistryRead   jobs/read
-GET    /jobs/v2/query                         NOT_BUILT           ServiceConnect jobs/read
+GET    /jobs/v2/query                         QUERY_SCHEDULED_JOBS ServiceConnect jobs/read
 GET    /jobs/v2/{name}                        GET_SCHEDULED_JOB   ServiceConnect jobs/read
-PUT    /jobs/v2/{name}                        NOT_BUILT           ServiceConnect jobs/write
-POST   /jobs/v2/{name}/cancel                 NOT_BUILT           ServiceConnect jobs/delete
+PUT    /jobs/v2/{name}                        CREATE_SCHEDULED_JOB ServiceConnect jobs/write
+POST   /jobs/v2/{name}/cancel                 CANCEL_SCHEDULED_JOB ServiceConnect jobs/delete
 GET    /jobs/{name}                           GET_JOB             RegistryRead   jobs/read
 DELETE /jobs/{name}                           CANCEL_JOB          RegistryWrite  jobs/delete
 POST   /devices/{id}/messages/events          SEND_EVENTS         -              -

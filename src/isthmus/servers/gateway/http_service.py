@@ -18,6 +18,8 @@ from isthmus.devices.ports import ConnectedDevices
 from isthmus.devices.registry import LIST_MAX, Registered, Registry
 from isthmus.devices.twins import Twins, TwinView
 from isthmus.devices.views import identity_to_wire, twin_to_wire
+from isthmus.query.parser import parse
+from isthmus.query.syntax import Collection, Query
 from isthmus.servers.gateway.http_message import Call, Change, Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
 
@@ -38,9 +40,12 @@ class DeviceCommands(Protocol):
 Handler = Callable[[Call], Awaitable[Reply]]
 """Answers a call; raises `HubError`."""
 
+JobRows = Callable[[Call, Query], Awaitable[Reply]]
+"""Answers a query over `devices.jobs`; raises `HubError`."""
+
 
 class ServiceApi:
-    """Answers the calls of the service API; `more` are handlers of what has a room of its own."""
+    """Answers the calls of the service API; `more` and `job_rows` answer what has a room of its own."""
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class ServiceApi:
         connected: ConnectedDevices,
         commands: DeviceCommands,
         more: Mapping[Action, Handler] = MappingProxyType({}),
+        job_rows: JobRows | None = None,
     ) -> None:
         self._registry = registry
         self._twins = twins
@@ -58,6 +64,7 @@ class ServiceApi:
         self._methods = methods
         self._connected = connected
         self._commands = commands
+        self._job_rows = job_rows
         self._handlers: Mapping[Action, Handler] = {
             **more,
             Action.LIST_DEVICES: self._list_devices,
@@ -142,10 +149,13 @@ class ServiceApi:
         return json_reply({"connectedDeviceCount": self._connected.count(call.hub.number)})
 
     async def _query(self, call: Call) -> Reply:
+        text = _query_text(call.json())
+        if self._job_rows is not None and (query := parse(text)).collection is Collection.JOBS:
+            return await self._job_rows(call, query)
         page = await self._fleet.query(
             call.hub.number,
-            _query_text(call.json()),
-            page_size=_page_size(call),
+            text,
+            page_size=page_size(call),
             continuation=call.headers.get("x-ms-continuation"),
         )
         rows = [await self._twin_to_wire(call, view) for view in page.rows]
@@ -189,7 +199,8 @@ def _top(call: Call) -> int:
     return int(text) if text.isdecimal() and len(text) <= len(str(LIST_MAX)) else LIST_MAX
 
 
-def _page_size(call: Call) -> int:
+def page_size(call: Call) -> int:
+    """The rows of a page that a client asks for, at most `PAGE_MAX`; raises `ARGUMENT_INVALID`."""
     text = call.headers.get("x-ms-max-item-count")
     if text is None:
         return PAGE_MAX
