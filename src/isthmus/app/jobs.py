@@ -14,6 +14,8 @@ from isthmus.routing.sink import Egress
 from isthmus.servers.gateway.http_jobs import JobsApi
 from isthmus.servers.gateway.http_scheduled_jobs import ScheduledJobsApi
 from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.management.arm import Routes
+from isthmus.servers.management.arm_jobs import ArmJobs
 from isthmus.servers.management.metrics import Reading
 
 
@@ -45,6 +47,10 @@ class Jobs:
         """The service API, with the calls about jobs."""
         scheduled = ScheduledJobsApi(self.scheduled, self.transfers)
         return self._domain.service({**JobsApi(self.transfers).handlers, **scheduled.handlers}, scheduled.rows)
+
+    def arm_routes(self) -> Routes:
+        """ARM of imports and exports."""
+        return ArmJobs(self._domain.hubs, self.transfers, self._domain.journal).routes
 
     def readings(self) -> Iterator[Reading]:
         """What a scrape reads of them."""

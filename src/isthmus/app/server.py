@@ -50,7 +50,6 @@ from isthmus.servers.gateway.proving import Outside, Prover, hop_seconds
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Routes
 from isthmus.servers.management.arm_endpoints import ArmEndpoints
-from isthmus.servers.management.arm_jobs import ArmJobs
 from isthmus.servers.management.arm_storage import ArmStorage, StorageServer
 from isthmus.servers.management.endpoint_calls import EndpointCalls
 from isthmus.servers.management.metrics import Reading
