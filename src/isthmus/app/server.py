@@ -277,7 +277,7 @@ class Server:
             lambda: installation(config, domain, self._listeners, self._doors.ports, link),
             prover,
             (
-                ArmJobs(domain.hubs, self.jobs.transfers, domain.journal).routes,
+                self.jobs.arm_routes(),
                 self._storage(certificates),
                 endpoints.routes,
             ),
