@@ -34,4 +34,5 @@ def configure_logging(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    for library in ("aiohttp", "azure"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -1,11 +1,14 @@
 """File upload by the official clients: a device asks, uploads and tells, services hear of it; Azurite has the files."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure.iot.device import IoTHubDeviceClient
-from azure.storage.blob import BlobClient, BlobServiceClient
+from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings
 
 from clients.devices import connected
 from clients.files import FileNotifications
@@ -76,11 +79,42 @@ def test_a_device_uploads_a_file_and_services_hear_of_it(
     assert storage.read("uploads", f"{device_id}/logs/today.txt") == b"all is well"
 
 
-def blob(info: dict[str, str], ca: Path) -> BlobClient:
+def blob(info: dict[str, str], ca: Path, **options: Any) -> BlobClient:
     """The official client at the address that a device was told, as the documentation's sample makes it."""
     url = f"https://{info['hostName']}/{info['containerName']}/{info['blobName']}{info['sasToken']}"
-    return BlobClient.from_blob_url(url, connection_verify=str(ca))
+    return BlobClient.from_blob_url(url, connection_verify=str(ca), retry_total=0, **options)
 
 
 def notifications(hub: RunningHub) -> FileNotifications:
     return FileNotifications(hub.connection_string("service"), hub.json("iot", "hub", "show")["name"])
+
+
+@pytest.fixture
+def relay(hub: RunningHub) -> Iterator[None]:
+    """Sends devices to the hub's own address."""
+    hub.isthmus("iot", "hub", "update", "--fileupload-relay", "true")
+    yield
+    hub.isthmus("iot", "hub", "update", "--fileupload-relay", "false")
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize("size", [0, 11, 9 * 1024 * 1024 + 1], ids=["empty", "in one piece", "in blocks"])
+def test_a_device_uploads_through_the_hub(
+    hub: RunningHub, storage: Storage, device: IoTHubDeviceClient, device_id: str, size: int
+) -> None:
+    info = device.get_storage_info_for_blob("through.bin")
+    assert (info["hostName"], info["containerName"]) == (hub.address, "isthmus-uploads")
+    body = os.urandom(size)
+    with blob(info, hub.ca, max_single_put_size=1024 * 1024, max_block_size=4 * 1024 * 1024) as client:
+        client.upload_blob(body, metadata={"plant": "north"}, content_settings=ContentSettings("application/x-log"))
+        assert client.get_blob_properties().size == size
+        device.notify_blob_upload_status(info["correlationId"], True, 200, "uploaded")
+        told = notifications(hub).next()
+        assert (told["blobName"], told["blobSizeInBytes"]) == (f"{device_id}/through.bin", size)
+        assert told["blobUri"].startswith(f"https://{storage.place}/uploads/")
+        assert storage.read("uploads", f"{device_id}/through.bin") == body
+        kept = storage.service.get_blob_client("uploads", f"{device_id}/through.bin").get_blob_properties()
+        assert (kept.metadata, kept.content_settings.content_type) == ({"plant": "north"}, "application/x-log")
+        with pytest.raises(HttpResponseError) as ended:
+            client.upload_blob(b"again", overwrite=True)
+    assert (ended.value.status_code, ended.value.error_code) == (403, "AuthenticationFailed")

@@ -1,6 +1,6 @@
 """Storage in memory, as devices' uploads need it, and the queue by which services hear of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isthmus.base.clock import Clock
@@ -13,6 +13,7 @@ from isthmus.commands.upload_storage import (
     BlobDescription,
     BlobFacts,
     Block,
+    BlockList,
     StorageFault,
     StorageRefused,
     UploadTarget,
@@ -38,7 +39,7 @@ class FakeStorage:
     async def find(self, target: UploadTarget) -> BlobFacts | None:
         self._judge()
         body = self.blobs.get(target.blob)
-        return None if body is None else BlobFacts(len(body), self.clock.utc_ms(), "etag")
+        return None if body is None else BlobFacts(len(body), self.clock.utc_ms(), '"etag"')
 
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         self._judge()
@@ -47,17 +48,19 @@ class FakeStorage:
             raise StorageRefused(StorageFault.TRANSIENT, "the body ended early")
         self.blocks[target.blob, block.block_id] = body
 
-    async def commit_blocks(
-        self, target: UploadTarget, block_ids: Sequence[str], description: BlobDescription
-    ) -> BlobFacts:
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
         self._judge()
-        missing = [block_id for block_id in block_ids if (target.blob, block_id) not in self.blocks]
+        if blocks.if_absent and target.blob in self.blobs:
+            raise StorageRefused(
+                StorageFault.REQUEST, "The specified blob already exists.", status=409, code="BlobAlreadyExists"
+            )
+        missing = [block_id for block_id in blocks.block_ids if (target.blob, block_id) not in self.blocks]
         if missing:
             raise StorageRefused(
                 StorageFault.REQUEST, "The specified block list is invalid.", status=400, code="InvalidBlockList"
             )
-        self.blobs[target.blob] = b"".join(self.blocks[target.blob, block_id] for block_id in block_ids)
-        self.described[target.blob] = description
+        self.blobs[target.blob] = b"".join(self.blocks[target.blob, block_id] for block_id in blocks.block_ids)
+        self.described[target.blob] = blocks.description
         return BlobFacts(len(self.blobs[target.blob]), self.clock.utc_ms(), '"etag"')
 
     async def close(self) -> None:

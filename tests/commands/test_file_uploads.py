@@ -10,6 +10,7 @@ import pytest
 
 from commands.storage import FakeStorage, notification_queue, storage_body
 from devices.fakes import CountedIds
+from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId
@@ -28,6 +29,7 @@ from queues.fakes import FailingState, MovedClock
 
 HUB = apply_patch(Hub(HubId(1), "hub", "hub.example.test", 1, 5), storage_body())
 DEVICE = DeviceRef(HUB.number, "dev1")
+ASKER = Principal(PrincipalKind.DEVICE, "dev1", frozenset({Right.DEVICE_CONNECT}), "device", "sas", "print")
 SUCCESS = Ended(True, 200, "ok")
 FAILURE = Ended(False, -1, "no")
 
@@ -62,7 +64,7 @@ class Bench:
         await self.state.commit([Put(identity_key(ref), encode_identity(identity))])
 
     async def open(self, name: str = "a.txt", ref: DeviceRef = DEVICE) -> Opened:
-        return await self.uploads.open(self.hub, ref.device_id, name)
+        return await self.uploads.open(self.hub, ref.device_id, name, ASKER)
 
     async def complete(self, correlation_id: str, ended: Ended = SUCCESS, ref: DeviceRef = DEVICE) -> None:
         await self.uploads.complete(self.hub, ref.device_id, correlation_id, ended)

@@ -41,6 +41,7 @@ from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.probe_mail import ProbeMail
+from isthmus.servers.gateway.relay import RelayFront
 from isthmus.servers.gateway.sessions import Sessions
 from isthmus.servers.gateway.websocket_upgrade import SubProtocol, WebSockets
 from isthmus.servers.management.metrics import Metrics
@@ -97,7 +98,9 @@ class Gateway:
             websockets=websockets,
             tokens=token_door(config, domain, self.gate),
         )
-        dispatch = HttpDispatch(self.gate, front, {ResourceKind.STORAGE: _blobs(stores, domain, self, bearers)})
+        relay = RelayFront(self.gate, self.sessions, domain.uploads, clock, stores.ids)
+        neighbours = {ResourceKind.STORAGE: _blobs(stores, domain, self, bearers)}
+        dispatch = HttpDispatch(self.gate, front, relay, neighbours)
         self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX)
         _let_changes_cut(domain, self, bearers)
         self.planes = {

@@ -4,14 +4,14 @@ Hubs without file upload start as fast as ever, and where the client is not inst
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from isthmus.base.clock import Clock
 from isthmus.commands.upload_storage import (
-    BlobDescription,
     BlobFacts,
     Block,
+    BlockList,
     StorageFault,
     StorageRefused,
     UploadStorage,
@@ -38,10 +38,8 @@ class LoadedStorage:
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         await (await self._loaded()).put_block(target, block)
 
-    async def commit_blocks(
-        self, target: UploadTarget, block_ids: Sequence[str], description: BlobDescription
-    ) -> BlobFacts:
-        return await (await self._loaded()).commit_blocks(target, block_ids, description)
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
+        return await (await self._loaded()).commit_blocks(target, blocks)
 
     async def close(self) -> None:
         if self._loading is not None:

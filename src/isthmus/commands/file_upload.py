@@ -36,7 +36,8 @@ _CORRELATION = re.compile(r"(?P<moment>\d{12})_(?P<id>[0-9a-f-]{36})_(?P<device>
 class Upload(msgspec.Struct, frozen=True, rename="camel"):
     """One upload; times in milliseconds since the epoch. Fields are only ever added, with defaults.
 
-    `secret` signs addresses of the hub's own and is empty where it relays nothing.
+    `secret` signs addresses of the hub's own and is empty where it relays nothing. `key_fingerprint` is that of the key
+    by which the device asked, or of that of a `policy`: what was asked by a key ends with it.
     """
 
     upload_id: str
@@ -45,6 +46,8 @@ class Upload(msgspec.Struct, frozen=True, rename="camel"):
     expires_ms: int
     secret: str = ""
     completed: bool = False
+    key_fingerprint: str = ""
+    policy: str = ""
 
     def __repr__(self) -> str:
         return f"Upload({self.upload_id!r}, {self.blob!r}, completed={self.completed})"

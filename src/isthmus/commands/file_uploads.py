@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef, Ids
@@ -115,8 +116,8 @@ class FileUploads:
         """Notifications dropped so far because nobody read those of their hub."""
         return self._dropped
 
-    async def open(self, hub: Hub, device_id: str, name: str) -> Opened:
-        """Opens an upload; returns when it is durable.
+    async def open(self, hub: Hub, device_id: str, name: str, asker: Principal) -> Opened:
+        """Opens an upload for who asks, the device or a policy for it; returns when it is durable.
 
         Raises HubError NO_STORAGE_ENDPOINT, ARGUMENT_INVALID for a bad name, UPLOADS_EXCEEDED, INVALID_STORAGE_ENDPOINT
         with the storage's reason for its owner, SERVICE_UNAVAILABLE, DEVICE_NOT_FOUND, SERVER_BUSY.
@@ -125,8 +126,15 @@ class FileUploads:
         if not endpoint.configured:
             raise _not_configured(hub.name)
         blob, now_ms = blob_of(device_id, name), self._clock.utc_ms()
-        secret = self._ids.key() if endpoint.relay else ""
-        upload = Upload(self._ids.uuid(), blob, now_ms, now_ms + endpoint.sas_ttl_ms, secret)
+        upload = Upload(
+            self._ids.uuid(),
+            blob,
+            now_ms,
+            now_ms + endpoint.sas_ttl_ms,
+            secret=self._ids.key() if endpoint.relay else "",
+            key_fingerprint=asker.key_fingerprint,
+            policy=asker.name if asker.kind is PrincipalKind.POLICY else "",
+        )
         (await self._uploads(ref)).opened(upload, now_ms)
         correlation = CorrelationId(now_ms, upload.upload_id, device_id).text
         target = UploadTarget(hub.number, endpoint, blob)

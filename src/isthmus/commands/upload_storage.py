@@ -20,7 +20,7 @@ class UploadTarget:
 
 @dataclass(frozen=True, slots=True)
 class BlobFacts:
-    """What a blob that is there is like."""
+    """What a blob that is there is like; `size` in bytes, `etag` with its quotes."""
 
     size: int
     modified_ms: int
@@ -38,6 +38,15 @@ class BlobDescription:
     """Digest of the whole blob, which is kept with it and not compared with anything."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockList:
+    """The blocks that a blob is made of, by their ids in order; `if_absent`: only where there is no such blob."""
+
+    block_ids: Sequence[str]
+    description: BlobDescription
+    if_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +104,8 @@ class UploadStorage(Protocol):
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         """Passes a block on as it arrives; what is cancelled leaves no block."""
 
-    async def commit_blocks(
-        self, target: UploadTarget, block_ids: Sequence[str], description: BlobDescription
-    ) -> BlobFacts:
-        """Makes the blob of blocks, the latest of each id, and tells what it is like."""
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
+        """Makes the blob of blocks, the latest of each id; tells its etag and time, and -1 for its size."""
 
     async def close(self) -> None:
         """Gives connections back."""
@@ -116,9 +123,7 @@ class NoStorage:
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         raise _nowhere()
 
-    async def commit_blocks(
-        self, target: UploadTarget, block_ids: Sequence[str], description: BlobDescription
-    ) -> BlobFacts:
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
         raise _nowhere()
 
     async def close(self) -> None:

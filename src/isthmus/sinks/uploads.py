@@ -6,11 +6,12 @@ for each client, and it is made when it is not.
 """
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
     HttpResponseError,
@@ -26,6 +27,7 @@ from isthmus.commands.upload_storage import (
     BlobDescription,
     BlobFacts,
     Block,
+    BlockList,
     StorageFault,
     StorageRefused,
     UploadTarget,
@@ -121,17 +123,16 @@ class UploadAccounts:
             headers = {"Content-MD5": base64.b64encode(block.md5).decode()} if block.md5 else {}
             await blob.stage_block(block.block_id, _Exactly(block), length=block.size, headers=headers)
 
-    async def commit_blocks(
-        self, target: UploadTarget, block_ids: Sequence[str], description: BlobDescription
-    ) -> BlobFacts:
-        """Makes the blob of blocks, and tells what it is like."""
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
+        """Makes the blob of blocks, the latest of each id; tells its etag and time, and -1 for its size."""
         with _refusals():
             account = await self._account(target)
             blob = account.service.get_blob_client(target.endpoint.container, target.blob)
             answer = await blob.commit_block_list(
-                [BlobBlock(block_id) for block_id in block_ids],
-                content_settings=_settings(description),
-                metadata=dict(description.metadata),
+                [BlobBlock(block_id) for block_id in blocks.block_ids],
+                content_settings=_settings(blocks.description),
+                metadata=dict(blocks.description.metadata),
+                **({"match_condition": MatchConditions.IfMissing} if blocks.if_absent else {}),
             )
             return BlobFacts(-1, _milliseconds(answer["last_modified"]), answer["etag"])
 

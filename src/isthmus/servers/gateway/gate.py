@@ -279,6 +279,25 @@ class Gate:
         )
         return self._let_in(connection, current, principal, rule, identity=identity, scope=subject.path)
 
+    async def upload(
+        self,
+        connection: Peer,
+        hub: Hub,
+        ref: DeviceRef,
+        prove: Callable[[Hub, DeviceSecrets | None], Principal],
+    ) -> Admitted:
+        """Lets in who shows the address of a device's upload; `prove` judges it, for hub and device as they are now.
+
+        Raises HubError IotHubUnauthorizedAccess.
+        """
+        identity, secrets = await self._look_up(ref)
+        current, tags = await self._tagged(hub, ref)
+        principal, rule = self._decide(
+            connection, current, lambda: prove(current, secrets), device_id=ref.device_id, tags=tags
+        )
+        scope = Subject(ref.device_id, ref.module_id).path
+        return self._let_in(connection, current, principal, rule, identity=identity, scope=scope)
+
     async def policy(
         self, connection: Peer, plane: Plane, hub: Hub, token: str, *resource_uris: str, built_in: bool = False
     ) -> Admitted:

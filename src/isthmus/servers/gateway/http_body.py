@@ -28,9 +28,7 @@ async def read_body(request: web.BaseRequest, check: Callable[[int], None]) -> b
     if request.method not in BODY_VERBS:
         return b""
     check(request.content_length or 0)
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # an interim answer is no part of the answer
+    await expect_body(request)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
@@ -40,6 +38,13 @@ async def read_body(request: web.BaseRequest, check: Callable[[int], None]) -> b
     except TimeoutError:
         raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {BODY_SECONDS_MAX:.0f} seconds") from None
     return bytes(body)
+
+
+async def expect_body(request: web.BaseRequest) -> None:
+    """Tells a client that waits for it to send its body (RFC 9110 §10.1.1)."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # an interim answer is no part of the answer
 
 
 def check_json_type(request: web.BaseRequest) -> None:

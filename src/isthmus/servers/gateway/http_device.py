@@ -20,6 +20,7 @@ from typing import Protocol
 
 import msgspec
 
+from isthmus.access.principal import Principal
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef, is_probe
@@ -65,7 +66,7 @@ class Devicebound(Protocol):
 class Uploads(Protocol):
     """File uploads; `commands.file_uploads.FileUploads` has them."""
 
-    async def open(self, hub: Hub, device_id: str, name: str) -> Opened:
+    async def open(self, hub: Hub, device_id: str, name: str, asker: Principal) -> Opened:
         """Opens an upload; raises `HubError`, as the other one does."""
 
     async def complete(self, hub: Hub, device_id: str, correlation_id: str, ended: Ended) -> None:
@@ -191,7 +192,8 @@ class DeviceApi:
         return Reply(204)
 
     async def _open_upload(self, call: DeviceCall) -> Reply:
-        opened = await self._services.uploads.open(self._hub(call.ref), call.ref.device_id, file_name(call.body))
+        hub, asker = self._hub(call.ref), call.admitted.principal
+        opened = await self._services.uploads.open(hub, call.ref.device_id, file_name(call.body), asker)
         return json_reply(upload_answer(opened, call.host))
 
     async def _complete_upload(self, call: DeviceCall) -> Reply:
