@@ -10,7 +10,6 @@ import pytest
 
 from commands.storage import FakeStorage, notification_queue, storage_body
 from devices.fakes import CountedIds
-from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId
@@ -18,7 +17,7 @@ from isthmus.base.limits import FILE_UPLOADS_OPEN_MAX
 from isthmus.base.state import Delete, Put, State, StateClosed
 from isthmus.commands import servicebound
 from isthmus.commands.file_upload import COMPLETED_KEPT_MAX
-from isthmus.commands.file_uploads import SWEEP_MS, Ended, FileUploads, Opened
+from isthmus.commands.file_uploads import SWEEP_MS, Credential, Ended, FileUploads, Opened
 from isthmus.commands.upload_storage import StorageFault
 from isthmus.devices.documents import identity_key
 from isthmus.devices.identity import encode_identity, new_identity, parse_identity
@@ -29,7 +28,7 @@ from queues.fakes import FailingState, MovedClock
 
 HUB = apply_patch(Hub(HubId(1), "hub", "hub.example.test", 1, 5), storage_body())
 DEVICE = DeviceRef(HUB.number, "dev1")
-ASKER = Principal(PrincipalKind.DEVICE, "dev1", frozenset({Right.DEVICE_CONNECT}), "device", "sas", "print")
+BY_KEY = Credential("print")
 SUCCESS = Ended(True, 200, "ok")
 FAILURE = Ended(False, -1, "no")
 
@@ -64,7 +63,7 @@ class Bench:
         await self.state.commit([Put(identity_key(ref), encode_identity(identity))])
 
     async def open(self, name: str = "a.txt", ref: DeviceRef = DEVICE) -> Opened:
-        return await self.uploads.open(self.hub, ref.device_id, name, ASKER)
+        return await self.uploads.open(self.hub, ref.device_id, name, BY_KEY)
 
     async def complete(self, correlation_id: str, ended: Ended = SUCCESS, ref: DeviceRef = DEVICE) -> None:
         await self.uploads.complete(self.hub, ref.device_id, correlation_id, ended)

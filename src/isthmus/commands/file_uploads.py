@@ -21,7 +21,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from isthmus.access.principal import Principal, PrincipalKind
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef, Ids
@@ -78,6 +77,14 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """By which key somebody asks, and of which policy that is; empty for the device's own."""
+
+    key_fingerprint: str
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How an upload ended, as the device says."""
 
@@ -116,8 +123,8 @@ class FileUploads:
         """Notifications dropped so far because nobody read those of their hub."""
         return self._dropped
 
-    async def open(self, hub: Hub, device_id: str, name: str, asker: Principal) -> Opened:
-        """Opens an upload for who asks, the device or a policy for it; returns when it is durable.
+    async def open(self, hub: Hub, device_id: str, name: str, credential: Credential) -> Opened:
+        """Opens an upload for who asks by the credential; returns when it is durable.
 
         Raises HubError NO_STORAGE_ENDPOINT, ARGUMENT_INVALID for a bad name, UPLOADS_EXCEEDED, INVALID_STORAGE_ENDPOINT
         with the storage's reason for its owner, SERVICE_UNAVAILABLE, DEVICE_NOT_FOUND, SERVER_BUSY.
@@ -132,8 +139,8 @@ class FileUploads:
             now_ms,
             now_ms + endpoint.sas_ttl_ms,
             secret=self._ids.key() if endpoint.relay else "",
-            key_fingerprint=asker.key_fingerprint,
-            policy=asker.name if asker.kind is PrincipalKind.POLICY else "",
+            key_fingerprint=credential.key_fingerprint,
+            policy=credential.policy,
         )
         (await self._uploads(ref)).opened(upload, now_ms)
         correlation = CorrelationId(now_ms, upload.upload_id, device_id).text

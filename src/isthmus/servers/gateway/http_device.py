@@ -20,14 +20,14 @@ from typing import Protocol
 
 import msgspec
 
-from isthmus.access.principal import Principal
+from isthmus.access.principal import PrincipalKind
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef, is_probe
 from isthmus.base.limits import C2D_QUEUE_DEPTH_MAX, LOG_BACKLOG_BYTES_MAX
 from isthmus.base.state import Damaged
 from isthmus.commands.cloud_to_device import Locked
-from isthmus.commands.file_uploads import Ended, Opened
+from isthmus.commands.file_uploads import Credential, Ended, Opened
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.awaited_commit import AwaitedCommit
 from isthmus.servers.gateway.device_rates import DeviceRates
@@ -66,7 +66,7 @@ class Devicebound(Protocol):
 class Uploads(Protocol):
     """File uploads; `commands.file_uploads.FileUploads` has them."""
 
-    async def open(self, hub: Hub, device_id: str, name: str, asker: Principal) -> Opened:
+    async def open(self, hub: Hub, device_id: str, name: str, credential: Credential) -> Opened:
         """Opens an upload; raises `HubError`, as the other one does."""
 
     async def complete(self, hub: Hub, device_id: str, correlation_id: str, ended: Ended) -> None:
@@ -192,8 +192,10 @@ class DeviceApi:
         return Reply(204)
 
     async def _open_upload(self, call: DeviceCall) -> Reply:
-        hub, asker = self._hub(call.ref), call.admitted.principal
-        opened = await self._services.uploads.open(hub, call.ref.device_id, file_name(call.body), asker)
+        asker = call.admitted.principal
+        credential = Credential(asker.key_fingerprint, asker.name if asker.kind is PrincipalKind.POLICY else "")
+        hub, name = self._hub(call.ref), file_name(call.body)
+        opened = await self._services.uploads.open(hub, call.ref.device_id, name, credential)
         return json_reply(upload_answer(opened, call.host))
 
     async def _complete_upload(self, call: DeviceCall) -> Reply:
