@@ -125,7 +125,9 @@ def _block_id(index: int) -> str:
 
 def _failure(error: Exception) -> ContainerFailure:
     if isinstance(error, HttpResponseError) and error.status_code:
-        code = str(error.error_code or f"HTTP {error.status_code}")
+        named = getattr(error, "error_code", None)
+        # A code that the client knows is a member of its enumeration, whose text is not the code.
+        code = str(getattr(named, "value", named) or f"HTTP {error.status_code}")
         return ContainerFailure(
             code, _first_line(error), lasting=error.status_code not in PASSING, remedy=REMEDIES.get(code, "")
         )
