@@ -11,14 +11,12 @@ from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import Ids
 from isthmus.base.places import TENANT
+from isthmus.neighbours.account_keys import KEY_NAMES
 from isthmus.neighbours.blob.blob import Container, etag_text
 from isthmus.neighbours.neighbour import Neighbour, account_key
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_rules, network_of
 from isthmus.resources.arm import connection_to_arm
 from isthmus.resources.members import Json, bad, boolean, choice, items, known_members, mapping, text
-
-KEY_NAMES = ("key1", "key2")
-"""What the keys of an account are called."""
 
 RESOURCE_RULES_MAX = 200
 """Resource instances that a firewall lets in ("Azure Storage firewall", limitations)."""

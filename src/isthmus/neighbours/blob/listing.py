@@ -180,7 +180,7 @@ def _encoded(name: str) -> str:
 
 def _decoded(marker: str) -> str:
     try:
-        return base64.urlsafe_b64decode(marker.encode()).decode()
+        return base64.b64decode(marker, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise StorageError(StorageCode.INVALID_MARKER, details={"QueryParameterName": "marker"}) from None
 

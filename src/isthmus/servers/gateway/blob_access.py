@@ -14,6 +14,7 @@ from isthmus.access.refusals import unauthorized
 from isthmus.access.x509 import fingerprint
 from isthmus.base.clock import Clock
 from isthmus.base.errors import HubError
+from isthmus.neighbours.account_keys import KEY_NAMES, keys_switched_off
 from isthmus.neighbours.blob import sas as sas_rules
 from isthmus.neighbours.blob.blob import StoredPolicy
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
@@ -26,9 +27,6 @@ from isthmus.neighbours.blob.shared_key import PREFIX, parse_shared_key, signed_
 from isthmus.neighbours.neighbour import Neighbour
 from isthmus.resources.guarded import Guarded
 from isthmus.servers.gateway.gate import Admitted, Gate, Peer
-
-KEY_NAMES = ("key1", "key2")
-"""What an account's keys are called ("Storage Accounts - List Keys")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +161,16 @@ def _with_policy(shown: StorageSas, policies: Mapping[str, StoredPolicy]) -> Sto
 
 def _key_holder(account: Neighbour, place: int) -> Principal:
     """Who has a key of the account; raises StorageError when keys are not taken."""
-    if not account.local_auth.policies:
-        remedy = f"isthmus storage account update -n {account.name} --allow-shared-key-access true"
-        refusal = unauthorized("auth.local-auth", f"{KEY_NAMES[place]} of {account.name}", remedy).refusal
-        raise StorageError(StorageCode.KEYS_NOT_PERMITTED, refusal=refusal)
-    key = account.account_keys[place]
-    return Principal(
+    principal = Principal(
         kind=PrincipalKind.ACCOUNT,
         name=KEY_NAMES[place],
         rights=frozenset(),
         scope="account",
         type="sas",
-        key_fingerprint=fingerprint(key),
+        key_fingerprint=fingerprint(account.account_keys[place]),
         resource_id=account.resource_id,
     )
+    refusal = keys_switched_off(account, principal)
+    if refusal is not None:
+        raise StorageError(StorageCode.KEYS_NOT_PERMITTED, refusal=refusal)
+    return principal

@@ -14,11 +14,13 @@ from isthmus.access.principal import Principal, PrincipalKind, SharedAccessPolic
 from isthmus.base.errors import Code, Hop, Refusal
 from isthmus.base.ids import DeviceRef, HubId, is_probe
 from isthmus.devices.identity import Identity
+from isthmus.neighbours.account_keys import account_key_lost
+from isthmus.neighbours.neighbour import Neighbour
 from isthmus.network.admission import Deny, admit
 from isthmus.network.door_policies import NO_TAGS, ask_for_tags, wrong_door
 from isthmus.network.dry_run import RESOURCE_GONE
 from isthmus.network.virtual_networks import NetworkFacts
-from isthmus.resources.guarded import Guarded
+from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.connected import Connected
@@ -167,6 +169,8 @@ def session_lost(
     )
     if isinstance(admission, Deny):
         return admission.refusal
+    if isinstance(resource, Neighbour) and resource.kind is ResourceKind.STORAGE:
+        return account_key_lost(resource, principal)
     return None if is_probe(session.device) else _key_lost(principal, resource, parts)
 
 

@@ -8,6 +8,7 @@ from isthmus.access.explain import change_texts
 from isthmus.access.journal import Journal, Verdict
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import Ids
+from isthmus.neighbours.account_keys import KEY_NAMES
 from isthmus.neighbours.blob import rules
 from isthmus.neighbours.blob.blob import Container, Stamp
 from isthmus.neighbours.blob.conditions import NO_CONDITIONS
@@ -18,7 +19,6 @@ from isthmus.neighbours.blob.ports import BlobStore
 from isthmus.neighbours.neighbour import Neighbour, check_name, neighbour_host
 from isthmus.neighbours.neighbours import Neighbours
 from isthmus.neighbours.storage_arm import (
-    KEY_NAMES,
     account_to_arm,
     apply_account,
     container_to_arm,
