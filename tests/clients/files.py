@@ -12,13 +12,13 @@ WAIT_SECONDS_MAX = 45
 
 
 class FileNotifications:
-    """Receives and settles the notifications of a hub."""
+    """Receives and settles the notifications of a hub, which is reached `at` an address; uamqp asks no resolver."""
 
-    def __init__(self, connection_string: str, hub_name: str, node: str = "filenotifications") -> None:
+    def __init__(self, connection_string: str, hub_name: str, node: str = "filenotifications", at: str = "") -> None:
         parts = dict(part.split("=", 1) for part in connection_string.split(";"))
         host, policy, key = parts["HostName"], parts["SharedAccessKeyName"], parts["SharedAccessKey"]
-        self._address = f"amqps://{host}/messages/serviceBound/{node}"
-        self._auth = (host, f"{policy}@sas.root.{hub_name}", sas_token(host, key, policy))
+        self._address = f"amqps://{at or host}/messages/serviceBound/{node}"
+        self._auth = (at or host, f"{policy}@sas.root.{hub_name}", sas_token(host, key, policy))
 
     def next(self, *, settle: str = "accept") -> dict[str, Any]:
         """The next notification, settled; `settle` is a method of uamqp's message."""
