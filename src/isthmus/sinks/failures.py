@@ -42,11 +42,15 @@ _TEXTS: Final = (
     ("ip has been prevented", FailureKind.NETWORK),
     ("claim(s) are required", FailureKind.ROLE),
     ("could not be found", FailureKind.NOT_FOUND),
+    ("token authentication failed", FailureKind.AUTHENTICATION),
 )
 _AUTHENTICATION: Final = (AuthenticationError, ServiceBusAuthenticationError, ServiceBusAuthorizationError)
+_NOTHING_SAID: Final = "Service Bus has encountered an error"
 _APPENDED: Final = re.compile(r"\s*(?:\nRequestId:|\nError: |\s+Error condition:|\s+Error Description:)")
-"""What the clients put behind a target's words: its code and its words once more."""
+_PREPENDED: Final = re.compile(r"^(?:CBS Token|Management) \w+ failed\.\s+Status code: \d+,?\s+Description: [\"']?")
+"""What the clients put behind and before a target's words."""
 
+_STATUS: Final = re.compile(r"Token authentication failed\.\s+Status code: (\d+)")
 _CONDITION: Final = re.compile(r"(?:Error condition: |^)((?:amqp|com\.microsoft)[:\w-]*[\w])", re.MULTILINE)
 
 
@@ -69,10 +73,10 @@ def storage_code(error: AzureError) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """The target's words without what follows them, such as request ids and traces."""
-    text = str(getattr(error, "message", "") or error or type(error).__name__)
-    first = _APPENDED.split(text.strip(), maxsplit=1)[0].replace("\n", " ").strip()
-    return first[:REASON_CHARACTERS_MAX] or type(error).__name__
+    """The target's words without what clients put around them, such as their own code, request ids and traces."""
+    told = _APPENDED.split(_words(error).strip(), maxsplit=1)[0]
+    reason = " ".join(_PREPENDED.sub("", told).split())
+    return reason[:REASON_CHARACTERS_MAX] or type(error).__name__
 
 
 def _storage_kind(error: HttpResponseError) -> FailureKind:
@@ -81,7 +85,7 @@ def _storage_kind(error: HttpResponseError) -> FailureKind:
 
 
 def _messaging_kind(error: Exception) -> FailureKind:
-    words = str(error).lower()
+    words = _words(error).lower()
     for text, kind in _TEXTS:
         if text in words:
             return kind
@@ -96,12 +100,22 @@ def _messaging_kind(error: Exception) -> FailureKind:
 
 
 def _condition(error: Exception) -> str:
-    """The AMQP condition as far as the client kept it, or the name of its exception."""
-    found = _CONDITION.search(str(error))
+    """The status that refused a token, the AMQP condition as far as the client kept it, or its exception's name."""
+    words = _words(error)
+    if (status := _STATUS.search(words)) is not None:
+        return status[1]
+    found = _CONDITION.search(words) or _CONDITION.search(str(error))
     if found is not None:
         return found[1]
     kept = getattr(error, "error", None)
     return kept if isinstance(kept, str) and kept else type(error).__name__
+
+
+def _words(error: Exception) -> str:
+    """What an exception says; that of Service Bus keeps some of a target's words only in the exception within it."""
+    inner = getattr(error, "inner_exception", None) if isinstance(error, ServiceBusError) else None
+    told = str(getattr(error, "message", "") or error or "")
+    return str(inner) if inner is not None and _NOTHING_SAID in told else told
 
 
 def _known(error: BaseException) -> SinkFailure | None:
