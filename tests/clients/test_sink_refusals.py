@@ -1,4 +1,4 @@
-"""What is not right at a target is told by its sink: each thing alone, at each kind of target, in the target's words."""
+"""What is not right at a target is told by its sink: each thing alone, at each kind, in the target's own words."""
 
 import asyncio
 from collections.abc import Callable, Iterator
