@@ -45,6 +45,8 @@ JOURNALED_HOPS = frozenset({Hop.NAME, Hop.NETWORK, Hop.AUTHENTICATION, Hop.AUTHO
 
 logger = logging.getLogger(__name__)
 
+_NOT_MODIFIED = {"x-ms-error-code": StorageCode.CONDITION_NOT_MET.wire_name}
+
 
 class BlobFront:
     """Implements `NeighbourFront` for storage accounts."""
@@ -88,7 +90,7 @@ class BlobFront:
             self._sessions.add(session)
             return await answer.send(await self._handlers[let.operation](self._call(request, let, asked, answer)))
         except NotModifiedError:
-            return await answer.send(BlobReply(304))
+            return await answer.send(BlobReply(304, _NOT_MODIFIED))
         except StorageError as error:
             return await self._refused(answer, connection, neighbour, let, error)
         except asyncio.CancelledError:

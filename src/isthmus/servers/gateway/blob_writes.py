@@ -4,6 +4,7 @@ Content is written and synced first, then a rule refers to it in the index, whos
 What can be refused is refused before the content is taken, and judged again by the rule.
 """
 
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -96,9 +97,12 @@ class WriteOperations:
             return BlobReply(201, {**md5_header("Content-MD5", draft.md5), **_NOT_ENCRYPTED})
 
     async def _put_block_list(self, call: BlobCall) -> BlobReply:
-        listed = parse_block_list(await call.body.document(BLOCK_LIST_BYTES_MAX))
-        wish, name = _wish(call, with_content_headers=False), call.let.target.blob
-        return _written(await self._changed(call, lambda present: rules.commit(present, name, listed, wish)))
+        body = await call.body.document(BLOCK_LIST_BYTES_MAX)
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        _check_md5(md5_of(call.headers.get("content-md5", "")), digest, "Content-MD5")
+        listed, wish, name = parse_block_list(body), _wish(call, with_content_headers=False), call.let.target.blob
+        blob = await self._changed(call, lambda present: rules.commit(present, name, listed, wish))
+        return _written(blob, md5_header("Content-MD5", digest))
 
     async def _append_block(self, call: BlobCall) -> BlobReply:
         check_lease(call)
