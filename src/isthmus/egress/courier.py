@@ -2,13 +2,13 @@
 
 Theory of operation. `set_off` asks the machine (`routing.delivery`) what is to be done now and starts a task for each
 batch; a task tells the machine what became of it and wakes the worker, which sets off again. A task ends in any case:
-a sink that says nothing for `DELIVERY_SECONDS_MAX` has failed. A changed endpoint gets a new sink; what the old one has
-under way comes to its end first, or fails when the old one is closed, and is repeated by the new one.
+a sink that says nothing for `DELIVERY_SECONDS_MAX` has failed. A changed endpoint gets a new sink at once; what the old
+one has under way comes to its end, or fails when the old one is closed, and is repeated by the new one.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import msgspec
 
@@ -74,12 +74,12 @@ class Courier:
         """The number of the endpoint's hub."""
         return self._serve.hub
 
-    async def change(self, serve: Serve) -> None:
+    def change(self, serve: Serve) -> None:
         """Delivers to the endpoint as it is now; without effect when nothing of it has changed."""
         unchanged = _without_record(self._serve) == _without_record(serve)
         self._serve = serve
         if not unchanged:
-            await self._close_sink()
+            self._begin(self._close_sink())
             self.deliveries.retry_now()
             self._wake()
 
@@ -93,10 +93,7 @@ class Courier:
         if self._bury_dead and self.deliveries.health.status is HealthStatus.DEAD:
             self.deliveries.give_up(self.deliveries.position, "the endpoint is dead")
         for batch in self.deliveries.next_batches(self._clock.utc_ms()):
-            work = self._deliver(batch) if batch.errand is Errand.DELIVER else self._inter(batch)
-            task = asyncio.create_task(work)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._deliver(batch) if batch.errand is Errand.DELIVER else self._inter(batch))
 
     @property
     def has_news(self) -> bool:
@@ -129,6 +126,11 @@ class Courier:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._close_sink()
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, batch: Batch) -> None:
         machine, partition = self.deliveries, batch.partition
@@ -195,10 +197,10 @@ class Courier:
             self._sink = self._make_sink(HubName(HubId(self._serve.hub), self._serve.hub_name), self._serve)
         return self._sink
 
-    async def _close_sink(self) -> None:
+    def _close_sink(self) -> Coroutine[object, object, None]:
+        """Parts with the sink now; what is answered closes it."""
         sink, self._sink = self._sink, None
-        if sink is not None:
-            await sink.close()
+        return _closed(sink)
 
     def _count(self, batch: Batch, delivered: int, failures: int = 0) -> None:
         now_ms, counts = self._now(), self._counts
@@ -255,3 +257,8 @@ def _size(envelope: Envelope, payload: bytes) -> int:
 def _without_record(serve: Serve) -> Serve:
     """What of an order makes a new sink necessary."""
     return msgspec.structs.replace(serve, start=0, cursors={}, health=NOTHING_TRIED)
+
+
+async def _closed(sink: Sink | None) -> None:
+    if sink is not None:
+        await sink.close()

@@ -42,7 +42,7 @@ from isthmus.egress.messages import (
     TokenGiven,
     TokenWanted,
 )
-from isthmus.egress.process import END_SECONDS_MAX, WorkerProcess
+from isthmus.egress.process import END_SECONDS_MAX, Spawn, WorkerProcess, spawn_process
 from isthmus.resources.guarded import Guarded
 from isthmus.resources.hub import Hub
 from isthmus.resources.routing_endpoint import EndpointAuthentication, EndpointKind, RoutingEndpoint
@@ -110,6 +110,7 @@ class EgressOffice:
         *,
         workers: int,
         pinned_bytes: int,
+        spawn: Spawn = spawn_process,
     ) -> None:
         """`settings` are said to each worker, and anew by `settings_changed`; see the module for `pinned_bytes`."""
         self._log = log
@@ -121,7 +122,7 @@ class EgressOffice:
         self._settings = settings
         self._pinned_bytes = pinned_bytes
         self._workers = [
-            WorkerProcess(log_folder, self._first_words_of(place), self._heard, clock, place)
+            WorkerProcess(log_folder, self._first_words_of(place), self._heard, clock, place, spawn)
             for place in range(workers)
         ]
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -129,7 +130,7 @@ class EgressOffice:
         self._serving: dict[Name, Serve] = {}
         self._leaving: dict[Name, int] = {}
         self._given_up: dict[Name, GiveUp] = {}
-        self._probes: dict[int, asyncio.Future[Probed]] = {}
+        self._probes: dict[int, tuple[Probe, asyncio.Future[Probed]]] = {}
         self._requests = itertools.count(1)
         self._errands: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -192,9 +193,10 @@ class EgressOffice:
 
     async def probe(self, hub: Hub, endpoint: RoutingEndpoint) -> None:
         """Has the target asked whether it lets the hub write; raises `SinkFailure`."""
-        request = next(self._requests)
-        answer = self._probes[request] = asyncio.get_running_loop().create_future()
-        self._worker_of((hub.number, endpoint.number)).say(Probe(request, hub.number, endpoint.number))
+        order = Probe(next(self._requests), hub.number, endpoint.number)
+        answer: asyncio.Future[Probed] = asyncio.get_running_loop().create_future()
+        self._probes[order.request] = (order, answer)
+        self._worker_of((hub.number, endpoint.number)).say(order)
         try:
             async with asyncio.timeout(PROBE_SECONDS_MAX):
                 probed = await answer
@@ -202,7 +204,7 @@ class EgressOffice:
             reason = f"the worker process did not answer within {PROBE_SECONDS_MAX:g} s"
             raise SinkFailure(FailureKind.TRANSIENT, reason, "Timeout") from error
         finally:
-            del self._probes[request]
+            del self._probes[order.request]
         if probed.kind:
             raise SinkFailure(FailureKind(probed.kind), probed.reason, probed.code)
 
@@ -297,6 +299,7 @@ class EgressOffice:
                 self._settings(),
                 *(self._up_to_date(self._serving[name]) for name in served),
                 *(self._given_up[name] for name in served if name in self._given_up),
+                *(order for order, _ in self._probes.values() if (order.hub, order.endpoint) in served),
             ]
 
         return words
@@ -319,7 +322,7 @@ class EgressOffice:
             case Bury():
                 self._start(self._bury(worker, report))
             case Probed(request):
-                answer = self._probes.get(request)
+                _, answer = self._probes.get(request, (None, None))
                 if answer is not None and not answer.done():
                     answer.set_result(report)
 

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from isthmus.base.clock import Clock
 from isthmus.egress.channel import Channel
@@ -28,6 +29,27 @@ END_SECONDS_MAX = 3.0
 logger = logging.getLogger(__name__)
 
 
+class Spawned(Protocol):
+    """A process that was started; `asyncio.subprocess.Process` is one."""
+
+    @property
+    def pid(self) -> int: ...
+    async def wait(self) -> int: ...
+    def kill(self) -> None: ...
+
+
+Spawn = Callable[[socket.socket, Path], Awaitable[Spawned]]
+"""Starts a worker with its end of the pair, which is closed here afterwards, and the folder of the log."""
+
+
+async def spawn_process(end: socket.socket, log_folder: Path) -> Spawned:
+    """Starts this program once more, wherever it is installed: `-P` leaves out the folder that it is started in."""
+    words = ("egress-worker", "--socket", str(end.fileno()), "--log", str(log_folder))
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "isthmus", *words, pass_fds=(end.fileno(),), stdin=asyncio.subprocess.DEVNULL
+    )
+
+
 class WorkerProcess:
     """Keeps one worker process running while `run` is."""
 
@@ -38,9 +60,11 @@ class WorkerProcess:
         on_report: Callable[["WorkerProcess", Report], Awaitable[None]],
         clock: Clock,
         place: int = 0,
+        spawn: Spawn = spawn_process,
     ) -> None:
         """`first_words` are said to each new process, and `on_report` hears what it says; `place` is among workers."""
         self.place = place
+        self._spawn = spawn
         self._log_folder = log_folder
         self._first_words = first_words
         self._on_report = on_report
@@ -81,11 +105,7 @@ class WorkerProcess:
     async def _live(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *_command(theirs.fileno(), self._log_folder),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-            )
+            process = await self._spawn(theirs, self._log_folder)
         self.starts += 1
         self.pid = process.pid
         channel = self._channel = await Channel.over(ours, decode_report)
@@ -102,11 +122,7 @@ class WorkerProcess:
             await _ended(process)
 
 
-def _command(descriptor: int, log_folder: Path) -> tuple[str, ...]:
-    return (sys.executable, "-m", "isthmus", "egress-worker", "--socket", str(descriptor), "--log", str(log_folder))
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
+async def _ended(process: Spawned) -> None:
     """Waits for a process whose socket has ended, and kills it when it lives on."""
     try:
         async with asyncio.timeout(END_SECONDS_MAX):

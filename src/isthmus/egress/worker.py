@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,7 +99,7 @@ class Worker:
         self._requests = itertools.count(1)
         self._tokens: dict[int, asyncio.Future[TokenGiven]] = {}
         self._burials: dict[int, asyncio.Future[Interred]] = {}
-        self._probes: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
         self._reported = 0.0
 
     async def run(self) -> None:
@@ -107,10 +107,12 @@ class Worker:
         pumping = asyncio.create_task(self._pump())
         try:
             while not pumping.done() and (order := await self._channel.hear()) is not None:
-                await self._obey(order)
+                self._obey(order)
         finally:
             pumping.cancel()
-            await asyncio.gather(pumping, return_exceptions=True)
+            for errand in self._errands:
+                errand.cancel()
+            await asyncio.gather(pumping, *self._errands, return_exceptions=True)
             await asyncio.gather(*(courier.close() for courier in self._couriers.values()))
             self._reported = 0.0
             self._report()
@@ -118,16 +120,16 @@ class Worker:
         if not pumping.cancelled():
             pumping.result()
 
-    async def _obey(self, order: Order) -> None:
+    def _obey(self, order: Order) -> None:
         match order:
             case Settings():
                 self._settings = order
             case Serve():
-                await self._serve(order)
+                self._serve(order)
             case Forget(hub, endpoint):
                 courier = self._couriers.pop((hub, endpoint), None)
                 if courier is not None:
-                    await courier.close()
+                    self._begin(courier.close())
             case GiveUp(hub, endpoint, before, reason):
                 if (hub, endpoint) in self._couriers:
                     self._couriers[(hub, endpoint)].deliveries.give_up(before, reason)
@@ -136,18 +138,22 @@ class Worker:
             case Interred(request):
                 _answer(self._burials, request, order)
             case Probe():
-                task = asyncio.create_task(self._probe(order))
-                self._probes.add(task)
-                task.add_done_callback(self._probes.discard)
+                self._begin(self._probe(order))
             case Grown():
                 pass
         self._awake.set()
 
-    async def _serve(self, serve: Serve) -> None:
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        """Orders that take time are carried out beside the next ones, which may be what they wait for."""
+        task = asyncio.create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    def _serve(self, serve: Serve) -> None:
         self._rules[serve.hub] = OutboundRules(serve.restricted, serve.allowed)
         courier = self._couriers.get(serve.name)
         if courier is not None:
-            await courier.change(serve)
+            courier.change(serve)
             return
         settings = self._settings
         self._couriers[serve.name] = Courier(
