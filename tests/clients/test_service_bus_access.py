@@ -168,7 +168,7 @@ def test_a_closed_namespace_tells_the_address_whatever_the_key(plant: Namespace)
     for string in (plant.connection_string(), plant.connection_string().replace("AccessKey=", "AccessKey=AAAA")):
         assert PREVENTED in reason(client(plant, string))
         assert last_rule(plant) == "network.public-access"
-    plant.make("namespace", "network-rule-set", "ip-rule", "add", "--ip-rule", "ip-address=127.0.0.0/8")
+    plant.make("namespace", "network-rule-set", "update", "--public-network-access", "Enabled")
     send(client(plant))
 
 
