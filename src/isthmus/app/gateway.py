@@ -28,6 +28,7 @@ from isthmus.servers.gateway.amqp_nodes import Nodes
 from isthmus.servers.gateway.amqp_reader import Readers
 from isthmus.servers.gateway.blob_access import BlobAccess
 from isthmus.servers.gateway.blob_front import BlobFront
+from isthmus.servers.gateway.bus_front import BusFront
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
 from isthmus.servers.gateway.event_hub_nodes import EventHubNodes
@@ -35,7 +36,7 @@ from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway
 from isthmus.servers.gateway.http_body import HEADERS_MAX
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
-from isthmus.servers.gateway.http_dispatch import HttpDispatch
+from isthmus.servers.gateway.http_dispatch import HttpDispatch, NeighbourFront
 from isthmus.servers.gateway.http_transport import HttpHandler
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
@@ -99,7 +100,10 @@ class Gateway:
             tokens=token_door(config, domain, self.gate),
         )
         relay = RelayFront(self.gate, self.sessions, domain.uploads, clock, stores.ids)
-        neighbours = {ResourceKind.STORAGE: _blobs(stores, domain, self, bearers)}
+        neighbours: dict[ResourceKind, NeighbourFront] = {
+            ResourceKind.STORAGE: _blobs(stores, domain, self, bearers),
+            ResourceKind.SERVICE_BUS: BusFront(self.gate, domain.service_bus.nodes, clock),
+        }
         dispatch = HttpDispatch(self.gate, front, relay, neighbours)
         self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX)
         _let_changes_cut(domain, self, bearers)

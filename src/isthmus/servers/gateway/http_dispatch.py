@@ -38,7 +38,7 @@ class HttpDispatch:
         named = None if connection is None else self._named(connection, request)
         if connection is not None and isinstance(named, Hub) and self._relay.takes(request):
             return await self._relay.handle(request, connection, named)
-        front = self._neighbours.get(named.kind) if named is not None else None
+        front = self._neighbours.get(named.kind) if named is not None and not _upgrades(request) else None
         if connection is None or named is None or front is None:
             return await self._hubs.handle(request)
         return await front.handle(request, connection, named)
@@ -48,3 +48,8 @@ class HttpDispatch:
             return self._gate.find(connection, Plane.HTTPS, *host_names(request))
         except HubError:
             return None
+
+
+def _upgrades(request: web.BaseRequest) -> bool:
+    """True for a WebSocket, which the hubs' front makes of a request to any resource that speaks by it."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
