@@ -1,4 +1,7 @@
-"""Event hubs of hosted namespaces in ARM's paths: `…/namespaces/{n}/eventhubs/{e}`, their consumer groups and rules."""
+"""Event hubs of hosted namespaces in ARM's paths: `…/namespaces/{n}/eventhubs/{e}`, their consumer groups and rules.
+
+What is made is answered 200, as Microsoft.EventHub does: the stock client takes no other status here.
+"""
 
 from dataclasses import replace
 
@@ -20,7 +23,7 @@ from isthmus.neighbours.neighbour import Neighbour
 from isthmus.neighbours.neighbours import Neighbours
 from isthmus.resources.guarded import ResourceKind
 from isthmus.resources.members import known_members, mapping
-from isthmus.servers.management.arm import CREATED, NO_CONTENT, Routes, change_of
+from isthmus.servers.management.arm import NO_CONTENT, Routes, change_of
 from isthmus.servers.management.arm_rules import ArmRules, Owned, PoliciesRule
 from isthmus.servers.management.request import Call, Reply
 
@@ -66,7 +69,7 @@ class ArmEventHubs:
                 namespace.number, names[1], lambda draft: apply_body(draft, body, is_new=True)
             )
             self._changed(call, namespace, f"event hub {made.name} created", None, _shown(namespace, made))
-            return Reply(CREATED, _shown(namespace, made))
+            return Reply(value=_shown(namespace, made))
         changed = await self._event_hubs.change(
             namespace.number, present.name, lambda now: apply_body(now, body, is_new=False), call.if_match
         )
@@ -103,7 +106,7 @@ class ArmEventHubs:
         after = _group(namespace, changed, names[2])
         done = f"consumer group {names[2]} of {changed.name} {'created' if before is None else 'updated'}"
         self._changed(call, namespace, done, before, after)
-        return Reply(CREATED if before is None else 200, after)
+        return Reply(value=after)
 
     async def _delete_group(self, call: Call, names: tuple[str, ...]) -> Reply:
         namespace = self._namespace(names)
