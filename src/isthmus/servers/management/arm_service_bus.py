@@ -24,7 +24,7 @@ from isthmus.neighbours.neighbours import Neighbours
 from isthmus.queues import Counts
 from isthmus.resources.guarded import ResourceKind
 from isthmus.resources.members import mapping
-from isthmus.servers.management.arm import CREATED, NO_CONTENT, Handler, Routes, change_of
+from isthmus.servers.management.arm import NO_CONTENT, Handler, Routes, change_of
 from isthmus.servers.management.arm_rules import ArmRules, Owned, PoliciesRule
 from isthmus.servers.management.request import Call, Reply
 
@@ -90,7 +90,7 @@ class ArmServiceBus:
             )
             shown = await self._shown(namespace, made)
             self._changed(call, namespace, f"{kind} {made.path} created", None, shown)
-            return Reply(CREATED, shown)
+            return Reply(value=shown)  # the stock management client takes no other status here
         before = await self._shown(namespace, found[0])
         changed = await self._entities.change(found[0], lambda now: apply_members(now, members), call.if_match)
         after = await self._shown(namespace, changed)
@@ -126,7 +126,7 @@ class ArmServiceBus:
         after = _rule(namespace, changed, rule.name)
         done = f"rule {rule.name} of {changed.path} {'created' if before is None else 'updated'}"
         self._changed(call, namespace, done, before, after)
-        return Reply(CREATED if before is None else 200, after)
+        return Reply(value=after)
 
     async def _delete_rule(self, call: Call, names: tuple[str, ...]) -> Reply:
         namespace = self._namespace(names)
