@@ -100,10 +100,7 @@ class Gateway:
             tokens=token_door(config, domain, self.gate),
         )
         relay = RelayFront(self.gate, self.sessions, domain.uploads, clock, stores.ids)
-        neighbours: dict[ResourceKind, NeighbourFront] = {
-            ResourceKind.STORAGE: _blobs(stores, domain, self, bearers),
-            ResourceKind.SERVICE_BUS: BusFront(self.gate, domain.service_bus.nodes, clock),
-        }
+        neighbours = _fronts(stores, domain, self, bearers)
         dispatch = HttpDispatch(self.gate, front, relay, neighbours)
         self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX)
         _let_changes_cut(domain, self, bearers)
@@ -167,6 +164,16 @@ def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) ->
         neighbours.on_change(cutting.neighbour_changed)
     domain.networks.on_change(lambda _: cutting.networks_changed(domain.directory.all()))
     domain.registry.on_change(cutting.identity_changed)
+
+
+def _fronts(
+    stores: Stores, domain: Domain, gateway: Gateway, bearers: BearerTokens
+) -> dict[ResourceKind, NeighbourFront]:
+    """What answers HTTPS for each kind of neighbour that speaks it."""
+    return {
+        ResourceKind.STORAGE: _blobs(stores, domain, gateway, bearers),
+        ResourceKind.SERVICE_BUS: BusFront(gateway.gate, domain.service_bus.nodes, stores.clock),
+    }
 
 
 def _blobs(stores: Stores, domain: Domain, gateway: Gateway, bearers: BearerTokens) -> BlobFront:
