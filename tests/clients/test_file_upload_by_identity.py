@@ -14,6 +14,7 @@ from azure.storage.blob import BlobClient
 from clients.devices import connected
 from clients.files import FileNotifications
 from clients.names import resolved
+from clients.node import node
 from clients.storage import Account, storage_account
 from support.server import RunningHub
 
@@ -116,6 +117,20 @@ def test_through_the_hub_a_device_needs_one_address_only(
     with account_opened(account), account.client() as owner:
         kept = owner.get_blob_client("uploads", f"{device_id}/through.bin").download_blob().readall()
     assert kept == body
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize("size", [100, 9 * 1024 * 1024])
+def test_the_node_device_uploads_and_the_node_service_hears_of_it(
+    hub: RunningHub, account: Account, device_id: str, size: int
+) -> None:
+    strings = (hub.create_device(device_id), hub.connection_string("service"))
+    told = node("file_upload.cjs", *strings, "n.bin", str(size), ca=hub.ca, names={hub.host_name: hub.address})
+    assert "error" not in told, told
+    assert (told["blobName"], told["blobSizeInBytes"]) == (f"{device_id}/n.bin", size)
+    with account_opened(account), account.client() as owner:
+        kept = owner.get_blob_client("uploads", f"{device_id}/n.bin").download_blob().readall()
+    assert kept == b"\x07" * size
 
 
 @pytest.mark.usefixtures("relay")

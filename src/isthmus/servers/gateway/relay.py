@@ -134,6 +134,8 @@ class RelayFront:
             tracking_id = self._gate.refused(connection, Plane.HTTPS, hub.name, device, session.lost)
             return self._refused(RelayError(*NOT_AUTHENTICATED), tracking_id)
         except RelayError as error:
+            said = {"hub": hub.name, "device_id": device, "code": error.code, "reason": error.message}
+            logger.info("upload refused", extra=said)
             return self._refused(error, self._ids.uuid())
         except StorageRefused as refused:
             logger.warning(

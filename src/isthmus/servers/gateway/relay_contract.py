@@ -40,10 +40,10 @@ CONTENT_HEADERS = ("Content-Type", "Content-Encoding", "Content-Language", "Cont
 
 IGNORED = frozenset(
     {"x-ms-version", "x-ms-date", "x-ms-client-request-id", "x-ms-blob-type", "x-ms-return-client-request-id",
-     "x-ms-blob-content-md5", "x-ms-useragent"}
+     "x-ms-blob-content-md5", "x-ms-useragent", "x-ms-encryption-algorithm"}
     | {f"x-ms-blob-{name.lower()}" for name in CONTENT_HEADERS}
 )  # fmt: skip
-"""Headers of storage that are known here, or that change nothing."""
+"""Headers of storage that are known here, or that change nothing: an algorithm of encryption without its key."""
 
 CONDITIONS = frozenset({"if-match", "if-modified-since", "if-unmodified-since"})
 
