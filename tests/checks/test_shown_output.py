@@ -5,6 +5,9 @@ import os
 import re
 import shlex
 import sqlite3
+import ssl
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from support.server import RunningHub
 HOW_TO = ROOT / "docs" / "how-to"
 CONNECTION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
+PLACE = re.compile(r"[0-9-]{10}T[0-9:.]{12}Z|partition [0-9]+, offset [0-9]+")
 SHOWN_CONNECTION = "d94e640f-116f-4e39-8bce-3556e41f74d3"
 
 
@@ -69,6 +73,49 @@ def test_an_endpoint_is_proved_as_shown(make_hub: Callable[..., RunningHub]) -> 
     for remedy in [each["remedy"] for each in told["switches"] if each["state"] == "off"]:
         hub.isthmus(*shlex.split(remedy)[1:])
     assert proof(hub) == cells(TIME.sub("TIME", whole))
+
+
+def test_a_message_is_traced_as_shown(make_hub: Callable[..., RunningHub]) -> None:
+    hub = make_hub(hostname="hub.plant.example")
+    hub.isthmus("iot", "hub", "identity", "assign", "--system-assigned")
+    account = hub.json("storage", "account", "create", "-n", "plantstore")
+    hub.isthmus("storage", "container", "create", "-n", "telemetry", "--account-name", "plantstore")
+    hub.isthmus(
+        *("iot", "hub", "message-endpoint", "create", "storage-container", "--en", "store", "--container", "telemetry"),
+        *("--identity", "[system]", "--endpoint-uri", account["primaryEndpoints"]["blob"]),
+    )
+    for name, to in (("all", "store"), ("events", "events")):
+        hub.isthmus("iot", "hub", "message-route", "create", "--rn", name, "-t", "DeviceMessages", "--en", to)
+    send_as_press(hub)
+    waiting, delivered = shown_blocks(HOW_TO / "trace-a-message.md", "isthmus trace order-4711")
+    assert path_of(hub, "(AuthorizationPermissionMismatch)") == cells(PLACE.sub("PLACE", waiting))
+    told = json.loads(hub.run("check", "endpoint", "store", "--output", "json").stdout)
+    for remedy in [each["remedy"] for each in told["switches"] if each["state"] == "off"]:
+        hub.isthmus(*shlex.split(remedy)[1:])
+    assert path_of(hub, "delivered") == cells(PLACE.sub("PLACE", delivered))
+
+
+def send_as_press(hub: RunningHub) -> None:
+    """A message of the device press, with an id, over HTTPS."""
+    hub.isthmus("device-identity", "create", "-d", "press")
+    token = hub.json("generate-sas-token", "-d", "press")["sas"]
+    request = urllib.request.Request(
+        f"https://{hub.address}/devices/press/messages/events?api-version=2020-03-13",
+        data=b'{"pressure":1.5}',
+        headers={"Authorization": token, "iothub-messageid": "order-4711", "Host": "hub.plant.example"},
+        method="POST",
+    )
+    context = ssl.create_default_context(cafile=hub.ca)
+    with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+        assert answer.status == 204
+
+
+def path_of(hub: RunningHub, word: str) -> list[list[str]]:
+    """What `trace` prints once a word is in it, with the places and times of the page."""
+    deadline = time.monotonic() + 30
+    while word not in (printed := hub.isthmus("trace", "order-4711")):
+        assert time.monotonic() < deadline, printed
+    return cells(PLACE.sub("PLACE", printed))
 
 
 def proof(hub: RunningHub) -> list[list[str]]:

@@ -134,3 +134,21 @@ async def test_one_call_at_a_time_moves_them(world: World) -> None:
     assert results[0] == 2
     assert isinstance(results[1], HubError)
     assert results[1].code is Code.CONFLICT
+
+
+async def test_a_record_s_dead_letter_is_found_also_when_it_is_there_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_RECORDS_MAX", 2)
+    letters = await world.reopened()
+    await bury(letters, 5)
+    found = await letters.find(PLANT.number, 2, (1, 104))
+    assert found is not None
+    assert (found[0].number, found[0].payload, found[1]) == (4, b"4", True)
+    assert await letters.find(PLANT.number, 2, (2, 104)) is None
+    await letters.purge(PLANT.number, 2, 4)
+    gone = await letters.find(PLANT.number, 2, (1, 104))
+    assert gone is not None
+    assert gone[1] is False
+    monkeypatch.setattr(module, "FIND_LETTERS_MAX", 3)
+    assert await letters.find(PLANT.number, 2, (1, 104)) is None

@@ -4,5 +4,17 @@ from isthmus.app.audit import Evidence, records_of, verify_file, verify_folder
 from isthmus.app.logs import log_report
 from isthmus.app.offline import offline
 from isthmus.app.serving import serve
+from isthmus.app.tracing import FOUND_MAX, Wanted, find_records
 
-__all__ = ["Evidence", "log_report", "offline", "records_of", "serve", "verify_file", "verify_folder"]
+__all__ = [
+    "FOUND_MAX",
+    "Evidence",
+    "Wanted",
+    "find_records",
+    "log_report",
+    "offline",
+    "records_of",
+    "serve",
+    "verify_file",
+    "verify_folder",
+]

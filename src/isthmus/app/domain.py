@@ -65,6 +65,7 @@ from isthmus.servers.management.endpoint_calls import EndpointCalls
 from isthmus.servers.management.exposure import ExposureCalls, Installation
 from isthmus.servers.management.path_calls import PathCalls
 from isthmus.servers.management.token_calls import TokenCalls
+from isthmus.servers.management.trace_calls import TraceCalls
 
 HTTPS_PORT_USED = Key("meta", NO_HUB, "https-port")
 """Where the service API was served last, for connection strings when the server is stopped."""
@@ -229,12 +230,13 @@ def management_api(
     more: Sequence[Routes] = (),
     endpoints_health: Callable[[Hub], list[dict[str, object]]] = lambda hub: [],
     routing_endpoints: EndpointCalls | None = None,
+    traces: TraceCalls | None = None,
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
     `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, `more` are routes
     of resources that the domain does not have, `endpoints_health` tells how routing endpoints do, and
-    `routing_endpoints` proves where they lead.
+    `routing_endpoints` proves where they lead, `traces` tells what became of messages there.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(
@@ -257,6 +259,7 @@ def management_api(
         paths=PathCalls(domain.hubs, prover),
         authority=AuthorityCalls(domain.authority, domain.journal),
         routing_endpoints=routing_endpoints,
+        traces=traces,
     )
 
 

@@ -55,6 +55,7 @@ from isthmus.servers.management.endpoint_calls import EndpointCalls
 from isthmus.servers.management.metrics import Reading
 from isthmus.servers.management.remote import RemoteManagement
 from isthmus.servers.management.server import ManagementServer, Monitoring
+from isthmus.servers.management.trace_calls import TraceCalls
 
 TLS_FOLDER = Path(CA_CERTIFICATE).parent
 
@@ -283,6 +284,7 @@ class Server:
             ),
             endpoints.health_of,
             self._endpoint_calls(),
+            TraceCalls(domain.hubs, domain.twins.snapshots, deliveries.ledger, deliveries.dead_letters),
         )
 
     def _endpoint_calls(self) -> EndpointCalls:

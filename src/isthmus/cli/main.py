@@ -51,6 +51,7 @@ from isthmus.cli.server import ca, demo, env, health, metrics, up
 from isthmus.cli.service_bus import servicebus
 from isthmus.cli.storage import storage
 from isthmus.cli.tokens import token
+from isthmus.cli.traces import trace
 from isthmus.cli.twins import device_twin, module_twin
 
 HUB_COMMANDS: tuple[click.Command, ...] = (
@@ -88,7 +89,7 @@ device_identity.add_command(import_devices)
 hub.add_command(policy)
 check.add_command(check_endpoint)
 hub.add_command(hub_identity)
-for own in (up, demo, ca, env, explain, audit, log, check, health, metrics, namespace_helper, egress_worker):
+for own in (up, demo, ca, env, explain, trace, audit, log, check, health, metrics, namespace_helper, egress_worker):
     root.add_command(own)
 for own in (network, token, lab, connector, iot, c2d_message):
     root.add_command(own)

@@ -6,6 +6,7 @@ purged is told by a mark for each endpoint, the number of the first dead letter 
 the re-driven records are durable in the hub's log, so that a crash in between drives some twice and loses none.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ KIND = "dead-letter"
 READ_RECORDS_MAX = 256
 READ_BYTES_MAX = 1024 * 1024
 """Dead letters handled at a time, in the hub's own process: some milliseconds."""
+
+FIND_LETTERS_MAX = 100_000
+"""Dead letters looked at for one record: a second or so, the loop given back between."""
 
 LIST_MAX = 1_000
 """Dead letters listed in one call."""
@@ -117,6 +121,21 @@ class DeadLetters:
         if not found or found[0].number != number:
             raise HubError(Code.NOT_FOUND, f"The endpoint has no dead letter {number}")
         return found[0]
+
+    async def find(self, hub: HubId, endpoint: int, place: tuple[int, int]) -> tuple[Buried, bool] | None:
+        """The dead letter of a record, by its partition and offset, and whether it is still there.
+
+        One that was re-driven or purged is found until the dead-letter log lets it go; with more than
+        `FIND_LETTERS_MAX` the oldest of these are looked at.
+        """
+        for looked, each in enumerate(self._from(hub, endpoint, 0), start=1):
+            if (each.letter.partition, each.letter.offset) == place:
+                return each, each.number >= self._mark(hub, endpoint)
+            if looked >= FIND_LETTERS_MAX:
+                return None
+            if looked % READ_RECORDS_MAX == 0:
+                await asyncio.sleep(0)
+        return None
 
     async def redrive(self, hub: Hub, endpoint: int, until: int | None = None) -> int:
         """Sends dead letters to their endpoint once more, in their order, up to and including a number.

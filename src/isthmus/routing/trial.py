@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from isthmus.query.conditions.values import Subject
 from isthmus.resources.hub import Hub, Route, RouteSource
 from isthmus.resources.routes import compiled_condition
 from isthmus.routing.subject import body_encoding
@@ -41,12 +42,12 @@ class MadeUpMessage:
         return self.sender
 
 
-def try_route(route: Route, message: MadeUpMessage) -> bool | None:
+def try_route(route: Route, message: Subject) -> bool | None:
     """Whether the message would take the route; None where its condition is undefined. Raises as saving does."""
     return compiled_condition(route).holds(message)
 
 
-def routes_taken(hub: Hub, source: RouteSource, message: MadeUpMessage) -> tuple[Route, ...]:
+def routes_taken(hub: Hub, source: RouteSource, message: Subject) -> tuple[Route, ...]:
     """The hub's enabled routes that a message of a source would take, the fallback route when it took no other."""
     taken = [each for each in hub.routes if each.enabled and each.source is source and try_route(each, message)]
     last = hub.fallback_route

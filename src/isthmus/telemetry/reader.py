@@ -76,6 +76,15 @@ class LogReader:
                 break
         return records, cursor
 
+    def since(self, utc_ms: int) -> int:
+        """A cursor of `read_all` before which every record is older than a moment.
+
+        Whole segments are passed over, so that some records behind it may be older, too.
+        """
+        end = self._refresh()
+        wanted = (segment.base for segment in self._archive.segments if not 0 < segment.newest_ms < utc_ms)
+        return next(wanted, end)
+
     def close(self) -> None:
         """Gives files and mapping back."""
         self._archive.close()

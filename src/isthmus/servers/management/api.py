@@ -5,6 +5,7 @@ import binascii
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,7 @@ from isthmus.servers.management.path_calls import PathCalls
 from isthmus.servers.management.permissions import ARM_ROOTS
 from isthmus.servers.management.request import Call, Reply, refused
 from isthmus.servers.management.token_calls import TokenCalls
+from isthmus.servers.management.trace_calls import TraceCalls
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,9 @@ class CommandBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     expiry_time_utc: str | int | None = None
     ack: str | None = None
     properties: dict[str, str] = {}
+
+
+_Calls = TypeVar("_Calls", EndpointCalls, TraceCalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class ManagementApi:
     paths: PathCalls
     authority: AuthorityCalls
     routing_endpoints: EndpointCalls | None = None
+    traces: TraceCalls | None = None
 
     async def answer(self, call: Call) -> Reply:
         """The reply to a call, a refusal included."""
@@ -121,7 +127,9 @@ class ManagementApi:
             case "GET", ("exposure",):
                 return self.exposure.answer(call)
             case _, ("check", "endpoint", *_):
-                return await self._check_endpoint(call)
+                return await _running(self.routing_endpoints).answer(call)
+            case "POST", ("trace",):
+                return await _running(self.traces).answer(call)
             case _, ("check", *_):
                 return await self.paths.answer(call)
             case "GET", ("health",):
@@ -130,11 +138,6 @@ class ManagementApi:
                 return await self._send(name, call.body)
             case _:
                 raise HubError(Code.NOT_FOUND, f"There is nothing at {call.method} /{'/'.join(call.path)}")
-
-    async def _check_endpoint(self, call: Call) -> Reply:
-        if self.routing_endpoints is None:
-            raise HubError(Code.INVALID_OPERATION, "A server that runs delivers to endpoints: isthmus up")
-        return await self.routing_endpoints.answer(call)
 
     def _named(self, name: str, host_name: str) -> dict[str, object]:
         return {"name": name, "hostName": host_name, "httpsPort": self.https_port()}
@@ -161,10 +164,17 @@ class ManagementApi:
         return Reply(204)
 
 
+def _running(part: _Calls | None) -> _Calls:
+    """What only a server that runs has; raises HubError InvalidOperation without one."""
+    if part is None:
+        raise HubError(Code.INVALID_OPERATION, "A server that runs delivers to endpoints: isthmus up")
+    return part
+
+
 def _administers(call: Call) -> bool:
     """True for what changes a resource; making room in the journal is what helps when it is full."""
     reads = call.method in ("GET", "HEAD") or call.path[-1].lower() in QUESTIONS
-    return not reads and call.path[0].lower() not in ("hubs", "audit", "check")
+    return not reads and call.path[0].lower() not in ("hubs", "audit", "check", "trace")
 
 
 def health_reply(parts: Sequence[Part]) -> Reply:

@@ -56,6 +56,16 @@ class TargetKind:
     port: int
 
 
+_WORDS = MappingProxyType(
+    {
+        EndpointKind.EVENT_HUB: "eventhub",
+        EndpointKind.QUEUE: "servicebus-queue",
+        EndpointKind.TOPIC: "servicebus-topic",
+        EndpointKind.STORAGE: "storage-container",
+    }
+)
+"""Kinds as the command line writes them."""
+
 _SENDING = "namespaces/messages/send/action"
 TARGETS: Mapping[EndpointKind, TargetKind] = MappingProxyType(
     {
@@ -108,7 +118,7 @@ def settings_of(
     """
     return (
         _identity(hub, endpoint),
-        _authentication(endpoint),
+        _authentication(hub, endpoint),
         _trusted(hub, endpoint, target, failure),
         _role(hub, endpoint, target, roles, failure),
     )
@@ -124,13 +134,21 @@ def _identity(hub: Hub, endpoint: RoutingEndpoint) -> Setting:
     return Setting(Switch.IDENTITY, State.OFF, f"{hub.name} does not have {which}", remedy)
 
 
-def _authentication(endpoint: RoutingEndpoint) -> Setting:
+def _authentication(hub: Hub, endpoint: RoutingEndpoint) -> Setting:
     if endpoint.authentication is EndpointAuthentication.IDENTITY:
         whose = "the hub's own" if not endpoint.identity else endpoint.identity
         return Setting(Switch.AUTHENTICATION_TYPE, State.ON, f"{endpoint.authentication.value}, {whose}")
     value = f"{endpoint.authentication.value}: the hub shows a key, to which no firewall makes an exception"
-    remedy = f"isthmus iot hub message-endpoint update --endpoint-name {endpoint.name} --identity [system]"
-    return Setting(Switch.AUTHENTICATION_TYPE, State.OFF, value, remedy)
+    return Setting(Switch.AUTHENTICATION_TYPE, State.OFF, value, _by_identity(hub, endpoint))
+
+
+def _by_identity(hub: Hub, endpoint: RoutingEndpoint) -> str:
+    """The command that has an endpoint use the hub's own identity, and leaves where it leads as it is."""
+    where = f"--endpoint-uri sb://{endpoint.host} --entity-path {endpoint.entity}"
+    if endpoint.storage is not None:
+        where = f"--endpoint-uri https://{endpoint.host}"
+    named = f"{_WORDS[endpoint.kind]} -n {hub.name} --endpoint-name {endpoint.name}"
+    return f"isthmus iot hub message-endpoint update {named} --identity '[system]' {where}"
 
 
 def _role(
