@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the load generator, installs the peers where that is possible, and runs the comparison (arguments: run.py's;
-# `carriers` first: carriers.py's).
+# `carriers` or `jobs` first: those of carriers.py or jobs.py).
 set -eu
 cd "$(dirname "$0")"
 
@@ -24,8 +24,8 @@ install_peers() {
 install_peers
 make -s mqttload
 script=run.py
-if [ "${1-}" = carriers ]; then
-  script=carriers.py
+if [ "${1-}" = carriers ] || [ "${1-}" = jobs ]; then
+  script=$1.py
   shift
 fi
 ../.venv/bin/python "$script" "$@"
