@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -13,9 +13,13 @@ from isthmus.app.domain import Domain, management_api
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.state import JournalFilter
+from isthmus.neighbours.blob.ports import BlobStore
 from isthmus.resources.hub import GROUP_PATH
 from isthmus.servers.management.api import ManagementApi, Part
+from isthmus.servers.management.arm import Routes
+from isthmus.servers.management.arm_storage import ArmStorage, StorageServer
 from isthmus.servers.management.request import call_of
+from neighbours.blob.blobs import ContainersInMemory
 from resources.world import endpoint_body
 
 HUBS = f"{GROUP_PATH}/providers/Microsoft.Devices/IotHubs"
@@ -59,8 +63,20 @@ class ManagementWorld:
             self.state, self.clock, CountedIds(), lambda _place, address: "" if address == ADDRESS else "no"
         )
         self.api: ManagementApi = management_api(
-            self.domain, lambda: self.parts, lambda: 8443, self._prepare, live=lambda _: self.live
+            self.domain,
+            lambda: self.parts,
+            lambda: 8443,
+            self._prepare,
+            live=lambda _: self.live,
+            more=(self._storage(),),
         )
+
+    def _storage(self) -> Routes:
+        """ARM of storage accounts, whose containers are in memory."""
+        domain = self.domain
+        server = StorageServer(self._prepare, domain.first_host, lambda: 8443)
+        blobs = cast("BlobStore", ContainersInMemory(self.clock))
+        return ArmStorage(domain.accounts, blobs, domain.endpoints, domain.journal, domain.ids, server).routes
 
     async def start(self) -> "ManagementWorld":
         await self.domain.hubs.create("hub", host_name="hub.example.test", partitions=4)

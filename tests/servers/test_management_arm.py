@@ -206,7 +206,7 @@ async def test_link_resources(world: ManagementWorld) -> None:
         ("GET", "/subscriptions", "ResourceNotFound"),
         ("GET", "/subscriptions/0/resourceGroups/isthmus", "ResourceNotFound"),
         ("GET", "/subscriptions/0/providers", "NotImplemented"),
-        ("GET", "/subscriptions/0/providers/Microsoft.Storage/storageAccounts", "NotImplemented"),
+        ("GET", "/subscriptions/0/providers/Microsoft.Compute/virtualMachines", "NotImplemented"),
         ("POST", HUB, "NotImplemented"),
         ("GET", f"{HUB}/certificates", "NotImplemented"),
         ("GET", f"{HUBS}/none", "ResourceNotFound"),

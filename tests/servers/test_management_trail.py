@@ -43,6 +43,7 @@ ASSIGNED = {
 QUESTIONS = {
     "microsoft.eventhub/checknameavailability",
     "microsoft.servicebus/checknameavailability",
+    "microsoft.storage/checknameavailability",
     "microsoft.devices/checknameavailability",
     "microsoft.devices/iothubs/*/routing/*/$testall",
     "microsoft.devices/iothubs/*/routing/*/$testnew",
@@ -176,7 +177,27 @@ IN_SERVICE_BUS: tuple[Step, ...] = (
     ("DELETE", TOPIC, None),
     ("DELETE", QUEUE, None),
 )
+STORAGE = f"{PROVIDERS}/Microsoft.Storage/storageAccounts/plantblobs"
+CONTAINER = f"{STORAGE}/blobServices/default/containers/box"
+STORAGE_STEPS: tuple[Step, ...] = (
+    ("PUT", STORAGE, {}),
+    ("PATCH", STORAGE, TAGS),
+    ("POST", f"{STORAGE}/listKeys", {}),
+    ("POST", f"{STORAGE}/regenerateKey", {"keyName": "key1"}),
+    ("PUT", CONTAINER, {}),
+    ("DELETE", CONTAINER, None),
+    ("PUT", ENDPOINT, endpoint_body(STORAGE, ADDRESS, manual=True, group="blob")),
+    (
+        "PUT",
+        f"{STORAGE}/privateEndpointConnections",
+        {"properties": {"privateLinkServiceConnectionState": {"status": "Approved", "description": ""}}},
+    ),
+    ("DELETE", f"{STORAGE}/privateEndpointConnections", None),
+    ("DELETE", ENDPOINT, None),
+    ("DELETE", STORAGE, None),
+)
 NEIGHBOURS: Sequence[Step] = (
+    *STORAGE_STEPS,
     *namespace_steps(EVENT_HUBS, *IN_EVENT_HUBS),
     *namespace_steps(SERVICE_BUS, *IN_SERVICE_BUS),
 )

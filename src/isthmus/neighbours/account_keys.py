@@ -9,6 +9,11 @@ KEY_NAMES = ("key1", "key2")
 """What an account's keys are called ("Storage Accounts - List Keys")."""
 
 
+def key_fingerprints(account: Neighbour) -> dict[str, object]:
+    """What the journal may know of an account's keys."""
+    return {name: fingerprint(key) for name, key in zip(KEY_NAMES, account.account_keys, strict=True)}
+
+
 def keys_switched_off(account: Neighbour, principal: Principal) -> Refusal | None:
     """Why no key is taken; None when keys are."""
     if account.local_auth.policies:

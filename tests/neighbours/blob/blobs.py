@@ -3,8 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from isthmus.neighbours.blob.blob import Blob, BlobKind, Extent, Stamp
+from isthmus.base.clock import Clock
+from isthmus.base.ids import HubId
+from isthmus.neighbours.blob.blob import Blob, BlobKind, Container, Extent, Stamp
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
+from isthmus.neighbours.blob.listing import ContainerPage, Page
+from isthmus.neighbours.blob.ports import ContainerRule
 from isthmus.neighbours.blob.rules import Waiting
 
 NOW_MS = 1_700_000_000_000
@@ -45,3 +49,28 @@ def refused_as(call: Callable[[], object]) -> StorageCode | None:
     except StorageError as error:
         return error.storage_code
     return None
+
+
+class ContainersInMemory:
+    """A `BlobStore` as far as containers go."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._count = 0
+        self._all: dict[tuple[HubId, str], Container] = {}
+
+    async def container(self, account: HubId, name: str) -> Container | None:
+        return self._all.get((account, name))
+
+    async def containers(self, account: HubId, page: Page) -> ContainerPage:
+        names = sorted(name for owner, name in self._all if owner == account and name >= page.marker)
+        kept, beyond = names[: page.limit], names[page.limit :]
+        return ContainerPage(tuple(self._all[account, name] for name in kept), beyond[0] if beyond else "")
+
+    async def change_container(self, account: HubId, name: str, rule: ContainerRule) -> Container | None:
+        self._count += 1
+        after = rule(self._all.get((account, name)), Stamp(self._count, self._count, self._clock.utc_ms()))
+        self._all.pop((account, name), None)
+        if after is not None:
+            self._all[account, name] = after
+        return after

@@ -8,7 +8,7 @@ from isthmus.access.explain import change_texts
 from isthmus.access.journal import Journal, Verdict
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import Ids
-from isthmus.neighbours.account_keys import KEY_NAMES
+from isthmus.neighbours.account_keys import KEY_NAMES, key_fingerprints
 from isthmus.neighbours.blob import rules
 from isthmus.neighbours.blob.blob import Container, Stamp
 from isthmus.neighbours.blob.conditions import NO_CONDITIONS
@@ -141,7 +141,7 @@ class ArmStorage:
         body, present = call.json(), self._find(names[0])
         changed = await self._accounts.change(present.name, lambda now: renew_account_key(now, body, self._ids))
         which = next(name for name in KEY_NAMES if name == str(body["keyName"]).lower())
-        self._changed(call, present.name, f"{which} renewed", None, None)
+        self._changed(call, present.name, f"{which} renewed", key_fingerprints(present), key_fingerprints(changed))
         return Reply(value=keys_to_arm(changed))
 
     async def _list_containers(self, call: Call, names: tuple[str, ...]) -> Reply:
