@@ -40,9 +40,8 @@ FORMS: list[Callable[[Delivery], Any]] = [event_of, message_of]
 
 def test_an_event_has_the_hub_s_words_in_its_annotations() -> None:
     event = event_of(delivery(system=SENT, module_id="module-1", model_id="dtmi:a;1", properties={"level": "hot"}))
-    enqueued = event.annotations.pop("iothub-enqueuedtime")
-    assert int(enqueued.timestamp() * 1000) == INGRESS_MS
-    assert event.annotations == {
+    assert plain(event.annotations) == {
+        "iothub-enqueuedtime": INGRESS_MS,
         "iothub-connection-device-id": "device-1",
         "iothub-connection-module-id": "module-1",
         "iothub-connection-auth-method": AUTH_METHOD,
@@ -53,7 +52,7 @@ def test_an_event_has_the_hub_s_words_in_its_annotations() -> None:
         "Diagnostic-Id": "d",
         "x-opt-partition-key": "device-1",
     }
-    assert event.application_properties == {"level": "hot"}
+    assert plain(event.application_properties) == {"level": "hot"}
     found = event.properties
     assert (found.message_id, found.user_id, found.correlation_id) == ("m", b"u", "c")
     assert (found.content_type, found.content_encoding) == ("application/json", "utf-8")
@@ -62,7 +61,7 @@ def test_an_event_has_the_hub_s_words_in_its_annotations() -> None:
 
 def test_a_message_has_the_hub_s_words_in_its_application_properties() -> None:
     message = message_of(delivery(system=SENT, properties={"level": "hot"}, source=MessageSource.TWIN_CHANGES))
-    assert message.application_properties == {
+    assert plain(message.application_properties) == {
         "level": "hot",
         "iothub-connection-device-id": "device-1",
         "iothub-connection-auth-method": AUTH_METHOD,
@@ -87,3 +86,8 @@ def test_the_clients_encode_whatever_was_sent(properties: Properties, payload: b
     events.add(event_of(sent))
     messages.add_message(message_of(sent))
     assert (len(events), len(messages)) == (1, 1)
+
+
+def plain(properties: dict[str, Any]) -> dict[str, Any]:
+    """Values without the types that stand beside them."""
+    return {name: value["VALUE"] if isinstance(value, dict) else value for name, value in properties.items()}

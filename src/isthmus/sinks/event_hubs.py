@@ -15,7 +15,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from azure.eventhub import EventDataBatch, TransportType
@@ -25,7 +24,7 @@ from azure.eventhub.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 from isthmus.base.partitioning import partition_of
 from isthmus.resources.routing_endpoint import RoutingEndpoint
 from isthmus.routing.sink import Delivery, Unacceptable
-from isthmus.sinks.amqp_properties import AmqpValue, amqp_value, milliseconds, text
+from isthmus.sinks.amqp_properties import amqp_time, amqp_value, milliseconds, text
 from isthmus.sinks.clients import EVENT_HUBS_SCOPE, WayOut
 from isthmus.sinks.failures import failure_of, reason_of
 from isthmus.sinks.lasting import Lasting
@@ -173,21 +172,19 @@ def _fill(events: EventDataBatch, batch: Sequence[Delivery], indexes: Sequence[i
 def event_of(delivery: Delivery) -> AmqpAnnotatedMessage:
     """A message as readers of event hubs find it (IoT Hub developer guide, "System properties")."""
     envelope, record, system = delivery.envelope, delivery.record, delivery.envelope.system
-    annotations: dict[str, str | datetime] = {
+    told: dict[str, str | None] = {
         "iothub-connection-device-id": envelope.device_id,
-        "iothub-enqueuedtime": datetime.fromtimestamp(record.ingress_ms / 1000, UTC),
-        "iothub-message-source": envelope.source.value,
-        "x-opt-partition-key": envelope.device_id,
-    }
-    told = {
         "iothub-connection-module-id": envelope.module_id,
         "iothub-connection-auth-method": envelope.auth_method,
         "iothub-connection-auth-generation-id": envelope.generation_id,
+        "iothub-message-source": envelope.source.value,
         "dt-dataschema": envelope.model_id,
-        **{name: text(system, name) for name in _ANNOTATIONS},
+        "x-opt-partition-key": envelope.device_id,
+        **{name: text(system, name) for name in _ANNOTATIONS if name in system},
     }
-    annotations.update({name: value for name, value in told.items() if value})
-    application: dict[str, AmqpValue] = {name: amqp_value(value) for name, value in envelope.properties.items()}
+    annotations = {name: amqp_value(value) for name, value in told.items() if value}
+    annotations["iothub-enqueuedtime"] = amqp_time(record.ingress_ms)
+    application = {name: amqp_value(value) for name, value in envelope.properties.items()}
     user_id = text(system, "user-id")
     return AmqpAnnotatedMessage(
         data_body=record.payload,

@@ -16,7 +16,7 @@ from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageProperties
 
 from isthmus.resources.routing_endpoint import EndpointKind, RoutingEndpoint
 from isthmus.routing.sink import Delivery, Unacceptable
-from isthmus.sinks.amqp_properties import AmqpValue, amqp_value, text
+from isthmus.sinks.amqp_properties import amqp_value, text
 from isthmus.sinks.clients import SERVICE_BUS_SCOPE, WayOut
 from isthmus.sinks.failures import failure_of, reason_of
 from isthmus.sinks.lasting import Lasting
@@ -123,17 +123,17 @@ def _fill(messages: ServiceBusMessageBatch, batch: Sequence[Delivery], at: int) 
 def message_of(delivery: Delivery) -> AmqpAnnotatedMessage:
     """A message as readers of Service Bus find it (IoT Hub developer guide, "System properties")."""
     envelope, system = delivery.envelope, delivery.envelope.system
-    application: dict[str, AmqpValue] = {name: amqp_value(value) for name, value in envelope.properties.items()}
-    told = {
+    told: dict[str, str | None] = {
         "iothub-connection-device-id": envelope.device_id,
         "iothub-connection-module-id": envelope.module_id,
         "iothub-connection-auth-method": envelope.auth_method,
         "iothub-connection-auth-generation-id": envelope.generation_id,
         "iothub-message-source": envelope.source.value,
         "dt-dataschema": envelope.model_id,
-        **{name: text(system, name) for name in _SYSTEM},
+        **{name: text(system, name) for name in _SYSTEM if name in system},
     }
-    application.update({name: value for name, value in told.items() if value})
+    application = {name: amqp_value(value) for name, value in envelope.properties.items()}
+    application.update({name: amqp_value(value) for name, value in told.items() if value})
     user_id = text(system, "user-id")
     return AmqpAnnotatedMessage(
         data_body=delivery.record.payload,
