@@ -353,36 +353,50 @@ def _list_connections(target: Target, *, kind: NamespaceKind, namespace: str) ->
 
 
 def _connection(function: Function) -> Function:
-    function = click.option("connection", "--name", "-n", required=True, help="The connection.")(function)
-    return namespace_option()(function)
+    """Either --id, or the connection's name with the namespace's."""
+    for option in (
+        click.option("namespace", "--namespace-name", default="", help="The namespace, where --id is not given."),
+        click.option("connection", "--name", "-n", default="", help="The connection, where --id is not given."),
+        click.option("connection_id", "--id", default="", help="Id of the connection."),
+    ):
+        function = option(function)
+    return function
 
 
 @_connection
-def _show_connection(target: Target, *, kind: NamespaceKind, namespace: str, connection: str) -> Any:
+def _show_connection(target: Target, *, kind: NamespaceKind, **given: str) -> Any:
     """Shows a private endpoint connection."""
-    path = kind.path(target, namespace, "privateEndpointConnections", connection)
-    return flat(target.manage("GET", path, query=kind.query))
+    return flat(target.manage("GET", _connection_path(target, kind, **given), query=kind.query))
 
 
 @_connection
 @click.option("--yes", "-y", is_flag=True, help="For scripts of az; nothing is asked here.")
-def _delete_connection(target: Target, *, kind: NamespaceKind, namespace: str, connection: str, yes: bool) -> Any:
+def _delete_connection(target: Target, *, kind: NamespaceKind, yes: bool, **given: str) -> Any:
     """Takes a connection away; its private endpoint stays as Disconnected."""
-    path = kind.path(target, namespace, "privateEndpointConnections", connection)
-    return target.manage("DELETE", path, query=kind.query)
+    return target.manage("DELETE", _connection_path(target, kind, **given), query=kind.query)
 
 
 @_connection
 @click.option("--description", default="", help="Why.")
-def _decide(
-    target: Target, *, kind: NamespaceKind, status: str, namespace: str, connection: str, description: str
-) -> Any:
+def _decide(target: Target, *, kind: NamespaceKind, status: str, description: str, **given: str) -> Any:
     """Lets a private endpoint lead to the namespace, or refuses it; answers when every session obeys."""
-    path = kind.path(target, namespace, "privateEndpointConnections", connection)
+    path = _connection_path(target, kind, **given)
     body = target.manage("GET", path, query=kind.query)
     state = body["properties"]["privateLinkServiceConnectionState"]
     state |= {"status": status, "description": description or state.get("description") or ""}
     return flat(target.manage("PUT", path, body, query=kind.query))
+
+
+def _connection_path(
+    target: Target, kind: NamespaceKind, *, namespace: str, connection: str, connection_id: str
+) -> str:
+    if connection_id:
+        if f"/providers/{kind.provider}/namespaces/".lower() not in connection_id.lower():
+            raise CommandError(f"{connection_id} is not the id of a connection of such a namespace.")
+        return connection_id
+    if not (connection and namespace):
+        raise CommandError("Say which connection: --id, or --name with --namespace-name.")
+    return kind.path(target, namespace, "privateEndpointConnections", connection)
 
 
 @namespace_option()
