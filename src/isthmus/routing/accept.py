@@ -77,13 +77,13 @@ class Accept:
         """Appends a device message; `encoded` is `encode_envelope(envelope)`. `waiter` hears of the commit."""
         table = self._table(hub)
         routes = table.telemetry
-        endpoints, stamps = routes.always, table.stamps
-        if stamps or not routes.settled:
+        endpoints = routes.always
+        if not table.plain:
             ref = DeviceRef(hub.number, envelope.device_id, envelope.module_id)
             twin = self._twins.get(ref) if table.telemetry_asks_twin else None
             if not routes.settled:
                 endpoints = self._judge(routes, RoutedMessage(envelope, payload, ingress_ms, twin))
-            if stamped := stamps.encoded(endpoints, twin):
+            if stamped := table.stamps.encoded(endpoints, twin):
                 encoded = enriched(encoded, stamped)
         if not endpoints:
             self.orphaned += 1

@@ -50,13 +50,17 @@ class SourceRoutes:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """What holds for one snapshot of a hub: its routes by source, its partitions, and its enrichments."""
+    """What holds for one snapshot of a hub: its routes by source, its partitions, and its enrichments.
+
+    `plain` is True when nothing depends on a device message, so that it is neither judged nor enriched.
+    """
 
     hub: Hub
     partitions: tuple[Partition, ...]
     sources: dict[MessageSource, SourceRoutes]
     telemetry: SourceRoutes
     stamps: Stamps
+    plain: bool
 
     @property
     def telemetry_asks_twin(self) -> bool:
@@ -73,7 +77,8 @@ def compile_routes(hub: Hub) -> RouteTable:
     """
     sources = {source: _source_routes(hub, wanted) for source, wanted in ROUTE_SOURCES.items()}
     partitions = tuple(Partition(hub.number, number) for number in range(hub.partitions))
-    return RouteTable(hub, partitions, sources, sources[MessageSource.TELEMETRY], Stamps(hub))
+    telemetry, stamps = sources[MessageSource.TELEMETRY], Stamps(hub)
+    return RouteTable(hub, partitions, sources, telemetry, stamps, plain=telemetry.settled and not stamps)
 
 
 def judge(routes: SourceRoutes, message: Subject) -> tuple[tuple[int, ...], int]:
