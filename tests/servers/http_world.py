@@ -124,7 +124,7 @@ class HttpWorld(World):
         self.sessions = Sessions()
         self.peer = FakePeer()
         self.owner = FakePeer("c2", LOCAL_DOOR, "", peer_uid=1000)
-        gate = Gate(Directory(self.hubs), self.registry, self.journal, self.counters, self.clock, self.ids)
+        gate = self.gate = Gate(Directory(self.hubs), self.registry, self.journal, self.counters, self.clock, self.ids)
         methods = Methods(self.registry, self.connected)
         self.service = ServiceApi(self.registry, self.twins, Fleet(self.state), methods, self.connected, self.commands)
         self._front = Front(
