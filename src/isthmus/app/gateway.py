@@ -76,7 +76,6 @@ class Gateway:
         self.accept = Accept(stores.log, domain.twins.snapshots)
         self.readers = Readers(stores.log, EventEncoder(), clock)
         self.event_hubs = EventHubNodes(domain.event_hubs, stores.log, self.readers, clock)
-        domain.event_hubs.on_change(self.event_hubs.event_hub_changed)
         self.mqtt = _mqtt(stores, domain, self)
         self.amqp = _amqp(stores, domain, self)
         websockets = WebSockets(
@@ -154,6 +153,7 @@ def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) ->
         namespace = domain.namespaces.by_number(old.namespace) if old is not None else None
         await cutting.neighbour_changed(namespace, namespace)
 
+    domain.event_hubs.on_change(gateway.event_hubs.event_hub_changed)
     domain.event_hubs.on_change(event_hub_changed)
     domain.roles.on_loss(cutting.identities_changed)
     domain.identities.on_end(cutting.identities_changed)
