@@ -1,15 +1,18 @@
 """Scheduled jobs by the azure-iot-hub client and the command line, with devices on the azure-iot-device client."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from azure.eventhub import EventData
 from azure.iot.device import MethodResponse
 from azure.iot.hub import IoTHubJobManager, IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, JobRequest, QuerySpecification, Twin, TwinProperties
 from msrest.exceptions import HttpOperationError
 
 from clients.devices import connected, until
+from clients.reading import EventCollector
 from support.server import RunningHub
 
 ENDED = {"completed", "failed", "cancelled"}
@@ -105,6 +108,30 @@ def test_the_command_line_schedules_lists_and_cancels(hub: RunningHub, device_id
     assert hub.json("job", "cancel", "--job-id", later)["status"] == "cancelled"
     assert hub.json("job", "show", "--job-id", later)["status"] == "cancelled"
     assert "JobNotFound" in hub.isthmus("job", "show", "--job-id", "none", code=1)
+
+
+def test_a_route_brings_the_states_of_jobs_to_readers(
+    hub: RunningHub, jobs: IoTHubJobManager, device_id: str, collect: Callable[..., EventCollector]
+) -> None:
+    hub.isthmus("message-route", "create", "--rn", "jobs", "-t", "DeviceJobLifecycleEvents", "--en", "events")
+    hub.create_device(device_id)
+    patch = Twin(etag="*", tags={"a": 1})
+    request = JobRequest(
+        job_id=device_id, type="scheduleUpdateTwin", query_condition=f"deviceId = '{device_id}'", update_twin=patch
+    )
+    jobs.create_scheduled_job(device_id, request)
+    events = collect().wait(lambda event: is_about(event, device_id), 3)
+    assert [event.properties[b"opType"] for event in events] == [b"queued", b"running", b"completed"]
+    assert {event.properties[b"iothub-message-schema"] for event in events} == {b"deviceJobNotification"}
+    assert b"iothub-connection-device-id" not in events[0].system_properties
+    last = events[-1].body_as_json()
+    assert (last["status"], last["deviceJobStatistics"]["succeededCount"]) == ("completed", 1)
+
+
+def is_about(event: EventData, job_id: str) -> bool:
+    """True for the event of a job's state."""
+    source = event.system_properties[b"iothub-message-source"]
+    return bool(source == b"deviceJobLifecycleEvents" and event.body_as_json()["jobId"] == job_id)
 
 
 def end_of(jobs: IoTHubJobManager, job_id: str) -> Any:

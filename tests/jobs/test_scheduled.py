@@ -73,7 +73,7 @@ async def test_a_twin_job_patches_every_device_once_and_tells_who_is_connected()
     assert device.desired == [({"x": 2, "$version": 2}, 2)]
     assert {row.status for row in (await world.rows("j1")).values()} == {DeviceJobStatus.COMPLETED}
     events = [event for event in await world.events() if event.source is MessageSource.DEVICE_JOB_LIFECYCLE]
-    assert [event.op_type for event in events] == ["enqueued", "running", "completed"]
+    assert [event.op_type for event in events] == ["queued", "running", "completed"]
     assert msgspec.json.decode(events[-1].body)["deviceJobStatistics"]["succeededCount"] == 250
 
 

@@ -12,4 +12,5 @@ _encode = msgspec.json.Encoder().encode
 
 def job_changed(hub: HubId, job: ScheduledJob, utc_ms: int) -> OutboxEvent:
     """A job came into a state; the body is the job as services read it."""
-    return job_event(hub, job.status, _encode(scheduled_to_wire(job)), utc_ms)
+    wire = scheduled_to_wire(job)
+    return job_event(hub, str(wire["status"]), _encode(wire), utc_ms)

@@ -12,7 +12,7 @@ from isthmus.resources.members import bad, boolean, items, known_members, mappin
 ROUTE_NAME = re.compile(r"[A-Za-z0-9\-._]{1,64}")
 """Microsoft.Devices/IotHubs, `RouteProperties.name`."""
 
-AZURE_SOURCES = ("DeviceJobLifecycleEvents", "DigitalTwinChangeEvents", "MqttBrokerMessages")
+AZURE_SOURCES = ("DigitalTwinChangeEvents", "MqttBrokerMessages")
 """Sources of Azure's that no feature here gives messages to."""
 
 _MEMBERS = ("name", "source", "condition", "endpointNames", "isEnabled")
