@@ -31,6 +31,7 @@ from isthmus.servers.gateway.blob_front import BlobFront
 from isthmus.servers.gateway.bus_front import BusFront
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.doors import HTTPS_PORT, PlaneSetting
+from isthmus.servers.gateway.event_hub_front import EventHubFront
 from isthmus.servers.gateway.event_hub_nodes import EventHubNodes
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway
@@ -172,6 +173,7 @@ def _fronts(
     """What answers HTTPS for each kind of neighbour that speaks it."""
     return {
         ResourceKind.STORAGE: _blobs(stores, domain, gateway, bearers),
+        ResourceKind.EVENT_HUBS: EventHubFront(gateway.gate, gateway.event_hubs, stores.log, stores.clock),
         ResourceKind.SERVICE_BUS: BusFront(gateway.gate, domain.service_bus.nodes, stores.clock),
     }
 

@@ -117,16 +117,20 @@ class EventHubNodes:
             case _:
                 raise not_found(address.text, "Use the address the documentation gives.")
 
-    def _send(self, link: Link, pump: Pump, namespace: Guarded, address: EventHubAddress) -> EventIntake:
+    def place(self, namespace: Guarded, address: EventHubAddress) -> Place:
+        """Where events for an address go; raises HubError when there is no such place, or it takes none."""
         event_hub = self._find(namespace, address.entity)
         refusal = _send_refused(event_hub)
         if refusal is not None:
             raise refusal
         number = partition_number(address.partition, event_hub.partitions) if address.partition else None
+        return Place(event_hub, number, self._turns)
+
+    def _send(self, link: Link, pump: Pump, namespace: Guarded, address: EventHubAddress) -> EventIntake:
+        place = self.place(namespace, address)
         sender = Sender(pump.principal, pump.connection.door.label, address.publisher)
-        place = Place(event_hub, number, self._turns)
         intake = EventIntake(link, pump, self._log, self._clock, place, sender, self.left)
-        self._intakes.setdefault(event_hub.number, set()).add(intake)
+        self._intakes.setdefault(place.event_hub.number, set()).add(intake)
         return intake
 
     def _read(self, link: Link, pump: Pump, namespace: Guarded, address: EventHubAddress) -> PartitionReader:
