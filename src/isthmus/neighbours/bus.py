@@ -62,6 +62,7 @@ class Bus:
 
     def __init__(self, state: State, clock: Clock, ids: Ids, entities: BusEntities, facts_of: FactsOf) -> None:
         self._clock = clock
+        self._ids = ids
         self._entities = entities
         self._facts_of = facts_of
         self._come: dict[HubId, bool] = {}
@@ -95,6 +96,10 @@ class Bus:
         if old is not None and new is None:
             self.queues.forget(address_of(old))
             self.queues.forget(address_of(old).dead_letters)
+
+    def message_id(self) -> str:
+        """An id for a message that was sent without one."""
+        return self._ids.uuid().replace("-", "")
 
     async def send(self, entity: Entity, messages: Sequence[Incoming]) -> list[int]:
         """Stores messages, all or none, and returns when they are durable.

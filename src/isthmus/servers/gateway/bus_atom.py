@@ -36,6 +36,9 @@ DESCRIPTIONS: Final = {
 _IGNORED: Final = frozenset(
     {"AuthorizationRules", "IsAnonymousAccessible", "EntityAvailabilityStatus", "DefaultRuleDescription"}
 )
+_OWN: Final = {"xmlns": BUS, "xmlns:i": INSTANCE}
+"""Names are written without prefixes, save two that are always the same: one client knows nothing of namespaces."""
+
 _FLAGS: Final = frozenset({"true", "false"})
 _NUMBERS: Final = ("MaxDeliveryCount", "MaxSizeInMegabytes", "MaxMessageSizeInKilobytes")
 _NOT_READ: Final = (
@@ -89,12 +92,12 @@ def rule_feed(host: str, subscription: Entity, page: Sequence[Rule], more: str) 
 
 def namespace_entry(host: str, name: str, created_ms: int) -> bytes:
     """What a namespace tells of itself."""
-    info = Element(f"{{{BUS}}}NamespaceInfo")
+    info = Element("NamespaceInfo", _OWN)
     for member, value in (
         *(("CreatedTime", instant(created_ms)), ("MessagingSKU", "Premium"), ("MessagingUnits", "1")),
         *(("ModifiedTime", instant(created_ms)), ("Name", name), ("NamespaceType", "Messaging")),
     ):
-        SubElement(info, f"{{{BUS}}}{member}").text = value
+        SubElement(info, member).text = value
     return _bytes(_entry(host, "$namespaceinfo", name, info))
 
 
@@ -202,14 +205,14 @@ def _typed(name: str, text: str) -> object:
 
 def _described(told: Told) -> Element:
     entity = told.entity
-    description = Element(f"{{{BUS}}}{DESCRIPTIONS[entity.kind]}")
+    description = Element(DESCRIPTIONS[entity.kind], _OWN)
     for name, value in {**members_of(entity), **_numbers(told)}.items():
         if isinstance(value, Mapping):
-            counts = SubElement(description, f"{{{BUS}}}CountDetails")
+            counts = SubElement(description, "CountDetails")
             for counted, number in value.items():
-                SubElement(counts, f"{{{COUNTS}}}{counted}").text = str(number)
+                SubElement(counts, f"d2p1:{counted}", {"xmlns:d2p1": COUNTS}).text = str(number)
         elif value is not None:
-            SubElement(description, f"{{{BUS}}}{name[0].upper()}{name[1:]}").text = _text(value)
+            SubElement(description, f"{name[0].upper()}{name[1:]}").text = _text(value)
     return description
 
 
@@ -238,17 +241,17 @@ def _numbers(told: Told) -> dict[str, object]:
 
 
 def _rule(rule: Rule) -> Element:
-    description = Element(f"{{{BUS}}}RuleDescription")
+    description = Element("RuleDescription", _OWN)
     kind = rule.kind.value
-    given = SubElement(description, f"{{{BUS}}}Filter", {f"{{{INSTANCE}}}type": kind})
+    given = SubElement(description, "Filter", {"i:type": kind})
     if rule.kind is FilterKind.CORRELATION:
         _put_wanted(given, rule.wanted)
     else:
-        SubElement(given, f"{{{BUS}}}SqlExpression").text = "1=1" if rule.kind is FilterKind.TRUE else "1=0"
-        SubElement(given, f"{{{BUS}}}CompatibilityLevel").text = "20"
-    SubElement(description, f"{{{BUS}}}Action", {f"{{{INSTANCE}}}type": "EmptyRuleAction"})
-    SubElement(description, f"{{{BUS}}}CreatedAt").text = instant(rule.created_ms)
-    SubElement(description, f"{{{BUS}}}Name").text = rule.name
+        SubElement(given, "SqlExpression").text = "1=1" if rule.kind is FilterKind.TRUE else "1=0"
+        SubElement(given, "CompatibilityLevel").text = "20"
+    SubElement(description, "Action", {"i:type": "EmptyRuleAction"})
+    SubElement(description, "CreatedAt").text = instant(rule.created_ms)
+    SubElement(description, "Name").text = rule.name
     return description
 
 
@@ -256,14 +259,14 @@ def _put_wanted(given: Element, wanted: Facts) -> None:
     for member, field in _MEMBERS:
         value = getattr(wanted, field)
         if value is not None:
-            SubElement(given, f"{{{BUS}}}{member}").text = value
-    properties = SubElement(given, f"{{{BUS}}}Properties")
+            SubElement(given, member).text = value
+    properties = SubElement(given, "Properties")
     for name, value in wanted.properties.items():
-        pair = SubElement(properties, f"{{{BUS}}}KeyValueOfstringanyType")
-        SubElement(pair, f"{{{BUS}}}Key").text = name
+        pair = SubElement(properties, "KeyValueOfstringanyType")
+        SubElement(pair, "Key").text = name
         kind = _schema_type(value)
-        attributes = {f"{{{INSTANCE}}}type": f"d6p1:{kind}", "xmlns:d6p1": SCHEMA}
-        SubElement(pair, f"{{{BUS}}}Value", attributes).text = _text(value)
+        attributes = {"i:type": f"d6p1:{kind}", "xmlns:d6p1": SCHEMA}
+        SubElement(pair, "Value", attributes).text = _text(value)
 
 
 def _schema_type(value: FilterValue) -> str:
@@ -278,21 +281,21 @@ def _schema_type(value: FilterValue) -> str:
 
 
 def _entry(host: str, path: str, title: str, description: Element) -> Element:
-    entry = Element(f"{{{ATOM}}}entry")
-    SubElement(entry, f"{{{ATOM}}}id").text = f"https://{host}/{path}"
-    SubElement(entry, f"{{{ATOM}}}title", {"type": "text"}).text = title
-    SubElement(entry, f"{{{ATOM}}}link", {"rel": "self", "href": f"https://{host}/{path}"})
-    SubElement(entry, f"{{{ATOM}}}content", {"type": "application/xml"}).append(description)
+    entry = Element("entry", {"xmlns": ATOM})
+    SubElement(entry, "id").text = f"https://{host}/{path}"
+    SubElement(entry, "title", {"type": "text"}).text = title
+    SubElement(entry, "link", {"rel": "self", "href": f"https://{host}/{path}"})
+    SubElement(entry, "content", {"type": "application/xml"}).append(description)
     return entry
 
 
 def _feed(host: str, title: str, entries: Iterable[Element], more: str) -> bytes:
-    feed = Element(f"{{{ATOM}}}feed")
-    SubElement(feed, f"{{{ATOM}}}title", {"type": "text"}).text = title
-    SubElement(feed, f"{{{ATOM}}}id").text = f"https://{host}/{title}"
-    SubElement(feed, f"{{{ATOM}}}link", {"rel": "self", "href": f"https://{host}/{title}"})
+    feed = Element("feed", {"xmlns": ATOM})
+    SubElement(feed, "title", {"type": "text"}).text = title
+    SubElement(feed, "id").text = f"https://{host}/{title}"
+    SubElement(feed, "link", {"rel": "self", "href": f"https://{host}/{title}"})
     if more:
-        SubElement(feed, f"{{{ATOM}}}link", {"rel": "next", "href": f"https://{host}/{more}"})
+        SubElement(feed, "link", {"rel": "next", "href": f"https://{host}/{more}"})
     feed.extend(entries)
     return _bytes(feed)
 

@@ -5,7 +5,8 @@ as its sender encoded them, unless a receiver has changed a property of it.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
@@ -43,20 +44,24 @@ _STATES: Final = {Standing.ACTIVE: 0, Standing.DEFERRED: 1, Standing.SCHEDULED: 
 _INT_MAX: Final = 2**31 - 1
 
 
-def take(payload: bytes, message_format: int) -> list[Incoming]:
+NewId = Callable[[], str]
+"""Makes the id of a message whose sender gave it none."""
+
+
+def take(payload: bytes, message_format: int, new_id: NewId) -> list[Incoming]:
     """The messages of a transfer, one or a batch; raises HubError ARGUMENT_INVALID."""
     try:
         whole = Message(payload)
         if message_format == BATCH_FORMAT:
-            return [_incoming(Message(each)) for each in whole.data]
-        return [_incoming(whole)]
+            return [_incoming(Message(each), new_id) for each in whole.data]
+        return [_incoming(whole, new_id)]
     except DecodeError as error:
         raise undecodable(error) from error
 
 
-def take_one(payload: bytes) -> Incoming:
+def take_one(payload: bytes, new_id: NewId) -> Incoming:
     """An encoded message; raises HubError ARGUMENT_INVALID."""
-    return take(payload, 0)[0]
+    return take(payload, 0, new_id)[0]
 
 
 def give(locked: LockedMessage) -> bytes:
@@ -122,22 +127,32 @@ def plain(value: AmqpValue) -> FilterValue:
     return str(value)
 
 
-def _incoming(whole: Message) -> Incoming:
+def _incoming(whole: Message, new_id: NewId) -> Incoming:
     header, annotations = whole.header, whole.annotations
     key, scheduled = annotations.get(PARTITION_KEY), annotations.get(SCHEDULED)
     if isinstance(key, str) and len(key) > PARTITION_KEY_MAX:
         raise _long_key(key)
-    whole.properties  # noqa: B018 - what a receiver could not decode is refused to the sender
     others: dict[AmqpValue, AmqpValue] = {
         name: value for name, value in annotations.items() if not name.lower().startswith(_OURS)
     }
     kept = BusMessage(
-        sections=whole.encoded(*_KEPT),
+        sections=_identified(whole, new_id),
         ttl_ms=int(header.ttl_ms) if header is not None and header.ttl_ms is not None else None,
         partition_key=str(key) if isinstance(key, str) else None,
         annotations=encode(others) if others else b"",
     )
     return Incoming(kept, int(scheduled) if isinstance(scheduled, int) else 0)
+
+
+def _identified(whole: Message, new_id: NewId) -> bytes:
+    """The sections that are kept, with a message id, which some clients cannot settle without.
+
+    What a receiver could not decode is refused to the sender.
+    """
+    properties = whole.properties
+    if properties.message_id is not None:
+        return whole.encoded(*_KEPT)
+    return replace(properties, message_id=new_id()).encode() + whole.encoded(*_KEPT[1:])
 
 
 def _sections(kept: BusMessage) -> bytes:

@@ -45,7 +45,7 @@ class BusIntake(BusLink):
     def transfer(self, transfer: Transfer) -> None:
         top_up(self.link)
         try:
-            messages = take(transfer.payload, transfer.message_format)
+            messages = take(transfer.payload, transfer.message_format, self._bus.message_id)
         except HubError as error:
             self._refuse(transfer.delivery_id, error)
             return

@@ -17,7 +17,7 @@ from isthmus.neighbours.bus_message import Incoming, edited, refused
 from isthmus.queues import LockedMessage, QueueAddress
 from isthmus.servers.gateway.amqp_links import Pump
 from isthmus.servers.gateway.amqp_replies import Answer, Request
-from isthmus.servers.gateway.bus_codec import edits_of, give, take_one
+from isthmus.servers.gateway.bus_codec import NewId, edits_of, give, take_one
 from isthmus.servers.gateway.bus_rule_codec import rule_description, rule_of
 from isthmus.wire.amqp.values import AmqpValue, Array, Int, Long, Symbol, Timestamp
 
@@ -131,7 +131,7 @@ class BusManagement:
         given = asked.get("messages")
         if not isinstance(given, list) or not 0 < len(given) <= AT_ONCE_MAX:
             raise _malformed("messages")
-        sequences = await self._bus.send(self._entity(), [_scheduled(each) for each in given])
+        sequences = await self._bus.send(self._entity(), [_scheduled(each, self._bus.message_id) for each in given])
         numbers = Array(Long, tuple(Long(sequence) for sequence in sequences))
         return _answer(200, "OK", {"sequence-numbers": numbers})
 
@@ -183,11 +183,11 @@ def _locked(message: LockedMessage) -> AmqpValue:
     return entry
 
 
-def _scheduled(given: AmqpValue) -> Incoming:
+def _scheduled(given: AmqpValue, new_id: NewId) -> Incoming:
     encoded = given.get("message") if isinstance(given, dict) else None
     if not isinstance(encoded, bytes):
         raise _malformed("a message that is not binary")
-    return take_one(encoded)
+    return take_one(encoded, new_id)
 
 
 def _tokens(asked: Mapping[str, AmqpValue]) -> list[str]:
