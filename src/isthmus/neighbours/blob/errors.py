@@ -86,7 +86,7 @@ class StorageCode(Enum):
     INVALID_BLOCK_LIST = ("InvalidBlockList", 400, "The specified block list is invalid.")
     INVALID_HEADER = ("InvalidHeaderValue", 400, "The value for one of the HTTP headers is not in the correct format.")
     INVALID_INPUT = ("InvalidInput", 400, "One of the request inputs is not valid.")
-    INVALID_MARKER = ("OutOfRangeInput", 400, "One of the request inputs is out of range.")
+    OUT_OF_RANGE = ("OutOfRangeInput", 400, "One of the request inputs is out of range.")
     INVALID_MD5 = ("InvalidMd5", 400, "The MD5 value specified in the request is invalid.")
     INVALID_METADATA = ("InvalidMetadata", 400, "The metadata specified is invalid. It has characters not permitted.")
     INVALID_QUERY = (
@@ -134,11 +134,6 @@ class StorageCode(Enum):
         400,
         "An HTTP header that's mandatory for this request is not specified.",
     )
-    MISSING_QUERY = (
-        "MissingRequiredQueryParameter",
-        400,
-        "A query parameter that's mandatory for this request is not specified.",
-    )
     NO_AUTHENTICATION = (
         "NoAuthenticationInformation",
         401,
@@ -165,11 +160,6 @@ class StorageCode(Enum):
         "UnauthorizedBlobOverwrite",
         403,
         "This request is not authorized to perform blob overwrites.",
-    )
-    UNSUPPORTED_HEADER = (
-        "UnsupportedHeader",
-        400,
-        "One of the HTTP headers specified in the request is not supported.",
     )
     UNSUPPORTED_VERB = (
         "UnsupportedHttpVerb",

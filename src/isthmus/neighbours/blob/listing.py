@@ -170,7 +170,7 @@ def _limit(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(2**31))):
         raise query_error("maxresults", text, "Invalid query parameter value.")
     if int(text) == 0:
-        raise StorageError(StorageCode.INVALID_MARKER, details={"QueryParameterName": "maxresults"})
+        raise StorageError(StorageCode.OUT_OF_RANGE, details={"QueryParameterName": "maxresults"})
     return min(int(text), PAGE_MAX)
 
 
@@ -182,7 +182,7 @@ def _decoded(marker: str) -> str:
     try:
         return base64.b64decode(marker, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise StorageError(StorageCode.INVALID_MARKER, details={"QueryParameterName": "marker"}) from None
+        raise StorageError(StorageCode.OUT_OF_RANGE, details={"QueryParameterName": "marker"}) from None
 
 
 def _attribute(text: str) -> str:

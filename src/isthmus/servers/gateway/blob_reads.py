@@ -112,7 +112,7 @@ async def _md5(call: BlobCall, content: Content, part: ByteRange | None) -> dict
     if not call.is_true("x-ms-range-get-content-md5"):
         return headers
     if part.length > MD5_RANGE_BYTES_MAX:
-        raise StorageError(StorageCode.INVALID_MARKER, details={"HeaderName": "x-ms-range-get-content-md5"})
+        raise StorageError(StorageCode.OUT_OF_RANGE, details={"HeaderName": "x-ms-range-get-content-md5"})
     digest = hashlib.md5(usedforsecurity=False)
     async with aclosing(content.read(part)) as pieces:
         async for piece in pieces:
