@@ -162,6 +162,9 @@ async def test_what_waits_for_a_dead_endpoint_is_buried_where_that_is_wanted(mak
     await until(lambda: world.dead_letters.count(PLANT.number, 2) == 2)
     reason = world.dead_letters.listed(PLANT.number, 2)[0].letter.reason
     assert reason == "the endpoint is dead; the last error: no role"
+    world.targets["hot"].failure = None
+    assert await world.dead_letters.redrive(PLANT, 2) == 2
+    await until(lambda: world.targets["hot"].payloads == [b"a", b"b"])
 
 
 async def test_the_log_is_kept_for_an_endpoint_that_is_behind(make: Make) -> None:

@@ -1,7 +1,9 @@
 """Deliveries to routing endpoints, connected: the office with its workers, over hubs, logs and configuration."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from isthmus.access.journal import Decision, Verdict
 from isthmus.app.domain import Domain
 from isthmus.app.egress import Ports, egress_settings
 from isthmus.app.stores import Stores
@@ -9,9 +11,14 @@ from isthmus.base.ids import HubId
 from isthmus.config import Config
 from isthmus.egress.office import EgressOffice
 from isthmus.routing.dead_letters import DeadLetters
-from isthmus.routing.health import HealthStatus
+from isthmus.routing.diagnosis import RULES, diagnose
+from isthmus.routing.health import EndpointHealth, HealthStatus
 from isthmus.routing.ledger import Ledger
+from isthmus.routing.sink import FailureKind
 from isthmus.servers.management.metrics import Reading
+
+PLANE = "egress"
+"""How the journal calls the way out, as a plane and as a door."""
 
 
 class HubDeliveries:
@@ -32,6 +39,7 @@ class HubDeliveries:
             lambda: egress_settings(config, domain, ports),
             workers=config.egress.workers,
             pinned_bytes=int(config.egress.pinned_gib * 2**30),
+            on_health=self._note,
         )
 
     async def start(self) -> None:
@@ -44,6 +52,27 @@ class HubDeliveries:
         let_go = self._stores.log.tick(now_ms, self.office.keep_from())
         self.office.make_room(let_go)
         self._stores.dead_letters.tick(now_ms)
+
+    def _note(self, number: HubId, endpoint_number: int, before: EndpointHealth, now: EndpointHealth) -> None:
+        """Writes into the journal what an owner will ask `explain`: that deliveries are refused, and why."""
+        hub = self._domain.hubs.by_number(number)
+        endpoint = next((each for each in hub.endpoints if each.number == endpoint_number), None) if hub else None
+        if hub is None or endpoint is None or not _is_news(before, now):
+            return
+        decision = Decision(Verdict.ALLOWED, hub=hub.name, plane=PLANE, door=PLANE)
+        detail = f"endpoint {endpoint.name} is {now.status.value}"
+        if now.failures:
+            found = diagnose(endpoint, now.last_kind)
+            decision = replace(
+                decision,
+                verdict=Verdict.REFUSED,
+                code=now.last_code,
+                rule=RULES[FailureKind(now.last_kind)],
+                value=now.last_reason,
+                remedy=found.remedy,
+            )
+            detail = f"{detail}: {found.sentence}"
+        self._domain.journal.write(replace(decision, detail=detail))
 
     def readings(self) -> Iterator[Reading]:
         """What a scrape reads of deliveries; that of one name for all endpoints in a row."""
@@ -79,3 +108,9 @@ class HubDeliveries:
             for endpoint in hub.endpoints:
                 labels = {"hub": hub.name, "endpoint": endpoint.name, "type": endpoint.kind.value}
                 yield labels, (hub.number, endpoint.number)
+
+
+def _is_news(before: EndpointHealth, now: EndpointHealth) -> bool:
+    """True for another state, or another reason to be in it."""
+    other_reason = now.last_kind != before.last_kind and now.status in (HealthStatus.UNHEALTHY, HealthStatus.DEAD)
+    return now.status is not before.status or (now.failures > 0 and other_reason)

@@ -90,8 +90,6 @@ class Courier:
 
     def set_off(self) -> None:
         """Starts what is to be done now."""
-        if self._bury_dead and self.deliveries.health.status is HealthStatus.DEAD:
-            self.deliveries.give_up(self.deliveries.position, "the endpoint is dead")
         for batch in self.deliveries.next_batches(self._clock.utc_ms()):
             self._begin(self._deliver(batch) if batch.errand is Errand.DELIVER else self._inter(batch))
 
@@ -155,6 +153,9 @@ class Courier:
         else:
             machine.delivered(partition, self._now())
             self._count(batch, len(batch.records))
+        if self._bury_dead and machine.is_failing and machine.health.status is HealthStatus.DEAD:
+            # What came since the last try was tried just now, and did not find the endpoint alive either.
+            machine.give_up(machine.position, "the endpoint is dead")
         self._tell_of_health(before)
         self._wake()
 

@@ -63,6 +63,10 @@ GiveToken = Callable[[HubId, str, str], Awaitable[tuple[str, int]]]
 """A token of a hub's identity for a scope; raises HubError."""
 
 
+OnHealth = Callable[[HubId, int, EndpointHealth, EndpointHealth], None]
+"""Hears of an endpoint, by its hub's number and its own: the health before, and now."""
+
+
 class GrowingLog(Protocol):
     """What egress asks of the hub's log."""
 
@@ -110,9 +114,13 @@ class EgressOffice:
         *,
         workers: int,
         pinned_bytes: int,
+        on_health: OnHealth = lambda hub, number, before, now: None,
         spawn: Spawn = spawn_process,
     ) -> None:
-        """`settings` are said to each worker, and anew by `settings_changed`; see the module for `pinned_bytes`."""
+        """`settings` are said to each worker, and anew by `settings_changed`; see the module for `pinned_bytes`.
+
+        `on_health` hears of an endpoint whose health has changed.
+        """
         self._log = log
         self._log_folder = log_folder
         self._ledger = ledger
@@ -121,6 +129,7 @@ class EgressOffice:
         self._clock = clock
         self._settings = settings
         self._pinned_bytes = pinned_bytes
+        self._on_health = on_health
         self._workers = [
             WorkerProcess(log_folder, self._first_words_of(place), self._heard, clock, place, spawn)
             for place in range(workers)
@@ -335,7 +344,10 @@ class EgressOffice:
         name = (HubId(report.hub), report.endpoint)
         if name not in self._serving:
             return
+        before = self.health(*name)
         self._ledger.note(*name, report.cursors, report.health)
+        if before != report.health:
+            self._on_health(*name, before, report.health)
         self._tallies[name].add(report.counts, report.waiting)
         if name in self._leaving and min(report.cursors.values()) >= self._leaving[name]:
             self._forget(name)

@@ -20,6 +20,19 @@ ROLES = {
 """What a hub needs at a target ("IoT Hub support for managed identities")."""
 
 
+RULES = {
+    FailureKind.TRANSIENT: "egress.transient",
+    FailureKind.IDENTITY: "egress.identity",
+    FailureKind.ROLE: "egress.role",
+    FailureKind.NETWORK: "egress.network",
+    FailureKind.NAME: "egress.name",
+    FailureKind.NOT_FOUND: "egress.not-found",
+    FailureKind.AUTHENTICATION: "egress.authentication",
+    FailureKind.OUTBOUND: "egress.outbound",
+}
+"""What the journal calls a delivery that was refused."""
+
+
 class Switch(StrEnum):
     """What has to be set right."""
 
