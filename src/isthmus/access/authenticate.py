@@ -12,7 +12,7 @@ from enum import Enum
 from shlex import quote
 
 from isthmus.access import sas
-from isthmus.access.local_auth import ALL_KEYS, SAS, LocalAuth, switched_off
+from isthmus.access.local_auth import ALL_KEYS, HUB_GROUP, SAS, LocalAuth, switched_off
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.role_assignments import judge, refusal_of
@@ -107,13 +107,14 @@ class Subject:
 class Guard:
     """What a hub checks credentials against: its names in normal form and its policies by name; and the HMAC to use.
 
-    `local_auth` says whose keys are taken at all.
+    `local_auth` says whose keys are taken at all, and `group` is the resource's group of commands.
     """
 
     hosts: Collection[str]
     policies: Mapping[str, SharedAccessPolicy]
     digest: sas.Hmac = sas_token.hmac_sha256
     local_auth: LocalAuth = ALL_KEYS
+    group: str = HUB_GROUP
 
 
 def authenticate_device(
@@ -293,7 +294,7 @@ def _require_host(resource: sas.Resource, guard: Guard) -> None:
 
 
 def _require_taken(guard: Guard, kind: PrincipalKind, name: str) -> None:
-    refusal = switched_off(guard.local_auth, kind, name)
+    refusal = switched_off(guard.local_auth, kind, name, guard.group)
     if refusal is not None:
         raise denied(refusal)
 

@@ -12,6 +12,9 @@ from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAcce
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Hop, Refusal
 
+HUB_GROUP = "iot hub"
+"""The group of commands for hubs."""
+
 SAS = "sas"
 """`Principal.type` of whoever proved himself with a key."""
 
@@ -42,21 +45,27 @@ ALL_KEYS = LocalAuth()
 """What holds where nobody has said anything."""
 
 
-def switched_off(local_auth: LocalAuth, kind: PrincipalKind, name: str) -> Refusal | None:
-    """Why a good key is not taken, rule `auth.local-auth`, `auth.device-sas` or `auth.module-sas`; None when it is."""
+def switched_off(local_auth: LocalAuth, kind: PrincipalKind, name: str, group: str = HUB_GROUP) -> Refusal | None:
+    """Why a good key is not taken, rule `auth.local-auth`, `auth.device-sas` or `auth.module-sas`; None when it is.
+
+    `group` is the command line's group of commands for the resource.
+    """
     if local_auth.takes(kind):
         return None
     rule, switch, instead = _SWITCHES[kind]
     device, _, module = name.partition("/")
     flags = f"-d {quote(device)}" + (f" -m {quote(module)}" if module else "")
-    back = f"isthmus iot hub update --set properties.{switch}=false"
+    back = f"isthmus {group} update --set properties.{switch}=false"
     value = f"{switch} is true, {kind.value}:{name} came with a key"
     return Refusal(Hop.AUTHENTICATION, rule, value, f"{instead.format(flags=flags)}; or {back}")
 
 
-def key_lost(principal: Principal, policies: Iterable[SharedAccessPolicy], local_auth: LocalAuth) -> Refusal | None:
+def key_lost(
+    principal: Principal, policies: Iterable[SharedAccessPolicy], local_auth: LocalAuth, group: str = HUB_GROUP
+) -> Refusal | None:
     """Why somebody who came by a key may not go on, as policies and switches are now; None when he may.
 
+    `group` is as in `switched_off`.
     A policy must be there, have the key that was used and every right that came of it. The key of a device or module
     is judged where its identity changes.
     """
@@ -66,7 +75,7 @@ def key_lost(principal: Principal, policies: Iterable[SharedAccessPolicy], local
         refusal = _policy_lost(principal, policies)
         if refusal is not None:
             return refusal
-    return switched_off(local_auth, principal.kind, principal.name)
+    return switched_off(local_auth, principal.kind, principal.name, group)
 
 
 def _policy_lost(principal: Principal, policies: Iterable[SharedAccessPolicy]) -> Refusal | None:
@@ -84,7 +93,7 @@ def _policy_lost(principal: Principal, policies: Iterable[SharedAccessPolicy]) -
 def policy_gone(name: str, known: Iterable[str]) -> Refusal:
     """The policy of that name is not there any more."""
     there = ", ".join(sorted(known)) or "none"
-    remedy = f"use one of the policies {there}; or isthmus iot hub policy create -n {quote(name)}"
+    remedy = f"use one of the policies {there}, or make one of that name"
     return Refusal(Hop.AUTHENTICATION, "auth.unknown-policy", f"the policy {name} was deleted", remedy)
 
 

@@ -88,13 +88,16 @@ class EventHubSink:
         progress.verdict()
 
     async def probe(self) -> None:
-        """As `Sink.probe`: opens a sender's link, and sends nothing."""
-        connected = await self._connected()
+        """As `Sink.probe`: opens a sender's link, and sends nothing.
+
+        On a connection of its own: the client does not look whether the target has closed the link it has.
+        """
         try:
-            async with asyncio.timeout(SEND_SECONDS_MAX):
-                await connected.client.create_batch()
+            client = await self._client()
+            async with client, asyncio.timeout(SEND_SECONDS_MAX):
+                await client.create_batch()
         except Exception as error:
-            await self._connection.give_up(connected)
+            self._tries += 1
             raise failure_of(error) from error
 
     async def close(self) -> None:

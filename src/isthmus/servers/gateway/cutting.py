@@ -176,7 +176,7 @@ def session_lost(
 
 def _key_lost(principal: Principal, resource: Guarded, parts: Iterable[Policies]) -> Refusal | None:
     """Names of policies are unique in a part only: one part that has the key is enough."""
-    refusal = key_lost(principal, resource.policies, resource.local_auth)
+    refusal = key_lost(principal, resource.policies, resource.local_auth, resource.group)
     if refusal is None or any(key_lost(principal, each, resource.local_auth) is None for each in parts):
         return None
     return refusal

@@ -545,7 +545,7 @@ class Gate:
     def guard(self, resource: Guarded, further: Iterable[SharedAccessPolicy] = ()) -> Guard:
         """What a resource checks credentials against; `further` are policies of a part of it."""
         policies = {policy.name: policy for policy in (*resource.policies, *further)}
-        return Guard(resource.hosts, policies, self._digest, resource.local_auth)
+        return Guard(resource.hosts, policies, self._digest, resource.local_auth, resource.group)
 
     def _policy(
         self,
