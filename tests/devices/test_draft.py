@@ -60,3 +60,17 @@ async def test_who_was_faster_makes_the_commit_fail() -> None:
     await state.commit([Put(A, b"other")])
     with pytest.raises(Conflict):
         await state.commit(draft.changes)
+
+
+async def test_one_that_trusts_leaves_it_to_the_commit_whether_an_expectation_holds() -> None:
+    state = MemoryState()
+    await state.commit([Put(A, b"1")])
+    draft = Draft(state)
+    draft.clear(trusts=True)
+    await draft.commit([Put(A, b"2", 0), Put(B, b"1", 0)])
+    assert draft.changes == [Put(A, b"2", 0), Put(B, b"1", 0)]
+    with pytest.raises(Conflict):
+        await state.commit(draft.changes)
+    draft.clear()
+    with pytest.raises(Conflict):
+        await draft.commit([Put(A, b"2", 0)])

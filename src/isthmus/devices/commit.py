@@ -39,3 +39,11 @@ class Changes:
     async def settled(self) -> None:
         """Returns when no change is under way; for the time before the store is closed."""
         await self._completion.settled()
+
+
+class DraftedChanges(Changes):
+    """Makes changes of a draft, of which nobody is told yet: one that is cancelled leaves nothing but the draft."""
+
+    async def make(self, attempt: Callable[[], Coroutine[object, object, T]]) -> T:
+        """As `compare_and_set`."""
+        return await compare_and_set(attempt)

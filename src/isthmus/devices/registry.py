@@ -14,8 +14,9 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.limits import DEVICES_PER_HUB_MAX, MODULES_PER_DEVICE_MAX
 from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Documents, Equals, OutboxEvent, Put, Stored
-from isthmus.devices.commit import Changes
+from isthmus.devices.commit import Changes, DraftedChanges
 from isthmus.devices.documents import identity_key, presence_key, ref_of, session_key, twin_key
+from isthmus.devices.draft import Draft
 from isthmus.devices.events import created, deleted
 from isthmus.devices.identity import (
     SYSTEM_MODULES,
@@ -80,7 +81,7 @@ class Registry:
         self._clock = clock
         self._ids = ids
         self._queues = queues
-        self._changes = Changes()
+        self._changes: Changes = Changes()
         self._listeners: list[OnChange] = []
         self._headroom: dict[HubId, int] = {}
 
@@ -92,11 +93,12 @@ class Registry:
         """Calls `listener` on the event loop after each committed change of an identity, before the caller hears."""
         self._listeners.append(listener)
 
-    def over(self, documents: Documents) -> "Registry":
-        """The same rules and the same limit of a hub over other documents, such as a draft; nobody listens to it."""
-        other = Registry(documents, self._clock, self._ids, *self._queues)
-        other._headroom = self._headroom
-        return other
+    def over(self, draft: Draft) -> "Registry":
+        """The same rules and the same limit of a hub over a draft; nobody listens to it."""
+        drafted = Registry(draft, self._clock, self._ids, *self._queues)
+        drafted._headroom = self._headroom
+        drafted._changes = DraftedChanges()
+        return drafted
 
     def announce(self, ref: DeviceRef, old: Identity | None, new: Identity | None) -> None:
         """Tells the listeners of a change that was committed by way of a draft."""

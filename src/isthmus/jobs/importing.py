@@ -7,6 +7,7 @@ meanwhile, the whole group is judged again. A line that is refused changes nothi
 its group are carried out all the same.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,9 @@ MakeChanges = Callable[[Sequence[LineError]], Sequence[Change]]
 
 GROUP_LINES = 200
 """Lines of one commit: enough to share its sync, few enough that other commits do not wait for it (some 10 ms)."""
+
+TURN_LINES = 10
+"""Lines judged in one turn of the event loop: about a millisecond, so that devices are not kept waiting."""
 
 CREATES = frozenset((ImportMode.CREATE, ImportMode.CREATE_OR_UPDATE, ImportMode.CREATE_OR_UPDATE_IF_MATCH))
 TWIN_ONLY = frozenset((ImportMode.UPDATE_TWIN, ImportMode.UPDATE_TWIN_IF_MATCH))
@@ -59,13 +63,18 @@ class Importer:
         self._news = _News()
         self._drafted.on_change(lambda ref, old, new: self._news.identities.append((ref, old, new)))
 
-    async def judge(self, lines: Sequence[Line | LineError]) -> list[LineError]:
-        """Drafts the lines anew and returns the errors of those that were refused, in their order."""
-        self._draft.clear()
+    async def judge(self, lines: Sequence[Line | LineError], *, again: bool = False) -> list[LineError]:
+        """Drafts the lines anew and returns the errors of those that were refused, in their order.
+
+        `again` after a `Conflict`: then nothing is taken for granted that can be read.
+        """
+        self._draft.clear(trusts=not again)
         self._news.identities.clear()
         self._news.twins.clear()
         errors: list[LineError] = []
-        for line in lines:
+        for place, line in enumerate(lines, 1):
+            if place % TURN_LINES == 0:
+                await asyncio.sleep(0)
             if isinstance(line, LineError):
                 errors.append(line)
                 continue
@@ -141,8 +150,8 @@ async def carry_out(
     importer: Importer, lines: Sequence[Line | LineError], also: MakeChanges
 ) -> tuple[list[LineError], list[int]]:
     """Judges and commits a group until nobody was faster, a bounded number of times; raises `SERVER_BUSY`."""
-    for _ in range(COMMIT_TRIES_MAX):
-        errors = await importer.judge(lines)
+    for tried in range(COMMIT_TRIES_MAX):
+        errors = await importer.judge(lines, again=tried > 0)
         try:
             return errors, await importer.commit(also(errors))
         except Conflict:
