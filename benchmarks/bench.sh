@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the load generator, installs the peers where that is possible, and runs the comparison (arguments: run.py's;
-# `carriers` or `jobs` first: those of carriers.py or jobs.py).
+# `carriers`, `jobs` or `targets` first: those of that script).
 set -eu
 cd "$(dirname "$0")"
 
@@ -24,8 +24,10 @@ install_peers() {
 install_peers
 make -s mqttload
 script=run.py
-if [ "${1-}" = carriers ] || [ "${1-}" = jobs ]; then
+case "${1-}" in
+carriers | jobs | targets)
   script=$1.py
   shift
-fi
+  ;;
+esac
 ../.venv/bin/python "$script" "$@"
