@@ -93,9 +93,9 @@ class EventHubSink:
         On a connection of its own: the client does not look whether the target has closed the link it has.
         """
         try:
-            client = await self._client()
-            async with client, asyncio.timeout(SEND_SECONDS_MAX):
-                await client.create_batch()
+            connected = await self._connect()
+            async with connected.client, asyncio.timeout(SEND_SECONDS_MAX):
+                await connected.client.create_batch()
         except Exception as error:
             self._tries += 1
             raise failure_of(error) from error
