@@ -10,6 +10,7 @@ from isthmus.base.ids import Ids
 from isthmus.lab.build import Builder
 from isthmus.lab.connector import start_connector
 from isthmus.lab.declare import CommandLine, Declaration
+from isthmus.lab.declare_neighbours import NeighbourDeclaration
 from isthmus.lab.errors import LabError
 from isthmus.lab.files import write_file
 from isthmus.lab.hub import start_hub
@@ -108,6 +109,7 @@ class Lab:
             if plan.networks[name].presence is Presence.CONNECTOR:
                 start_connector(record, plan, name, self._clock)
                 self._say(f"connector {name}, unprivileged, carries what comes to {plan.networks[name].endpoint}")
+        NeighbourDeclaration(plan, CommandLine(record).run, self._say).declare()
         self._hand_out_names(declaration)
         self._wait_for_tunnels(layout)
         if not plan.hub.public:

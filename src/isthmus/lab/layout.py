@@ -14,7 +14,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from isthmus.lab.plan import HUB, INTERNET, TRANSFER_RANGE, Plan, Presence, SitePlan, gateway_address
-from isthmus.lab.reach import reached_endpoints
+from isthmus.lab.reach import reached_endpoints, reached_neighbours
 
 LAN = "lan"
 """The bridge of a router."""
@@ -217,7 +217,7 @@ class _Drawing:
 
     def _host(self, name: str) -> None:
         host = self._plan.hosts[name]
-        named = reached_endpoints(self._plan, host.network)
+        named = reached_endpoints(self._plan, host.network) or reached_neighbours(self._plan, host.network)
         self._nodes.append(Node(name, hosts="" if named else _hosts_file(self._plan)))
         self._plug_in(name, host.network, host.address, interface="eth0", port=name)
         if host.network != INTERNET:
@@ -239,6 +239,8 @@ def _with_length(address: str, block: str) -> str:
 
 
 def _hosts_file(plan: Plan) -> str:
-    """What the internet's DNS says: the public address, for every hub."""
-    lines = [f"{plan.hub.address} {plan.hub.host_name_of(hub)}" for hub in (plan.hub.first, *plan.hub.others)]
+    """What the internet's DNS says: the public address, for every hub and neighbour."""
+    names = [plan.hub.host_name_of(hub) for hub in (plan.hub.first, *plan.hub.others)]
+    names += [plan.host_name_of_neighbour(name) for name in plan.neighbours]
+    lines = [f"{plan.hub.address} {name}" for name in names]
     return "".join(f"{line}\n" for line in ("127.0.0.1 localhost", *lines))

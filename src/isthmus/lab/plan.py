@@ -21,6 +21,20 @@ TOML; unknown keys are refused. Every name is a namespace's as well: `{lab}-{nam
     hub = "factory"                  # default: the first hub
     connector = "203.0.113.40"       # where a connector dials out from
 
+    [neighbours.factorystore]        # hosted by the hub's server, closed to the public
+    kind = "storage"                 # storage, eventhubs or servicebus
+    network = "data"                 # where its private endpoint is; the network needs a presence
+    endpoint = "10.70.0.10"
+    containers = ["readings"]        # of storage; eventhubs, queues and topics of the others
+
+    [[routes]]                       # what devices of the first hub send goes there, too, by the hub's identity
+    to = "factorystore/readings"
+    encoding = "json"                # of blobs: json, avro or avrodeflate
+
+    [uploads]                        # where files of devices go
+    to = "factorystore/uploads"
+    relay = true                     # devices reach the hub only
+
     [[peerings]]
     between = ["works", "office"]
 
@@ -65,6 +79,10 @@ RESERVED_FIRST = 4
 
 INTERNET = "internet"
 HUB = "hub"
+
+HOLDINGS = ("containers", "eventhubs", "queues", "topics")
+HELD = {"storage": ("containers",), "eventhubs": ("eventhubs",), "servicebus": ("queues", "topics")}
+"""What neighbours of each kind may hold."""
 
 Network = ipaddress.IPv4Network
 
@@ -117,6 +135,60 @@ class NetworkPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.subnet or self.range
 
 
+class NeighbourKind(StrEnum):
+    """What a neighbour is, as the command line calls it."""
+
+    STORAGE = "storage"
+    EVENT_HUBS = "eventhubs"
+    SERVICE_BUS = "servicebus"
+
+
+class NeighbourPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A neighbour of the hub, closed to the public, with a private endpoint and what it holds."""
+
+    kind: NeighbourKind
+    network: str
+    endpoint: str
+    containers: tuple[str, ...] = ()
+    eventhubs: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+    @property
+    def domain(self) -> str:
+        """What stands between its name and the hub's domain."""
+        return "blob" if self.kind is NeighbourKind.STORAGE else "servicebus"
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """Everything it holds."""
+        return (*self.containers, *self.eventhubs, *self.queues, *self.topics)
+
+
+class RoutePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A route of the first hub to what a neighbour holds, `NEIGHBOUR/ENTITY`."""
+
+    to: str
+    encoding: str = "json"
+
+    @property
+    def neighbour(self) -> str:
+        """Whose."""
+        return self.to.partition("/")[0]
+
+    @property
+    def entity(self) -> str:
+        """What."""
+        return self.to.partition("/")[2]
+
+
+class UploadsPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The container for files that devices of the first hub upload, `ACCOUNT/CONTAINER`, and by which way they do."""
+
+    to: str
+    relay: bool = False
+
+
 class PeeringPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Two networks that are peered, both sides."""
 
@@ -157,6 +229,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sites: dict[str, SitePlan] = {}
     hosts: dict[str, HostPlan] = {}
     peerings: tuple[PeeringPlan, ...] = ()
+    neighbours: dict[str, NeighbourPlan] = {}
+    routes: tuple[RoutePlan, ...] = ()
+    uploads: UploadsPlan | None = None
 
     def lan(self, place: str) -> str:
         """The range of a network's hosts, of a site, or of the internet."""
@@ -181,8 +256,16 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def endpoints(self) -> dict[str, NetworkPlan]:
-        """The networks that have a private endpoint."""
-        return {name: network for name, network in self.networks.items() if network.presence is not None}
+        """The networks that have a private endpoint of a hub."""
+        return {name: network for name, network in self.networks.items() if network.endpoint}
+
+    def neighbours_in(self, network: str) -> tuple[str, ...]:
+        """The neighbours whose private endpoints are in a network."""
+        return tuple(name for name, neighbour in self.neighbours.items() if neighbour.network == network)
+
+    def host_name_of_neighbour(self, name: str) -> str:
+        """`{name}.{service}.{domain}`."""
+        return f"{name}.{self.neighbours[name].domain}.{self.hub.hostname.partition('.')[2]}"
 
 
 def load_plan(path: Path, name: str = "") -> Plan:
@@ -214,6 +297,7 @@ def _objections(plan: Plan) -> Iterator[str]:
     yield from _wrong_names(plan)
     yield from _wrong_ranges(plan)
     yield from _wrong_references(plan)
+    yield from _wrong_neighbours(plan)
     yield from _overlaps(plan)
     yield from _wrong_endpoints(plan)
     yield from _wrong_addresses(plan)
@@ -275,6 +359,28 @@ def _wrong_references(plan: Plan) -> Iterator[str]:
             yield f"hosts.{name}.network: there is no network or site {host.network}"
 
 
+def _wrong_neighbours(plan: Plan) -> Iterator[str]:
+    for name, neighbour in plan.neighbours.items():
+        if neighbour.network not in plan.networks:
+            yield f"neighbours.{name}.network: there is no network {neighbour.network}"
+        elif plan.networks[neighbour.network].presence is None:
+            yield f"neighbours.{name}.network: {neighbour.network} needs a presence"
+        wrong = [key for key in HOLDINGS if getattr(neighbour, key) and key not in HELD[neighbour.kind]]
+        if wrong:
+            yield f"neighbours.{name} is {neighbour.kind}, which holds no {wrong[0]}"
+    targets = [(f"routes[{number}].to", route.to) for number, route in enumerate(plan.routes)]
+    targets += [("uploads.to", plan.uploads.to)] if plan.uploads is not None else []
+    for path, to in targets:
+        owner, _, entity = to.partition("/")
+        if owner not in plan.neighbours or entity not in plan.neighbours[owner].entities:
+            yield f"{path}: there is no {to} among the neighbours"
+    if (
+        plan.uploads is not None
+        and plan.neighbours[plan.uploads.to.partition("/")[0]].kind is not NeighbourKind.STORAGE
+    ):
+        yield f"uploads.to: {plan.uploads.to} is no container"
+
+
 def _overlaps(plan: Plan) -> Iterator[str]:
     """Ranges that can reach each other must differ; those of networks without a way may be the same."""
     pairs = [frozenset(peering.between) for peering in plan.peerings]
@@ -293,7 +399,7 @@ def _overlaps(plan: Plan) -> Iterator[str]:
 def _wrong_endpoints(plan: Plan) -> Iterator[str]:
     bound: set[str] = set()
     for name, network in plan.networks.items():
-        if (network.presence is None) != (not network.endpoint):
+        if (network.presence is None) != (not network.endpoint) and not plan.neighbours_in(name):
             yield f"networks.{name} needs both presence and endpoint, or neither"
         if (network.presence is Presence.CONNECTOR) != bool(network.connector):
             yield f'networks.{name}.connector belongs to presence = "connector", and is needed there'
@@ -301,6 +407,8 @@ def _wrong_endpoints(plan: Plan) -> Iterator[str]:
             if network.endpoint in bound:
                 yield f"networks.{name}.endpoint: the hub's machine has {network.endpoint} once only; use netns"
             bound.add(network.endpoint)
+        if plan.neighbours_in(name) and network.presence is not Presence.NETNS:
+            yield f'networks.{name}.presence has to be "netns" where a neighbour is'
 
 
 def _wrong_addresses(plan: Plan) -> Iterator[str]:
@@ -323,6 +431,8 @@ def _taken(plan: Plan) -> dict[str, list[tuple[str, str]]]:
     taken: dict[str, list[tuple[str, str]]] = {INTERNET: [("hub.address", plan.hub.address)]}
     for name, network in plan.networks.items():
         taken[name] = [(f"networks.{name}.endpoint", network.endpoint)] if network.endpoint else []
+        for neighbour in plan.neighbours_in(name):
+            taken[name].append((f"neighbours.{neighbour}.endpoint", plan.neighbours[neighbour].endpoint))
         if network.connector:
             taken[INTERNET].append((f"networks.{name}.connector", network.connector))
     for name, site in plan.sites.items():

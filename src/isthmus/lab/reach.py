@@ -75,9 +75,18 @@ def usual_address(plan: Plan, place: str, hub: str) -> str:
 
 def reached_endpoints(plan: Plan, place: str) -> tuple[str, ...]:
     """The networks whose private endpoints are reached from a place, its own first."""
+    return tuple(name for name in _near(plan, place) if name in plan.endpoints)
+
+
+def reached_neighbours(plan: Plan, place: str) -> tuple[str, ...]:
+    """The neighbours whose private endpoints are reached from a place."""
+    return tuple(neighbour for network in _near(plan, place) for neighbour in plan.neighbours_in(network))
+
+
+def _near(plan: Plan, place: str) -> tuple[str, ...]:
+    """The networks that a place leads to: its own or its gateway's, and for a network those it is peered with."""
     network = plan.sites[place].gateway if place in plan.sites else place
-    near = (network,) if place in plan.sites or place == INTERNET else (network, *plan.peers(network))
-    return tuple(name for name in near if name in plan.endpoints)
+    return (network,) if place in plan.sites or place == INTERNET else (network, *plan.peers(network))
 
 
 def _expected(plan: Plan, place: str, hub: str, address: str) -> Verdict:
