@@ -20,6 +20,14 @@ def test_the_example_says_what_it_shows() -> None:
     assert plan.networks["works"].presence is not None
 
 
+def test_neighbours_are_in_a_network_and_in_the_hubs_domain() -> None:
+    plan = factory()
+    assert plan.neighbours_in("data") == ("factorystore", "factory-events", "factory-bus")
+    assert "data" not in plan.endpoints
+    assert plan.host_name_of_neighbour("factorystore") == "factorystore.blob.isthmus.test"
+    assert plan.host_name_of_neighbour("factory-bus") == "factory-bus.servicebus.isthmus.test"
+
+
 def test_another_name_takes_the_place_of_the_files() -> None:
     assert load_plan(FACTORY, "other").name == "other"
 
@@ -56,6 +64,15 @@ def test_what_is_not_toml_is_told(tmp_path: Path) -> None:
         ('range = "10.30.0.0/16"', 'range = "10.20.0.0/16"', "the ranges of works and office overlap"),
         ('range = "192.168.10.0/24"', 'range = "10.20.8.0/24"', "the ranges of works and plant overlap"),
         ('endpoint = "10.20.1.4"', "", "networks.works needs both presence and endpoint"),
+        ('network = "data"', 'network = "date"', "neighbours.factorystore.network: there is no network date"),
+        ('network = "data"', 'network = "office"', "neighbours.factorystore.network: office needs a presence"),
+        ('network = "data"', 'network = "cell"', 'networks.cell.presence has to be "netns" where a neighbour is'),
+        ('kind = "storage"', 'kind = "eventhubs"', "neighbours.factorystore is eventhubs, which holds no containers"),
+        ('kind = "storage"', 'kind = "files"', "Invalid enum value 'files'"),
+        ('to = "factorystore/json"', 'to = "factorystore/xml"', "routes[0].to: there is no factorystore/xml"),
+        ('to = "factorystore/uploads"', 'to = "factory-bus/orders"', "uploads.to: factory-bus/orders is no container"),
+        ('endpoint = "10.70.0.10"', 'endpoint = "10.70.0.20"', "10.70.0.20 is given twice in data"),
+        ('endpoint = "10.70.0.10"', 'endpoint = "10.71.0.10"', "neighbours.factorystore.endpoint '10.71.0.10' is no"),
         ('endpoint = "10.20.1.4"', 'endpoint = "10.20.1.3"', "is one of the reserved addresses"),
         ('endpoint = "10.20.1.4"', 'endpoint = "10.20.2.4"', "is no address of works"),
         ('endpoint = "10.20.1.4"', 'endpoint = "10.20.1.20"', "10.20.1.20 is given twice in works"),
