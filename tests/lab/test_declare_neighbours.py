@@ -53,13 +53,16 @@ def test_every_route_has_an_endpoint_by_the_hubs_identity_and_nothing_has_a_key(
     assert not [each for each in run.commands if any("connection-string" in word for word in each)]
 
 
-def test_the_hub_has_the_role_it_needs_at_each() -> None:
-    roles = {command[command.index("--role") + 1] for command in told().of("role", "assignment", "create")}
-    assert roles == {
+def test_the_hub_may_write_and_the_reader_may_read() -> None:
+    roles = [command[command.index("--role") + 1] for command in told().of("role", "assignment", "create")]
+    assert roles == [
         "Storage Blob Data Contributor",
         "Azure Event Hubs Data Sender",
         "Azure Service Bus Data Sender",
-    }
+        "Storage Blob Data Reader",
+        "Azure Event Hubs Data Receiver",
+        "Azure Service Bus Data Receiver",
+    ]
 
 
 def test_a_plan_without_neighbours_tells_nothing() -> None:

@@ -20,6 +20,15 @@ ROLES: Mapping[NeighbourKind, str] = MappingProxyType(
 )
 """What the hub needs to write ("IoT Hub support for managed identities")."""
 
+READER_ROLES: Mapping[NeighbourKind, str] = MappingProxyType(
+    {
+        NeighbourKind.STORAGE: "Storage Blob Data Reader",
+        NeighbourKind.EVENT_HUBS: "Azure Event Hubs Data Receiver",
+        NeighbourKind.SERVICE_BUS: "Azure Service Bus Data Receiver",
+    }
+)
+"""What whoever reads them needs."""
+
 Command = tuple[str, ...]
 
 
@@ -42,13 +51,20 @@ class NeighbourDeclaration:
         self._run("iot", "hub", "identity", "assign", "-n", hub, "--system-assigned")
         principal = self._run("iot", "hub", "identity", "show", "-n", hub)["principalId"]
         for name, neighbour in self._plan.neighbours.items():
-            self._run(
-                *("role", "assignment", "create", "--assignee-object-id", principal),
-                *("--assignee-principal-type", "ServicePrincipal"),
-                *("--role", ROLES[neighbour.kind], "--scope", self._ids[name]),
-            )
+            self._allow(principal, ROLES[neighbour.kind], name)
         self._route(hub)
         self._take_files(hub)
+        for host, names in self._plan.readers.items():
+            reader = self._run("identity", "create", "-n", host)["principalId"]
+            for name in names:
+                self._allow(reader, READER_ROLES[self._plan.neighbours[name].kind], name)
+            self._say(f"programs on {host} read {', '.join(names)} by an identity of their place, without a secret")
+
+    def _allow(self, principal: str, role: str, neighbour: str) -> None:
+        self._run(
+            *("role", "assignment", "create", "--assignee-object-id", principal),
+            *("--assignee-principal-type", "ServicePrincipal", "--role", role, "--scope", self._ids[neighbour]),
+        )
 
     def _make(self, name: str, neighbour: NeighbourPlan) -> None:
         for command in closed(name, neighbour):
@@ -87,9 +103,11 @@ class NeighbourDeclaration:
         if uploads is None:
             return
         account, _, container = uploads.to.partition("/")
+        host = self._plan.host_name_of_neighbour(account)
         self._run(
             *("iot", "hub", "update", "-n", hub, "--fileupload-storage-container-name", container),
-            *("--fileupload-storage-account", account, "--fileupload-storage-auth-type", "identityBased"),
+            *("--fileupload-storage-connectionstring", f"AccountName={account};BlobEndpoint=https://{host}/"),
+            *("--fileupload-storage-auth-type", "identityBased"),
             *("--fileupload-storage-identity", "[system]", "--fileupload-notifications", "true"),
             *(("--fileupload-relay", "true") if uploads.relay else ()),
         )

@@ -18,6 +18,7 @@ PROBES = "probes.json"
 """The keys that probes use, for root only."""
 
 SEED = "seed.toml"
+SETTINGS = "hub.toml"
 START_SECONDS_MAX = 60.0
 
 
@@ -31,12 +32,14 @@ def start_hub(record: Record, plan: Plan, ids: Ids, clock: Clock) -> None:
     keys = {host: ids.key() for host in plan.hosts}
     _write_secret(record.path(PROBES), json.dumps(keys))
     _write_secret(record.path(SEED), seed_of(plan, keys))
+    record.path(SETTINGS).write_text(settings_of(plan))
     process = start(
         record,
         HUB,
         [
             *(*PYTHON, "isthmus", "up", "--data", str(record.hub_data), "--hostname", plan.hub.hostname),
             *("--bind", plan.hub.address, "--ready-file", str(record.path(READY)), "--seed", str(record.path(SEED))),
+            *("--config", str(record.path(SETTINGS))),
         ],
         namespace=namespace_of(plan.name, HUB),
     )
@@ -44,6 +47,12 @@ def start_hub(record: Record, plan: Plan, ids: Ids, clock: Clock) -> None:
     wait_until(clock, START_SECONDS_MAX, lambda: ready.exists() or process.poll() is not None)
     if not ready.exists():
         raise LabError(f"The hub does not start: {last_words(record, HUB)}")
+
+
+def settings_of(plan: Plan) -> str:
+    """The server's configuration: namespaces of hosts whose programs have an identity are bound to it."""
+    bound = ((namespace_of(plan.name, host), host) for host in plan.readers)
+    return "".join(f'[[authority.metadata]]\nnamespace = "{place}"\nidentity = "{host}"\n' for place, host in bound)
 
 
 def seed_of(plan: Plan, keys: dict[str, str]) -> str:

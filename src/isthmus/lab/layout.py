@@ -173,7 +173,7 @@ class _Drawing:
             self._bound(name, network.endpoint)
         if network.presence is Presence.CONNECTOR:
             pod = pod_of(name)
-            self._nodes.append(Node(pod, low_ports=True, hosts=_hosts_file(self._plan)))
+            self._nodes.append(Node(pod, low_ports=True, hosts=_outside_names(self._plan, INTERNET)))
             self._plug_in(pod, name, network.endpoint, interface="eth0", port="pod")
             self._default_route(pod, name)
             self._plug_in(pod, INTERNET, network.connector, interface=INTERNET, port=name)
@@ -217,8 +217,7 @@ class _Drawing:
 
     def _host(self, name: str) -> None:
         host = self._plan.hosts[name]
-        named = reached_endpoints(self._plan, host.network) or reached_neighbours(self._plan, host.network)
-        self._nodes.append(Node(name, hosts="" if named else _hosts_file(self._plan)))
+        self._nodes.append(Node(name, hosts=_outside_names(self._plan, host.network)))
         self._plug_in(name, host.network, host.address, interface="eth0", port=name)
         if host.network != INTERNET:
             self._default_route(name, host.network)
@@ -238,9 +237,11 @@ def _with_length(address: str, block: str) -> str:
     return f"{address}/{ipaddress.IPv4Network(block).prefixlen}"
 
 
-def _hosts_file(plan: Plan) -> str:
-    """What the internet's DNS says: the public address, for every hub and neighbour."""
-    names = [plan.hub.host_name_of(hub) for hub in (plan.hub.first, *plan.hub.others)]
-    names += [plan.host_name_of_neighbour(name) for name in plan.neighbours]
+def _outside_names(plan: Plan, place: str) -> str:
+    """What the internet's DNS says, the public address, for every hub and neighbour that has no private one there."""
+    names = [] if reached_endpoints(plan, place) else [plan.hub.first, *plan.hub.others]
+    names = [plan.hub.host_name_of(hub) for hub in names]
+    reached = reached_neighbours(plan, place)
+    names += [plan.host_name_of_neighbour(each) for each in plan.neighbours if each not in reached]
     lines = [f"{plan.hub.address} {name}" for name in names]
-    return "".join(f"{line}\n" for line in ("127.0.0.1 localhost", *lines))
+    return "".join(f"{line}\n" for line in ("127.0.0.1 localhost", *lines)) if lines else ""

@@ -48,6 +48,7 @@ TOML; unknown keys are refused. Every name is a namespace's as well: `{lab}-{nam
     network = "plant"                # a network, a site or "internet"
     address = "192.168.10.11"
     device = true                    # the hub knows a device of that name
+    reads = ["factorystore"]         # programs on it have an identity, without a secret, that may read these
 """
 
 import ipaddress
@@ -212,11 +213,15 @@ class SitePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A machine in a network, in a site or on the internet; `device` registers a device of its name at the hub."""
+    """A machine in a network, in a site or on the internet; `device` registers a device of its name at the hub.
+
+    `reads` names neighbours that programs on it may read, by an identity of the host's name that they have there.
+    """
 
     network: str
     address: str
     device: bool = False
+    reads: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -262,6 +267,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def neighbours_in(self, network: str) -> tuple[str, ...]:
         """The neighbours whose private endpoints are in a network."""
         return tuple(name for name, neighbour in self.neighbours.items() if neighbour.network == network)
+
+    @property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """The hosts whose programs have an identity, and the neighbours that it may read."""
+        return {name: host.reads for name, host in self.hosts.items() if host.reads}
 
     def host_name_of_neighbour(self, name: str) -> str:
         """`{name}.{service}.{domain}`."""
@@ -368,6 +378,10 @@ def _wrong_neighbours(plan: Plan) -> Iterator[str]:
         wrong = [key for key in HOLDINGS if getattr(neighbour, key) and key not in HELD[neighbour.kind]]
         if wrong:
             yield f"neighbours.{name} is {neighbour.kind}, which holds no {wrong[0]}"
+    for name, host in plan.hosts.items():
+        missing = [each for each in host.reads if each not in plan.neighbours]
+        if missing:
+            yield f"hosts.{name}.reads: there is no neighbour {missing[0]}"
     targets = [(f"routes[{number}].to", route.to) for number, route in enumerate(plan.routes)]
     targets += [("uploads.to", plan.uploads.to)] if plan.uploads is not None else []
     for path, to in targets:
