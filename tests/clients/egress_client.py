@@ -8,6 +8,7 @@ brings connection strings. Nothing here waits for longer than the task says.
 import io
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,25 +60,29 @@ class Readers:
     def of_event_hub(self) -> Iterator[str]:
         """Bodies of all events from the beginning on."""
         host, name = self._task.event_hub
-        trusted: dict[str, Any] = {"connection_verify": self._task.ca}
+        trusted: dict[str, Any] = {"connection_verify": self._task.ca, "retry_total": 0}
         if self._events:
             client = EventHubConsumerClient.from_connection_string(self._events, "$Default", **trusted)
         else:
             client = EventHubConsumerClient(host, name, "$Default", self._credential, **trusted)
         found: list[str] = []
+        failures: list[Exception] = []
 
         def take(_: Any, events: list[Any]) -> None:
             found.extend(json.loads(event.body_as_str())["text"] for event in events)
-            if not events and set(self._task.wanted) <= set(found):
-                client.close()
+            if set(self._task.wanted) <= set(found):
+                over.set()
 
         def fail(_: Any, error: Exception) -> None:
             failures.append(error)
-            client.close()
+            over.set()
 
-        failures: list[Exception] = []
+        over = threading.Event()
+        reading = {"on_error": fail, "max_wait_time": 1, "starting_position": "-1"}
         with client:
-            client.receive_batch(take, on_error=fail, max_wait_time=1, starting_position="-1")
+            worker = threading.Thread(target=client.receive_batch, args=(take,), kwargs=reading, daemon=True)
+            worker.start()
+            over.wait(self._task.seconds)
         if failures:
             raise failures[0]
         yield from found
@@ -139,14 +144,14 @@ def _found(read: Callable[[], Iterator[str]], task: Task) -> str:
             if missing:
                 time.sleep(POLL_SECONDS)
     except Exception as error:
-        return f"{type(error).__name__}: {getattr(error, 'error_code', '')} {str(error).splitlines()[0]}"
+        return f"{type(error).__name__}: {getattr(error, 'error_code', '')} {' '.join(str(error).split())}"
     return f"missing: {len(missing)}" if missing else "ok"
 
 
 def main() -> None:
     given: dict[str, Any] = json.load(sys.stdin)
-    task = Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    json.dump(run(task), sys.stdout)
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    json.dump(run(Task(**given)), sys.stdout)
 
 
 if __name__ == "__main__":
