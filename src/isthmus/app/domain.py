@@ -128,7 +128,7 @@ class Domain:
     @property
     def timed(self) -> tuple[Timed, ...]:
         """What has something to do at certain times."""
-        return (self.commands, self.feedback, self.file_notifications, self.uploads, self.service_bus.bus.queues)
+        return (self.commands, self.feedback, self.file_notifications, self.uploads, self.service_bus.bus)
 
     async def start(self, config: Config) -> None:
         """Reads what was there, and makes the first hub where there is none; raises `ConfigurationError`."""

@@ -27,6 +27,7 @@ from isthmus.neighbours.bus_message import (
 from isthmus.neighbours.bus_readers import BusReaders
 from isthmus.neighbours.bus_rules import Facts, selected
 from isthmus.queues import (
+    DEAD_LETTERS,
     NO_LIMIT,
     Counts,
     Departure,
@@ -48,6 +49,9 @@ MAIN: Final = "bus/main"
 """The name of an entity's lock-queue below the entity's number."""
 
 T = TypeVar("T")
+AGAIN_MS: Final = 1_000
+"""After a message of a topic could not be spread, for the disk to recover."""
+
 FactsOf = Callable[[BusMessage], Facts]
 """Reads what filters look at."""
 
@@ -66,6 +70,8 @@ class Bus:
         self._entities = entities
         self._facts_of = facts_of
         self._come: dict[HubId, bool] = {}
+        self._again: dict[HubId, int] = {}
+        self._earlier: list[Callable[[], None]] = []
         self._awaited: set[asyncio.Task[None]] = set()
         self.readers = BusReaders()
         self.queues = LockQueues(
@@ -90,6 +96,24 @@ class Bus:
         while self._awaited:
             await asyncio.wait(self._awaited)
         await self.queues.close()
+
+    def next_deadline_ms(self) -> int | None:
+        """When `tick` has something to do; None while nothing is due ever."""
+        deadlines = [*self._again.values(), self.queues.next_deadline_ms()]
+        return min((when for when in deadlines if when is not None), default=None)
+
+    def on_earlier(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` when `next_deadline_ms` has become earlier."""
+        self._earlier.append(wake)
+        self.queues.on_earlier(wake)
+
+    async def tick(self) -> None:
+        """Brings all queues that are due to the present time, and tries again to spread what could not be."""
+        now_ms = self._clock.utc_ms()
+        for number in [number for number, when in self._again.items() if when <= now_ms]:
+            del self._again[number]
+            self._begin_to_move(number)
+        await self.queues.tick()
 
     async def entity_changed(self, old: Entity | None, new: Entity | None) -> None:
         """Listens to the entities: what is in memory of a deleted one's queue is dropped."""
@@ -158,7 +182,9 @@ class Bus:
         await _told(self.queues.defer(address, token, edit))
 
     async def reject(self, address: QueueAddress, token: str, edit: Edit | None = None) -> None:
-        """Moves a message to the dead-letter queue, or removes it from there."""
+        """Moves a message to the dead-letter queue; raises HubError InvalidOperation for one that is there already."""
+        if address.name.endswith(DEAD_LETTERS):
+            raise _dead_already()
         await _told(self.queues.reject(address, token, edit))
 
     async def renew(self, address: QueueAddress, token: str) -> int:
@@ -213,14 +239,16 @@ class Bus:
         task.add_done_callback(self._awaited.discard)
 
     async def _move_come(self, number: HubId) -> None:
-        """Spreads the messages of a topic whose time has come; what fails is tried again when its lock runs out."""
+        """Spreads the messages of a topic whose time has come; what fails is tried again."""
         self._come[number] = True
         try:
             while self._come[number]:
                 self._come[number] = False
                 await self._move_all(number)
         except (HubError, LockLost, Damaged, StateClosed):
-            return
+            self._again[number] = self._clock.utc_ms() + AGAIN_MS
+            for wake in self._earlier:
+                wake()
         finally:
             del self._come[number]
 
@@ -302,6 +330,14 @@ def gone() -> HubError:
         Code.NOT_FOUND,
         "The messaging entity could not be found.",
         Refusal(Hop.CONTRACT, "contract.address", "deleted entity", "Make the entity again, or use another."),
+    )
+
+
+def _dead_already() -> HubError:
+    return HubError(
+        Code.INVALID_OPERATION,
+        "A message of a dead-letter queue cannot be dead-lettered.",
+        Refusal(Hop.CONTRACT, "contract.dead-letter", "dead-letter queue", "Complete it, or leave it where it is."),
     )
 
 
