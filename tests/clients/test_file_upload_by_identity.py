@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -133,6 +134,31 @@ def test_the_node_device_uploads_and_the_node_service_hears_of_it(
     assert kept == b"\x07" * size
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("relay")
+def test_a_large_file_goes_through_in_the_memory_of_a_small_one(
+    hub: RunningHub, account: Account, device: IoTHubDeviceClient, device_id: str
+) -> None:
+    piece, count = os.urandom(1024 * 1024), 250
+    info = device.get_storage_info_for_blob("large.bin")
+    before = resident_bytes(hub)
+    most = before
+    with blob(hub, info, max_block_size=100 * 1024 * 1024) as client:
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal most
+            for _ in range(count):
+                most = max(most, resident_bytes(hub))
+                yield piece
+
+        client.upload_blob(pieces(), length=len(piece) * count, max_concurrency=1)
+        assert client.get_blob_properties().size == len(piece) * count
+    most = max(most, resident_bytes(hub))
+    assert most - before < 64 * 1024 * 1024
+    device.notify_blob_upload_status(info["correlationId"], True, 200, "uploaded")
+    assert notifications(hub).next()["blobSizeInBytes"] == len(piece) * count
+
+
 @pytest.mark.usefixtures("relay")
 def test_an_address_opens_its_own_blob_only_and_ends_with_the_device(
     hub: RunningHub, account: Account, device: IoTHubDeviceClient, device_id: str
@@ -213,6 +239,11 @@ def blob(hub: RunningHub, info: dict[str, str], **options: int) -> BlobClient:
     """The official client at the address that a device was told."""
     url = f"https://{info['hostName']}/{info['containerName']}/{info['blobName']}{info['sasToken']}"
     return BlobClient.from_blob_url(url, connection_verify=str(hub.ca), retry_total=0, **options)
+
+
+def resident_bytes(hub: RunningHub) -> int:
+    """Memory of the hub's process."""
+    return int(Path(f"/proc/{hub.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def notifications(hub: RunningHub) -> FileNotifications:
