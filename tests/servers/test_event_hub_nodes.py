@@ -9,7 +9,7 @@ import pytest
 from isthmus.access.principal import Right
 from isthmus.base.limits import LOG_BACKLOG_BYTES_MAX
 from isthmus.neighbours.event_hub import HOUR_MS, EntityStatus, put_group, remove_group
-from isthmus.neighbours.namespace_arm import apply_rule_set
+from isthmus.neighbours.namespace_arm import apply_namespace, apply_rule_set
 from isthmus.telemetry.log import SegmentLog
 from isthmus.telemetry.ports import Partition
 from isthmus.wire.amqp import message as m
@@ -206,10 +206,21 @@ async def test_a_token_that_proves_nobody_is_told_so(world: HostedWorld) -> None
         answer = await client.cbs_answer(AUDIENCE, token)
         assert answer.status == 401
         assert str(answer.properties["status-description"]).startswith(text)
+    remedies = {decision.rule: decision.remedy for decision in await world.decisions()}
+    assert remedies["auth.signature"] == f"use the key in: isthmus connection-string --namespace {NAMESPACE}"
+    assert f"authorization-rule list --namespace-name {NAMESPACE}" in remedies["auth.unknown-policy"]
     late = world.token()
     world.clock.now_ms += 3_600_000
     answer = await (await world.opened()).cbs_answer(AUDIENCE, late)
     assert str(answer.properties["status-description"]).startswith("ExpiredToken: ")
+
+
+async def test_keys_that_are_switched_off_are_told_how_to_be_switched_on(world: HostedWorld) -> None:
+    off = {"properties": {"disableLocalAuth": True}}
+    await world.domain.namespaces.change(NAMESPACE, lambda now: apply_namespace(now, off))
+    assert await (await world.opened()).put_token(AUDIENCE, world.token()) == 401
+    told = (await world.decisions())[0]
+    assert (told.rule, "--disable-local-auth false" in told.remedy) == ("auth.local-auth", True)
 
 
 # The firewall, and whom it trusts.

@@ -34,7 +34,7 @@ from isthmus.servers.gateway.bus_intake import BusIntake
 from isthmus.servers.gateway.bus_links import BusLinks
 from isthmus.servers.gateway.bus_management import BusManagement
 from isthmus.servers.gateway.bus_outlet import BusOutlet, Source
-from isthmus.servers.gateway.namespace_refusals import link_refused, token_refused
+from isthmus.servers.gateway.namespace_refusals import key_refused, link_refused, token_refused
 from isthmus.wire.amqp import states
 from isthmus.wire.amqp.link import Link, LinkRole
 
@@ -91,7 +91,7 @@ class BusNodes:
 
     def told(self, error: HubError, resource: Guarded) -> HubError:
         """A refusal in the words of Service Bus; one that has them already stays as it is."""
-        return token_refused(error) if error.message == UNWORDED else error
+        return token_refused(key_refused(error, resource)) if error.message == UNWORDED else error
 
     def _carry(self, link: Link, pump: Pump, resource: Guarded, address: BusAddress, *, sends: bool) -> LinkHandler:
         right = Right.SEND if sends else Right.LISTEN

@@ -26,7 +26,7 @@ from isthmus.servers.gateway.gate import Admitted, Gate
 from isthmus.servers.gateway.hosted_event import Sender, take
 from isthmus.servers.gateway.http_app import HttpPeer, JournaledOnce
 from isthmus.servers.gateway.http_body import read_body
-from isthmus.servers.gateway.namespace_refusals import IP_PREVENTED_LONG, link_refused, token_refused
+from isthmus.servers.gateway.namespace_refusals import IP_PREVENTED_LONG, key_refused, link_refused, token_refused
 from isthmus.servers.gateway.plane import Plane
 from isthmus.telemetry.ports import Log
 from isthmus.wire.amqp.limits import MESSAGE_BYTES_MAX
@@ -85,7 +85,8 @@ class EventHubFront:
         audience = f"https://{neighbour.host_name}/{entity}"
         return self._gate.namespace(connection, neighbour, token, audience, self._nodes.policies(neighbour, audience))
 
-    def _refused(self, connection: HttpPeer, neighbour: Guarded, error: HubError) -> web.Response:
+    def _refused(self, connection: HttpPeer, neighbour: Guarded, refused: HubError) -> web.Response:
+        error = key_refused(refused, neighbour)
         tracking_id = self._gate.refused(connection, Plane.HTTPS, neighbour.name, "", error)
         rule = error.refusal.rule if error.refusal is not None else ""
         said = IP_PREVENTED_LONG if rule.startswith("network.") else token_refused(error).message

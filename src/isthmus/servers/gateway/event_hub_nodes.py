@@ -31,7 +31,7 @@ from isthmus.servers.gateway.amqp_tokens import Need
 from isthmus.servers.gateway.event_hub_contract import EventHubAddress, EventHubNode, parse_event_hub_address
 from isthmus.servers.gateway.event_hub_intake import EventIntake, Place
 from isthmus.servers.gateway.hosted_event import HostedEventEncoder, Sender
-from isthmus.servers.gateway.namespace_refusals import link_refused, token_refused
+from isthmus.servers.gateway.namespace_refusals import key_refused, link_refused, token_refused
 from isthmus.telemetry.ports import Log, Partition
 from isthmus.wire.amqp.link import Link, LinkRole
 
@@ -76,7 +76,7 @@ class EventHubNodes:
 
     def told(self, error: HubError, resource: Guarded) -> HubError:
         """The words of Event Hubs."""
-        return token_refused(error)
+        return token_refused(key_refused(error, resource))
 
     async def event_hub_changed(self, old: EventHub | None, new: EventHub | None) -> None:
         """Ends the links that an event hub, as it is now, would not let in; returns after the last one."""

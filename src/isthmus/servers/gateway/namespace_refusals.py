@@ -5,10 +5,13 @@ Event Hubs and Service Bus have them ("Troubleshoot connectivity issues", "Unaut
 the owner's to read in the journal, as always.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from isthmus.access.principal import Right
+from isthmus.access.refusals import denied
 from isthmus.base.errors import HubError
+from isthmus.resources.guarded import Guarded
 
 IP_PREVENTED: Final = "Ip has been prevented to connect to the endpoint."
 
@@ -35,6 +38,22 @@ def token_refused(error: HubError) -> HubError:
     if error.message != UNAUTHORIZED or not rule.startswith(("network.", "auth.")):
         return error
     return _said(error, IP_PREVENTED if rule.startswith("network.") else _TOKENS.get(rule, TOKEN_UNKNOWN))
+
+
+def key_refused(error: HubError, namespace: Guarded) -> HubError:
+    """A refused key, with the remedy that helps at a namespace."""
+    name, command = namespace.name, f"isthmus {namespace.kind.command}"
+    remedies = {
+        "auth.signature": f"use the key in: isthmus connection-string --namespace {name}",
+        "auth.unknown-policy": f"use a rule that there is: {command} authorization-rule list --namespace-name {name}",
+        "auth.local-auth": (
+            "come with a bearer token of an identity that has a role: isthmus role assignment create; "
+            f"or {command} update -n {name} --disable-local-auth false"
+        ),
+    }
+    if error.refusal is None or error.refusal.rule not in remedies:
+        return error
+    return denied(replace(error.refusal, remedy=remedies[error.refusal.rule]))
 
 
 def link_refused(error: HubError, right: Right, resource: str) -> HubError:
