@@ -1,4 +1,4 @@
-"""The how-to pages about jobs: each command does what is shown, on a hub whose server hosts the account."""
+"""The how-to pages about jobs and files: each command does what is shown, on a hub whose server hosts the account."""
 
 import os
 import re
@@ -17,7 +17,7 @@ NEEDS_A_FILE = "address-with-signature.txt"
 SECONDS_MAX = 60.0
 
 
-@pytest.mark.parametrize("page", ["move-identities.md", "schedule-jobs.md"])
+@pytest.mark.parametrize("page", ["move-identities.md", "schedule-jobs.md", "upload-files.md"])
 def test_what_is_shown_is_what_happens(hub: RunningHub, page: str) -> None:
     hub.create_device("press-1")
     hub.isthmus("device-twin", "update", "-d", "press-1", "--tags", '{"hall": 2}')

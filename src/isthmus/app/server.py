@@ -383,6 +383,8 @@ class Server:
         yield from self._audit_readings()
         yield from self.jobs.readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
+        dropped = self.domain.uploads.dropped
+        yield Reading("file_notifications_dropped", "File notifications that nobody read", dropped, total=True)
         yield Reading("names_queries", "DNS queries", self._names.queries, total=True)
         yield Reading("names_dropped", "DNS queries dropped", self._names.dropped, total=True)
         yield from self._link_readings()
