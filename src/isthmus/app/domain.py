@@ -173,6 +173,8 @@ class Domain:
         """The policies of each entity in a namespace."""
         if resource.kind is ResourceKind.EVENT_HUBS:
             yield from (each.policies for each in self.event_hubs.of(resource.number))
+        if resource.kind is ResourceKind.SERVICE_BUS:
+            yield from (each.policies for each in self.service_bus.entities.in_namespace(resource.number))
 
     def first_host(self) -> str:
         """The host name in whose domain neighbours are."""

@@ -13,6 +13,7 @@ from isthmus.app.jobs import Jobs
 from isthmus.app.stores import Stores
 from isthmus.base.ids import is_probe
 from isthmus.config import Config
+from isthmus.neighbours.bus_entity import Entity
 from isthmus.neighbours.event_hub import EventHub
 from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
@@ -149,13 +150,14 @@ def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) ->
         parts=domain.policies_in,
     )
 
-    async def event_hub_changed(old: EventHub | None, new: EventHub | None) -> None:
-        """Keys of an event hub's own rules may be gone, whose sessions are of the namespace."""
+    async def entity_changed(old: EventHub | Entity | None, new: EventHub | Entity | None) -> None:
+        """Keys of an entity's own rules may be gone, whose sessions are of the namespace."""
         namespace = domain.namespaces.by_number(old.namespace) if old is not None else None
         await cutting.neighbour_changed(namespace, namespace)
 
     domain.event_hubs.on_change(gateway.event_hubs.event_hub_changed)
-    domain.event_hubs.on_change(event_hub_changed)
+    domain.event_hubs.on_change(entity_changed)
+    domain.service_bus.entities.on_change(entity_changed)
     domain.roles.on_loss(cutting.identities_changed)
     domain.identities.on_end(cutting.identities_changed)
     domain.twins.on_tags(cutting.tags_changed)

@@ -46,6 +46,10 @@ async def _offline_answer(state: SqliteState, call: Call) -> tuple[int, bytes] |
     await domain.hubs.load()
     await domain.namespaces.load()
     await domain.event_hubs.load(each.number for each in domain.namespaces.all())
+    await domain.service_bus.entities.load(each.number for each in domain.namespaces.all())
+    if "microsoft.servicebus" in map(str.lower, call.path):
+        # Numbers of messages are part of what is told of queues.
+        await domain.service_bus.bus.queues.start(each.number for each in domain.service_bus.entities.all())
     await domain.accounts.load()
     await domain.networks.load()
     await domain.endpoints.load()

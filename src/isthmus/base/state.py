@@ -32,6 +32,7 @@ Kinds in use, and the names below them:
 | `scheduled-job` | job id                       | a scheduled job, and how far it is               |
 | `device-job` | `{job id}/{device or device/module}` | what became of a scheduled job there        |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
+| `bus-entity` | path in its namespace, in small letters | a queue, topic or subscription of a namespace (the hub) |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |
 | `meta`     | `deleted {number}` (hub 0)        | a deleted hub whose documents may still be there |
 | `meta`     | other names                       | counters, versions, what the last start used     |

@@ -88,6 +88,10 @@ class BusEntities:
             entity for _, entity in sorted(known.items()) if entity.kind is kind and entity.topic.lower() == wanted
         )
 
+    def in_namespace(self, namespace: HubId) -> tuple[Entity, ...]:
+        """All entities of a namespace."""
+        return tuple(self._by_path.get(namespace, {}).values())
+
     def find(self, namespace: HubId, path: str) -> Entity | None:
         """The entity at that path, compared without case."""
         return self._by_path.get(namespace, {}).get(path.lower())
