@@ -82,6 +82,11 @@ class Site:
         lines = dict(line.split(":", 1) for line in status.splitlines())
         return int(lines["VmRSS"].split()[0]) // 1024, int(lines["VmHWM"].split()[0]) // 1024
 
+    def processor(self) -> float:
+        """Seconds of processor that the server has used, the kernel's for it among them."""
+        fields = Path(f"/proc/{self._running.process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _isthmus(self, *words: str) -> Any:
         command = [self._peer.needs()[0], *words, "--data", str(self._data), "-o", "json"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -129,15 +134,17 @@ def main() -> int:
 
 def _measure(site: Site, kind: str, count: int, beside: Beside | None) -> None:
     before, _ = site.memory()
+    used = site.processor()
     waits: list[dict[str, float]] = []
     load = threading.Thread(target=lambda: waits.append(beside.measure(ALONE_SECONDS)) if beside else None)
     load.start()
     job, seconds = site.job(kind)
+    used = site.processor() - used
     load.join()
     _, most = site.memory()
     print(
         f"{kind:7} {job['status']:10} {count:>9,} identities {seconds:>7.1f} s {count / seconds:>9,.0f}/s"
-        f"  memory before {before} MiB, at most {most} MiB"
+        f"  processor {used:.1f} s  memory before {before} MiB, at most {most} MiB"
     )
     for each in waits:
         tell_waits(f"beside the {kind}", each)
