@@ -183,6 +183,30 @@ def test_a_containers_sas_reaches_its_blobs_and_no_other_container(
     refused(lambda: theirs.upload_blob("x", b"1"), "AuthenticationFailed")
 
 
+def test_a_copy_needs_a_right_to_read_its_source(
+    account: Account, client: BlobServiceClient, container: ContainerClient
+) -> None:
+    expiry, foreign = datetime.now(UTC) + SOON, client.create_container(f"box-{uuid.uuid4().hex[:8]}")
+    foreign.upload_blob("secret", b"secret")
+
+    def by(box: ContainerClient, **given: Any) -> str:
+        key = account.key()
+        return str(generate_container_sas(account.name, box.container_name, account_key=key, expiry=expiry, **given))
+
+    writing = by(container, permission=ContainerSasPermissions(read=True, write=True))
+    own = ContainerClient.from_container_url(f"{container.url}?{writing}", **account.options())
+    source = foreign.get_blob_client("secret").url
+    target = own.get_blob_client("copy")
+    refused(lambda: target.start_copy_from_url(source), "AuthorizationFailure")
+    listing = by(foreign, permission=ContainerSasPermissions(list=True))
+    refused(lambda: target.start_copy_from_url(f"{source}?{listing}"), "AuthorizationPermissionMismatch")
+    refused(lambda: target.start_copy_from_url(f"{source}?{writing}"), "AuthenticationFailed")
+    reading = by(foreign, permission=ContainerSasPermissions(read=True))
+    target.start_copy_from_url(f"{source}?{reading}")
+    assert own.download_blob("copy").readall() == b"secret"
+    own.get_blob_client("again").start_copy_from_url(own.get_blob_client("copy").url.partition("?")[0])
+
+
 def test_a_stored_access_policy_can_be_taken_back(account: Account, container: ContainerClient) -> None:
     expiry, name = datetime.now(UTC) + SOON, container.container_name
     container.set_container_access_policy({"readers": AccessPolicy("r", expiry)})
@@ -234,42 +258,35 @@ def test_a_role_lets_an_identity_in_at_its_scope_and_below(
 
 
 def test_a_user_delegation_sas_gives_what_both_it_and_the_roles_allow(
-    hub: RunningHub,
-    account: Account,
-    container: ContainerClient,
-    credential_of: Callable[[str], ManagedIdentityCredential],
+    hub: RunningHub, credential_of: Callable[[str], ManagedIdentityCredential]
 ) -> None:
-    name, principal = identity_with(hub, CONTRIBUTOR, account.resource_id)
-    plant = account.client(credential_of(name))
-    now = datetime.now(UTC)
-    key = plant.get_user_delegation_key(now - timedelta(minutes=5), now + SOON)
-    assert key.signed_oid == principal
+    with storage_account(hub) as account:
+        container = account.client().create_container("box")
+        container.upload_blob("there", b"there")
+        name, principal = identity_with(hub, CONTRIBUTOR, account.resource_id)
+        plant, now = account.client(credential_of(name)), datetime.now(UTC)
+        key = plant.get_user_delegation_key(now - timedelta(minutes=5), now + SOON)
+        assert key.signed_oid == principal
 
-    def blob(blob_name: str, may: BlobSasPermissions) -> BlobClient:
-        sas = generate_blob_sas(
-            account.name,
-            container.container_name,
-            blob_name,
-            user_delegation_key=key,
-            permission=may,
-            expiry=now + SOON,
-        )
-        return BlobClient.from_blob_url(f"{container.url}/{blob_name}?{sas}", **account.options())
+        def blob(blob_name: str, may: BlobSasPermissions) -> BlobClient:
+            given: dict[str, Any] = {"user_delegation_key": key, "permission": may, "expiry": now + SOON}
+            sas = generate_blob_sas(account.name, "box", blob_name, **given)
+            return BlobClient.from_blob_url(f"{container.url}/{blob_name}?{sas}", **account.options())
 
-    both = BlobSasPermissions(read=True, write=True)
-    blob("device/file.txt", both).upload_blob(b"1")
-    assert blob("device/file.txt", both).download_blob().readall() == b"1"
-    refused(lambda: blob("there", BlobSasPermissions(read=True)).delete_blob(), "AuthorizationPermissionMismatch")
-    account.hub.isthmus("storage", "account", "keys", "renew", "-n", account.name, "--key", "primary")
-    assert blob("there", both).download_blob().readall() == b"there"
+        both = BlobSasPermissions(read=True, write=True)
+        blob("device/file.txt", both).upload_blob(b"1")
+        assert blob("device/file.txt", both).download_blob().readall() == b"1"
+        refused(lambda: blob("there", BlobSasPermissions(read=True)).delete_blob(), "AuthorizationPermissionMismatch")
+        hub.isthmus("storage", "account", "keys", "renew", "-n", account.name, "--key", "primary")
+        assert blob("there", both).download_blob().readall() == b"there"
 
-    listed = hub.json("role", "assignment", "list", "--assignee-object-id", principal)
-    hub.isthmus("role", "assignment", "delete", "--ids", *(each["id"] for each in listed))
-    refused(lambda: blob("there", both).download_blob(), "AuthorizationPermissionMismatch")
-    refused(lambda: plant.get_user_delegation_key(now, now + SOON), "AuthorizationPermissionMismatch")
-    hub.isthmus("identity", "delete", "-n", name)
-    refused(lambda: blob("there", both).download_blob(), "InvalidAuthenticationInfo", 401)
-    assert rule(hub) == "auth.bearer-subject"
+        listed = hub.json("role", "assignment", "list", "--assignee-object-id", principal)
+        hub.isthmus("role", "assignment", "delete", "--ids", *(each["id"] for each in listed))
+        refused(lambda: blob("there", both).download_blob(), "AuthorizationPermissionMismatch")
+        refused(lambda: plant.get_user_delegation_key(now, now + SOON), "AuthorizationPermissionMismatch")
+        hub.isthmus("identity", "delete", "-n", name)
+        refused(lambda: blob("there", both).download_blob(), "InvalidAuthenticationInfo", 401)
+        assert rule(hub) == "auth.bearer-subject"
 
 
 def test_a_new_key_ends_the_old_one(hub: RunningHub) -> None:

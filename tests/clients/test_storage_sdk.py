@@ -1,5 +1,6 @@
 """Stock azure-storage-blob against a hosted storage account: what it does by a key, and that it lasts."""
 
+import gzip
 import hashlib
 import http.client
 import io
@@ -210,6 +211,28 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(container: Container
         blob.upload_blob(b"content", content_settings=wrong)
     assert refused.value.error_code == "Md5Mismatch"
     assert not blob.exists()
+
+
+def test_a_compressed_blob_is_kept_as_it_came(account: Account, container: ContainerClient) -> None:
+    packed = gzip.compress(b"content" * 100)
+    blob = container.get_blob_client("packed")
+    blob.upload_blob(packed, content_settings=ContentSettings(content_encoding="gzip"))
+    assert blob.get_blob_properties().size == len(packed)
+    assert blob.download_blob(decompress=False).readall() == packed
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    sas = generate_blob_sas(
+        *(account.name, container.container_name, "plain"),
+        account_key=account.key(),
+        permission=BlobSasPermissions(create=True),
+        expiry=expiry,
+    )
+    host, target = account.url.split("/")[2], f"/{container.container_name}/plain?{sas}"
+    connection = http.client.HTTPSConnection(host, context=ssl.create_default_context(cafile=str(account.hub.ca)))
+    connection.request("PUT", target, packed, {"x-ms-blob-type": "BlockBlob", "Content-Encoding": "gzip"})
+    assert connection.getresponse().status == 201
+    connection.close()
+    found = container.get_blob_client("plain").get_blob_properties()
+    assert (found.size, found.content_settings.content_encoding) == (len(packed), "gzip")
 
 
 def test_empty_blobs_and_ranges_beyond_the_end(container: ContainerClient) -> None:

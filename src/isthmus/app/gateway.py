@@ -103,7 +103,8 @@ class Gateway:
         relay = RelayFront(self.gate, self.sessions, domain.uploads, clock, stores.ids)
         neighbours = _fronts(stores, domain, self, bearers)
         dispatch = HttpDispatch(self.gate, front, relay, neighbours)
-        self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX)
+        # A body is what its sender sent, whatever encoding it says it has: messages and blobs are kept as they are.
+        self._web = web.Server(dispatch.handle, access_log=None, max_headers=HEADERS_MAX, auto_decompress=False)
         _let_changes_cut(domain, self, bearers)
         self.planes = {
             Plane.MQTT: PlaneSetting(config.mqtt_port, self.mqtt.make_pump),

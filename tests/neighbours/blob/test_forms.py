@@ -34,7 +34,7 @@ from isthmus.neighbours.blob.listing import (
 )
 from isthmus.neighbours.blob.query import parse_query
 from isthmus.neighbours.blob.ranges import parse_range
-from isthmus.neighbours.blob.shared_key import parse_shared_key, signed_texts
+from isthmus.neighbours.blob.shared_key import is_recent, parse_shared_key, signed_texts
 from isthmus.neighbours.blob.xml import parse_xml
 from neighbours.blob.blobs import refused_as
 
@@ -194,6 +194,22 @@ def test_an_authorization_header_is_read() -> None:
     assert (found.account, found.signature) == ("acct", b"a")
     assert parse_shared_key("SharedKey acct") is None
     assert parse_shared_key("Bearer x") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x-ms-date": http_date(NOW_MS)}, True),
+        ({"date": http_date(NOW_MS - 600_000)}, True),
+        ({"x-ms-date": http_date(NOW_MS + 600_000)}, True),
+        ({"x-ms-date": http_date(NOW_MS - 901_000)}, False),
+        ({"x-ms-date": http_date(NOW_MS - 901_000), "date": http_date(NOW_MS)}, False),
+        ({"x-ms-date": "now"}, False),
+        ({}, False),
+    ],
+)
+def test_a_signed_request_cannot_be_repeated_for_long(headers: dict[str, str], expected: bool) -> None:
+    assert is_recent(headers, NOW_MS) is expected
 
 
 def test_an_error_says_what_the_service_says() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.neighbours.blob import sas
+from isthmus.neighbours.blob.blob import StoredPolicy
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
 from isthmus.neighbours.blob.names import Target
 from isthmus.neighbours.blob.query import parse_query
@@ -69,6 +70,28 @@ def test_what_the_sdk_signs_by_a_delegation_key_is_taken() -> None:
     ):
         with pytest.raises(StorageError):
             sas.delegation_matches(found, text_to_sign(found, "acct", target, shown_headers), secret)
+
+
+def test_nobody_adds_a_stored_access_policy_to_what_was_signed_without() -> None:
+    """Only a service SAS is signed with the policy's name: in the others anybody could write it, for its letters."""
+    account = generate_account_sas("acct", KEYS[0], "sco", "r", EXPIRY)
+    assert refused_as(lambda: parsed(f"{account}&si=writers")) is StorageCode.AUTHENTICATION_FAILED
+    assert refused_as(lambda: parsed("sv=2026-04-06&sr=b&sig=YQ%3D%3D&skoid=o&si=writers")) is not None
+    service = generate_container_sas("acct", "box", account_key=KEYS[0], policy_id="readers")
+    found = sas.with_policy(parsed(service), {"readers": StoredPolicy("readers", "", "2040-01-01", "r")})
+    assert found.permission == "r"
+    assert verify_sas(found, text_to_sign(found, "acct", TARGET, {}), KEYS) == 0
+    other = sas.with_policy(parsed(service.replace("readers", "writers")), {"writers": StoredPolicy("writers")})
+    assert refused_as(lambda: verify_sas(other, text_to_sign(other, "acct", TARGET, {}), KEYS)) is not None
+    twice = generate_container_sas("acct", "box", account_key=KEYS[0], policy_id="readers", permission="rw")
+    policies = {"readers": StoredPolicy("readers", "", "2040-01-01", "r")}
+    assert refused_as(lambda: sas.with_policy(parsed(twice), policies)) is StorageCode.AUTHENTICATION_FAILED
+
+
+def test_an_accounts_signature_is_not_over_headers_of_the_answer() -> None:
+    account = generate_account_sas("acct", KEYS[0], "sco", "r", EXPIRY)
+    assert parsed(f"{account}&rsct=text%2Fhtml").overrides() == {}
+    assert refused_as(lambda: parsed(f"{account}&rsct=a%0d%0ab")) is StorageCode.AUTHENTICATION_FAILED
 
 
 @pytest.mark.parametrize("version", VERSIONS)

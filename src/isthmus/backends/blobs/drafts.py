@@ -90,9 +90,13 @@ class FileDraft:
 class StoredContent:
     """Implements `Content` on content files."""
 
-    def __init__(self, blob: Blob, extents: Sequence[Extent], files: ContentFiles, on_disk: OnDisk) -> None:
+    def __init__(
+        self, blob: Blob, part: ByteRange, extents: Sequence[Extent], files: ContentFiles, on_disk: OnDisk
+    ) -> None:
+        """`extents` are those that the part touches."""
         self._blob = blob
-        self.extents = extents
+        self._part = part
+        self._extents = extents
         self._files = files
         self._on_disk = on_disk
 
@@ -100,10 +104,14 @@ class StoredContent:
     def blob(self) -> Blob:
         return self._blob
 
-    async def read(self, wanted: ByteRange) -> AsyncGenerator[bytes, None]:
+    @property
+    def part(self) -> ByteRange:
+        return self._part
+
+    async def read(self) -> AsyncGenerator[bytes, None]:
         opened, handle = -1, -1
         try:
-            for piece in pieces_of(self.extents, wanted.start, wanted.end):
+            for piece in pieces_of(self._extents, self._part.start, self._part.end):
                 if piece.extent.file != opened:
                     handle = await self._reopen(handle, piece.extent.file)
                     opened = piece.extent.file

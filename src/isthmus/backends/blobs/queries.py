@@ -4,11 +4,12 @@ import sqlite3
 from collections.abc import Iterator
 
 from isthmus.backends.blobs.changes import extents_of, find_blob, require_container, staged_of
-from isthmus.backends.blobs.schema import unpacked
+from isthmus.backends.blobs.schema import EXTENT_COLUMNS, extent_of, unpacked
 from isthmus.base.ids import HubId
-from isthmus.neighbours.blob.blob import Blob, BlobKind, Container
+from isthmus.neighbours.blob.blob import Blob, BlobKind, Container, Extent
 from isthmus.neighbours.blob.listing import BlobPage, ContainerPage, Page, Prefix
-from isthmus.neighbours.blob.ports import Blocks
+from isthmus.neighbours.blob.ports import Blocks, PartRule
+from isthmus.neighbours.blob.ranges import ByteRange
 
 LAST = "\U0010ffff"
 """Comes after every character that a name has."""
@@ -42,6 +43,20 @@ def blocks_of(connection: sqlite3.Connection, account: HubId, container: str, na
     made_of = extents_of(connection, blob.number) if blob is not None and blob.kind is BlobKind.BLOCK else []
     committed = tuple(extent for extent in made_of if extent.block_id)
     return Blocks(blob, committed, tuple(staged_of(connection, number, name)))
+
+
+def made_of(
+    connection: sqlite3.Connection, account: HubId, container: str, name: str, part: PartRule
+) -> tuple[Blob, ByteRange, list[Extent]] | None:
+    """A blob, the part of it that is wanted, and the extents that this touches; None where there is no blob."""
+    blob = find_blob(connection, require_container(connection, account, container).number, name)
+    if blob is None:
+        return None
+    wanted = part(blob)
+    statement = f"""SELECT {EXTENT_COLUMNS} FROM extent WHERE blob = ? AND start < ?
+        AND start >= (SELECT coalesce(max(start), 0) FROM extent WHERE blob = ? AND start <= ?) ORDER BY start"""
+    rows = connection.execute(statement, (blob.number, wanted.end, blob.number, wanted.start))
+    return blob, wanted, [extent_of(row) for row in rows]
 
 
 def last_file(connection: sqlite3.Connection, blob: int) -> int | None:

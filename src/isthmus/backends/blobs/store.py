@@ -21,9 +21,9 @@ from isthmus.backends.blobs.writer import IndexWriter
 from isthmus.base.clock import Clock
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.sas_token import decode_key
-from isthmus.neighbours.blob.blob import Blob, Container, Extent
+from isthmus.neighbours.blob.blob import Blob, Container
 from isthmus.neighbours.blob.listing import BlobPage, ContainerPage, Page
-from isthmus.neighbours.blob.ports import BlobRule, Blocks, ContainerRule, Content, Draft
+from isthmus.neighbours.blob.ports import BlobRule, Blocks, ContainerRule, Content, Draft, PartRule
 
 INDEX_FILE = "index.db"
 CONTENT_FOLDER = "content"
@@ -133,10 +133,10 @@ class FileBlobStore:
         return changed.blob
 
     @asynccontextmanager
-    async def content(self, account: HubId, container: str, name: str) -> AsyncIterator[Content | None]:
+    async def content(self, account: HubId, container: str, name: str, part: PartRule) -> AsyncIterator[Content | None]:
         try:
             with self._files.reading():
-                found = await self._scan(lambda connection: _made_of(connection, account, container, name))
+                found = await self._scan(lambda connection: queries.made_of(connection, account, container, name, part))
                 yield StoredContent(*found, self._files, self.on_disk) if found is not None else None
         finally:
             await self._remove_free()
@@ -230,13 +230,6 @@ def _in_one_view(connection: sqlite3.Connection, read: Callable[[sqlite3.Connect
         return read(connection)
     finally:
         connection.execute("COMMIT")
-
-
-def _made_of(
-    connection: sqlite3.Connection, account: HubId, container: str, name: str
-) -> tuple[Blob, list[Extent]] | None:
-    blob = changes.find_blob(connection, changes.require_container(connection, account, container).number, name)
-    return (blob, changes.extents_of(connection, blob.number)) if blob is not None else None
 
 
 def _is_known(connection: sqlite3.Connection, file: int) -> bool:

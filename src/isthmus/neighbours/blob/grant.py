@@ -13,20 +13,30 @@ from isthmus.neighbours.blob.names import Target
 from isthmus.neighbours.blob.routes import BLOBS, CREATE_ONLY, NEEDS, Need, Operation, Scope
 from isthmus.neighbours.blob.sas import SasKind, StorageSas
 
+ACCOUNT = Target()
+"""What an account's signature is for: everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """By what a request is authorized: a SAS, roles, both, or neither for who has the account's key."""
+    """By what a request is authorized: a SAS, roles, both, or neither for who has the account's key.
+
+    `signed` is what the SAS is for.
+    """
 
     principal: Principal
     sas: StorageSas | None = None
     by_roles: bool = False
+    signed: Target = ACCOUNT
 
     def allow(self, operation: Operation, target: Target) -> bool:
         """Raises StorageError when the operation is not granted; True when it may overwrite what is there."""
         need = NEEDS[operation]
         may_overwrite = True
         if self.sas is not None:
+            if not self.sas.reaches(target, self.signed):
+                value = f"the SAS is for {self.signed.container}/{self.signed.blob}"
+                raise _refused(StorageCode.AUTHORIZATION_FAILURE, "storage.sas-scope", value)
             may_overwrite = _by_sas(self.sas, need) or operation not in CREATE_ONLY
         if self.by_roles:
             may_overwrite &= self._by_roles(need, target) or operation not in CREATE_ONLY

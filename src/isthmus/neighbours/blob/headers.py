@@ -50,7 +50,7 @@ def metadata_of(headers: Mapping[str, str]) -> Metadata:
         for name, value in headers.items()
         if name.lower().startswith(METADATA_PREFIX)
     }
-    if not all(_METADATA_NAME.fullmatch(name) for name in found):
+    if not all(_METADATA_NAME.fullmatch(name) and value.isprintable() for name, value in found.items()):
         raise StorageError(StorageCode.INVALID_METADATA)
     if sum(len(name.encode()) + len(value.encode(errors="surrogateescape")) for name, value in found.items()) > (
         METADATA_BYTES_MAX

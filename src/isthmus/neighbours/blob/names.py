@@ -60,6 +60,12 @@ def target_of(raw_path: str, *, of_container: bool) -> Target:
     return Target(checked_container(_decoded(first)), checked_blob(_decoded(rest)))
 
 
+def container_of(raw_path: str) -> str:
+    """The container that a path begins with, empty for none; raises StorageError InvalidUri, InvalidResourceName."""
+    first = raw_path.removeprefix("/").partition("/")[0]
+    return checked_container(_decoded(first)) if first else ""
+
+
 def checked_container(name: str) -> str:
     """The name when it may be a container's; raises StorageError InvalidResourceName."""
     if not is_container_name(name):

@@ -13,6 +13,7 @@ from isthmus.neighbours.blob.rules import Outcome, Present
 
 ContainerRule = Callable[[Container | None, Stamp], Container | None]
 BlobRule = Callable[[Present], Outcome]
+PartRule = Callable[[Blob], ByteRange]
 
 
 class DamagedContentError(Exception):
@@ -39,8 +40,12 @@ class Content(Protocol):
     @property
     def blob(self) -> Blob: ...
 
-    def read(self, wanted: ByteRange) -> AsyncGenerator[bytes, None]:
-        """The bytes of a range in pieces; raises DamagedContentError before it gives a damaged one."""
+    @property
+    def part(self) -> ByteRange:
+        """What of it can be read."""
+
+    def read(self) -> AsyncGenerator[bytes, None]:
+        """The bytes of the part in pieces; raises DamagedContentError before it gives a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,13 @@ class BlobStore(Protocol):
     async def change_blob(self, account: HubId, container: str, name: str, rule: BlobRule) -> Blob | None:
         """Makes, changes or removes a blob or a block; raises StorageError ContainerNotFound."""
 
-    def content(self, account: HubId, container: str, name: str) -> AbstractAsyncContextManager[Content | None]:
-        """A blob's content while it is read, None where there is no blob; raises StorageError ContainerNotFound."""
+    def content(
+        self, account: HubId, container: str, name: str, part: PartRule
+    ) -> AbstractAsyncContextManager[Content | None]:
+        """A part of a blob's content while it is read, None where there is no blob.
+
+        `part` is asked on a thread; what it raises is raised here, and StorageError ContainerNotFound.
+        """
 
     def draft(self, *, md5: bool) -> AbstractAsyncContextManager[Draft]:
         """New content; what no rule took is removed at the end."""

@@ -10,7 +10,7 @@ says, and so can be made again from the fields of a signature.
 import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from isthmus.access.refusals import unauthorized
@@ -91,8 +91,16 @@ class StorageSas:
         names = ("skoid", "sktid", "skt", "ske", "sks", "skv", "skdutid")
         return DelegationKey(*(self.said(name) for name in names))
 
+    def reaches(self, target: Target, signed: Target) -> bool:
+        """True when a signature over `signed` is for the target, too; one of an account reaches everything."""
+        if self.kind is SasKind.ACCOUNT:
+            return True
+        return target.container == signed.container and (self.said("sr") == "c" or target.blob == signed.blob)
+
     def overrides(self) -> dict[str, str]:
-        """Headers that a reader gets instead of the blob's own."""
+        """Headers that a reader gets instead of the blob's own; an account's signature is not over them."""
+        if self.kind is SasKind.ACCOUNT:
+            return {}
         return {header: self.said(name) for name, header in _OVERRIDES.items() if self.said(name)}
 
 
@@ -104,8 +112,8 @@ def parse_sas(query: Mapping[str, str]) -> StorageSas | None:
     if "sig" not in query:
         return None
     fields = {name: query[name] for name in _ALL_FIELDS if name in query}
-    if any(len(value) > FIELD_CHARACTERS_MAX for value in fields.values()):
-        raise failed("a field is too long", "auth.malformed")
+    if any(len(value) > FIELD_CHARACTERS_MAX or not value.isprintable() for value in fields.values()):
+        raise failed("a field is too long, or has characters that no field has", "auth.malformed")
     version, signature = fields.get("sv", ""), decode_signature(query["sig"])
     if version < OLDEST_VERSION or parse_iso_ms(version) is None:
         raise failed(f"sv is mandatory and must be {OLDEST_VERSION} or later", "auth.malformed")
@@ -114,6 +122,10 @@ def parse_sas(query: Mapping[str, str]) -> StorageSas | None:
     refused = next((name for name in _REFUSED_FIELDS if fields.get(name)), "")
     if refused:
         raise failed(f"{refused} is not supported", "auth.malformed")
+    # Only a service SAS is signed with `si`: in another one anybody could have written it.
+    unsigned = "ss" in fields or "srt" in fields or "skoid" in fields
+    if unsigned and fields.get("si"):
+        raise failed("si is for a service SAS only", "auth.malformed")
     if "ss" in fields or "srt" in fields:
         return StorageSas(SasKind.ACCOUNT, fields, signature)
     if fields.get("sr", "") not in ("b", "c"):
@@ -138,6 +150,20 @@ def text_to_sign(sas: StorageSas, account: str, target: Target, headers: Mapping
     if sas.kind is SasKind.DELEGATION and sas.version >= "2026-04-06":
         above += [_signed_headers(sas, headers), ""]
     return "\n".join((*above, *map(said, _RESPONSE_FIELDS)))
+
+
+def with_policy(sas: StorageSas, policies: Mapping[str, StoredPolicy]) -> StorageSas:
+    """The signature with what the stored access policy that it names adds; raises StorageError AuthenticationFailed."""
+    name = sas.said("si")
+    if not name:
+        return sas
+    policy = policies.get(name)
+    if policy is None:
+        raise failed(f"The stored access policy {name[:64]} is not there.", "auth.unknown-policy")
+    twice = (("st", policy.start), ("se", policy.expiry), ("sp", policy.permission))
+    if any(sas.said(field) and said for field, said in twice):
+        raise failed("What the stored access policy says may not be said again.", "auth.malformed")
+    return replace(sas, policy=policy)
 
 
 def verify_sas(sas: StorageSas, text: str, keys: Sequence[str]) -> int:

@@ -9,10 +9,15 @@ import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from isthmus.base.sas_token import decode_key, hmac_sha256
 
 PREFIX = "SharedKey "
+
+SKEW_SECONDS = 900
+"""How far the date of a signed request may be from now."""
 
 _SIGNED_HEADERS = (
     "content-encoding", "content-language", "content-length", "content-md5", "content-type", "date",
@@ -61,6 +66,16 @@ def signed_texts(
     return tuple(
         f"{above}\n" + "".join(f"{name}:{headers[name].strip()}\n" for name in order) + resource for order in orders
     )
+
+
+def is_recent(headers: Mapping[str, str], now_ms: int) -> bool:
+    """True when the request's date is of now, so that nobody can repeat it for long."""
+    try:
+        said = parsedate_to_datetime(headers.get("x-ms-date") or headers.get("date", ""))
+        seconds = (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return False
+    return abs(now_ms / 1000 - seconds) <= SKEW_SECONDS
 
 
 def signing_key(texts: Sequence[str], signature: bytes, keys: Sequence[str]) -> int | None:

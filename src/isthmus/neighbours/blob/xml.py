@@ -58,8 +58,8 @@ def xml_text(text: str) -> str:
 
 def is_writable(text: str) -> bool:
     """True when XML can carry the text as it is."""
-    return all(_is_xml(character) and character not in "\ufffe\uffff" for character in text)
+    return all(map(_is_xml, text))
 
 
 def _is_xml(character: str) -> bool:
-    return character >= " " or character in "\t\n\r"
+    return (character >= " " and character not in "\ufffe\uffff") or character in "\t\n\r"

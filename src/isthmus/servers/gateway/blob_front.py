@@ -7,22 +7,24 @@ answer; what is asked in vain of somebody who may ask, such as a blob that is no
 
 import asyncio
 import logging
-from collections.abc import Callable
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from isthmus.access.journal import Decision, Verdict
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Hop
+from isthmus.base.errors import Hop, HubError
 from isthmus.base.ids import Ids
 from isthmus.base.state import StateClosed
 from isthmus.neighbours.blob.blob import http_date
 from isthmus.neighbours.blob.conditions import NotModifiedError
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
 from isthmus.neighbours.blob.forms import error_document
-from isthmus.neighbours.blob.headers import VERSION, checked_version
-from isthmus.neighbours.blob.ports import BlobStore, DamagedContentError
+from isthmus.neighbours.blob.headers import VERSION
+from isthmus.neighbours.blob.ports import BlobStore
 from isthmus.neighbours.blob.query import parse_query
+from isthmus.neighbours.blob.routes import Operation
 from isthmus.neighbours.blob.sas import as_storage
 from isthmus.resources.guarded import Guarded
 from isthmus.servers.gateway.blob_access import Asked, BlobAccess, Let
@@ -42,6 +44,14 @@ FIREWALL_SERVER = "Microsoft-HTTPAPI/2.0"
 """The Server header of an answer by the firewall in front of it."""
 
 JOURNALED_HOPS = frozenset({Hop.NAME, Hop.NETWORK, Hop.AUTHENTICATION, Hop.AUTHORIZATION, Hop.CONTRACT})
+
+NOTED: Mapping[Operation, tuple[Verdict, str]] = {
+    Operation.CREATE_CONTAINER: (Verdict.CHANGED, "container created:"),
+    Operation.DELETE_CONTAINER: (Verdict.CHANGED, "container deleted:"),
+    Operation.SET_CONTAINER_ACL: (Verdict.CHANGED, "stored access policies written:"),
+    Operation.GET_USER_DELEGATION_KEY: (Verdict.READ, "user delegation key given"),
+}
+"""Operations that stand in the journal."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,38 +88,55 @@ class BlobFront:
 
     async def handle(self, request: web.BaseRequest, connection: HttpPeer, neighbour: Guarded) -> web.StreamResponse:
         """Answers a request; never raises but for cancellation, which follows when the peer has gone."""
+        visit = _Visit(connection, neighbour)
         answer = _Answer(request, self._ids.uuid(), self._clock.utc_ms())
-        session: HttpSession | None = None
-        let: Let | None = None
         try:
-            asked = _asked(request)
-            answer.version = _version(asked)
-            let = await self._access.admit(connection, neighbour, asked)
-            self._arrivals.note(connection, let.admitted)
-            session = HttpSession(let.account.number, let.admitted.principal, connection)
-            self._sessions.add(session)
-            return await answer.send(await self._handlers[let.operation](self._call(request, let, asked, answer)))
+            return await self._answered(request, visit, answer)
         except NotModifiedError:
             return await answer.send(BlobReply(304, _NOT_MODIFIED))
         except StorageError as error:
-            return await self._refused(answer, connection, neighbour, let, error)
+            return await self._refused(visit, answer, error)
+        except HubError as error:
+            return await self._refused(visit, answer, StorageError(StorageCode.SERVER_BUSY, refusal=error.refusal))
         except asyncio.CancelledError:
-            if session is None or session.lost is None:
+            if visit.session is None or visit.session.lost is None:
                 raise
-            session.outlive_cut()
-            return await self._refused(answer, connection, neighbour, let, as_storage(session.lost), close=True)
-        except (StateClosed, OSError, DamagedContentError) as error:
+            visit.session.outlive_cut()
+            return await self._refused(visit, answer, as_storage(visit.session.lost), close=True)
+        except (ConnectionError, TimeoutError, web.RequestPayloadError) as gone:
+            answer.hang_up()
+            raise asyncio.CancelledError from gone
+        except Exception as error:
             logger.exception("a blob request failed", extra={"account": neighbour.name})
-            damaged = isinstance(error, DamagedContentError)
-            code = StorageCode.INTERNAL_ERROR if damaged else StorageCode.SERVER_BUSY
-            return await self._refused(answer, connection, neighbour, let, StorageError(code), close=True)
-        except Exception:
-            logger.exception("a blob request failed", extra={"account": neighbour.name})
-            error_here = StorageError(StorageCode.INTERNAL_ERROR)
-            return await self._refused(answer, connection, neighbour, let, error_here, close=True)
+            busy = isinstance(error, StateClosed | OSError)
+            code = StorageCode.SERVER_BUSY if busy else StorageCode.INTERNAL_ERROR
+            return await self._refused(visit, answer, StorageError(code), close=True)
         finally:
-            if session is not None:
-                self._sessions.remove(session)
+            if visit.session is not None:
+                self._sessions.remove(visit.session)
+
+    async def _answered(self, request: web.BaseRequest, visit: "_Visit", answer: "_Answer") -> web.StreamResponse:
+        asked = _asked(request)
+        let = visit.let = await self._access.admit(visit.connection, visit.neighbour, asked)
+        answer.version = asked.version
+        self._arrivals.note(visit.connection, let.admitted)
+        visit.session = HttpSession(let.account.number, let.admitted.principal, visit.connection)
+        self._sessions.add(visit.session)
+        if let.operation in NOTED:
+            self._gate.require_room()
+        reply = await self._handlers[let.operation](self._call(request, let, asked, answer))
+        if let.operation in NOTED:
+            self._note(visit, let)
+        return await answer.send(reply)
+
+    def _note(self, visit: "_Visit", let: Let) -> None:
+        """Journals what administers an account, and the giving away of keys; blobs are daily work."""
+        verdict, what = NOTED[let.operation]
+        detail = f"{what} {let.target.container}".strip()
+        principal = let.admitted.principal.label
+        self._gate.done(
+            visit.connection, Plane.HTTPS, Decision(verdict, hub=let.account.name, principal=principal, detail=detail)
+        )
 
     def _call(self, request: web.BaseRequest, let: Let, asked: Asked, answer: "_Answer") -> BlobCall:
         return BlobCall(
@@ -124,19 +151,12 @@ class BlobFront:
         )
 
     async def _refused(
-        self,
-        answer: "_Answer",
-        connection: HttpPeer,
-        neighbour: Guarded,
-        let: Let | None,
-        error: StorageError,
-        *,
-        close: bool = False,
+        self, visit: "_Visit", answer: "_Answer", error: StorageError, *, close: bool = False
     ) -> web.StreamResponse:
         if error.refusal is not None and error.refusal.hop in JOURNALED_HOPS:
-            principal = let.admitted.principal.label if let is not None else ""
+            principal = visit.let.admitted.principal.label if visit.let is not None else ""
             answer.request_id = self._gate.refused(
-                connection, Plane.HTTPS, neighbour.name, "", error, principal=principal
+                visit.connection, Plane.HTTPS, visit.neighbour.name, "", error, principal=principal
             )
         headers = {"Content-Type": "application/xml", "x-ms-error-code": error.storage_code.wire_name}
         if error.storage_code.status == 401:
@@ -145,6 +165,16 @@ class BlobFront:
         answer.by_firewall = error.refusal is not None and error.refusal.hop is Hop.NETWORK
         body = error_document(error, answer.request_id, answer.utc_ms)
         return await answer.send(BlobReply(error.storage_code.status, headers, body), close=close)
+
+
+@dataclass(slots=True)
+class _Visit:
+    """What is known so far of a request."""
+
+    connection: HttpPeer
+    neighbour: Guarded
+    let: Let | None = None
+    session: HttpSession | None = None
 
 
 class _Answer:
@@ -161,8 +191,7 @@ class _Answer:
     async def send(self, reply: BlobReply, *, close: bool = False) -> web.StreamResponse:
         """Sends headers and content; one that has begun already cannot be taken back, and its connection ends."""
         if self._begun:
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            self.hang_up()
             raise asyncio.CancelledError
         response = web.StreamResponse(status=reply.status, headers={**self._own_headers(), **reply.headers})
         length = len(reply.body) if reply.length is None else reply.length
@@ -177,7 +206,14 @@ class _Answer:
         finally:
             if reply.stream is not None:
                 await reply.stream.aclose()
+            if reply.held is not None:
+                await reply.held.aclose()
         return response
+
+    def hang_up(self) -> None:
+        """Ends the connection: what was begun can be neither finished nor taken back."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
     async def _write(self, response: web.StreamResponse, reply: BlobReply) -> None:
         if self._request.method != "HEAD":
@@ -208,10 +244,8 @@ def _asked(request: web.BaseRequest) -> Asked:
     for name, value in request.headers.items():
         key = name.lower()
         headers[key] = f"{headers[key]},{value}" if key in headers else value
-    query = parse_query(urlsplit(request.raw_path).query)
-    return Asked(request.method, raw_path(request), query, headers)
-
-
-def _version(asked: Asked) -> str:
-    said = asked.headers.get("x-ms-version") or asked.query.get("sv", "")
-    return checked_version(said) if said else VERSION
+    try:
+        query, fault = parse_query(request.raw_path.partition("?")[2]), None
+    except StorageError as error:
+        query, fault = {}, error
+    return Asked(request.method, raw_path(request), query, headers, fault)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -97,13 +98,17 @@ class BlobCall:
 
 @dataclass(frozen=True, slots=True)
 class BlobReply:
-    """An answer; `length` is what the body has, or, for a HEAD, would have. `stream` comes instead of a body."""
+    """An answer; `length` is what the body has, or, for a HEAD, would have. `stream` comes instead of a body.
+
+    Whoever sends it closes `held` afterwards, also where the stream was never begun.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     stream: AsyncGenerator[bytes, None] | None = None
     length: int | None = None
+    held: AsyncExitStack | None = None
 
 
 def xml_reply(body: bytes, headers: Mapping[str, str] | None = None) -> BlobReply:

@@ -1,7 +1,6 @@
 """Operations of the Blob service that read blobs ("Get Blob" and its kin)."""
 
 import hashlib
-from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
 from isthmus.neighbours.blob.blob import Blob, base64_text
@@ -42,23 +41,18 @@ class ReadOperations:
         """The content is held from here to the end of the stream, whatever happens to the blob meanwhile."""
         account, target = call.let.account.number, call.let.target
         async with AsyncExitStack() as stack:
-            content = await stack.enter_async_context(self._store.content(account, target.container, target.blob))
+            content = await stack.enter_async_context(
+                self._store.content(account, target.container, target.blob, lambda blob: wanted_part(call, blob))
+            )
             if content is None:
                 raise StorageError(StorageCode.BLOB_NOT_FOUND)
-            blob = content.blob
-            check_lease(call)
-            call.conditions.check_read(blob.etag, blob.modified_ms)
-            asked = call.headers.get("x-ms-range") or call.headers.get("range", "")
-            part = parse_range(asked, blob.size)
-            headers = described(call, blob)
-            wanted = part or ByteRange(0, blob.size)
-            headers |= await _md5(call, content, part)
-            if part is not None:
-                headers["Content-Range"] = part.content_range(blob.size)
+            is_part = _asked_part(call, content.blob) is not None
+            headers = described(call, content.blob) | await _md5(call, content, is_part=is_part)
+            if is_part:
+                headers["Content-Range"] = content.part.content_range(content.blob.size)
             kept = stack.pop_all()
-        return BlobReply(
-            206 if part is not None else 200, headers, stream=_streamed(content, wanted, kept), length=wanted.length
-        )
+        status, length = 206 if is_part else 200, content.part.length
+        return BlobReply(status, headers, stream=content.read(), length=length, held=kept)
 
     async def _get_properties(self, call: BlobCall) -> BlobReply:
         blob = await self._blob(call)
@@ -103,24 +97,29 @@ def described(call: BlobCall, blob: Blob) -> dict[str, str]:
     return headers | (call.let.grant.sas.overrides() if call.let.grant.sas is not None else {})
 
 
-async def _md5(call: BlobCall, content: Content, part: ByteRange | None) -> dict[str, str]:
+def wanted_part(call: BlobCall, blob: Blob) -> ByteRange:
+    """What a request reads of a blob, when it may; raises StorageError, NotModifiedError."""
+    check_lease(call)
+    call.conditions.check_read(blob.etag, blob.modified_ms)
+    return _asked_part(call, blob) or ByteRange(0, blob.size)
+
+
+def _asked_part(call: BlobCall, blob: Blob) -> ByteRange | None:
+    return parse_range(call.headers.get("x-ms-range") or call.headers.get("range", ""), blob.size)
+
+
+async def _md5(call: BlobCall, content: Content, *, is_part: bool) -> dict[str, str]:
     """The MD5 of the whole blob as it is known, and of a range when that is asked for."""
     known = content.blob.settings.md5
-    if part is None:
+    if not is_part:
         return md5_header("Content-MD5", known)
     headers = md5_header("x-ms-blob-content-md5", known)
     if not call.is_true("x-ms-range-get-content-md5"):
         return headers
-    if part.length > MD5_RANGE_BYTES_MAX:
+    if content.part.length > MD5_RANGE_BYTES_MAX:
         raise StorageError(StorageCode.OUT_OF_RANGE, details={"HeaderName": "x-ms-range-get-content-md5"})
     digest = hashlib.md5(usedforsecurity=False)
-    async with aclosing(content.read(part)) as pieces:
+    async with aclosing(content.read()) as pieces:
         async for piece in pieces:
             digest.update(piece)
     return headers | {"Content-MD5": base64_text(digest.digest())}
-
-
-async def _streamed(content: Content, wanted: ByteRange, kept: AsyncExitStack) -> AsyncGenerator[bytes, None]:
-    async with kept, aclosing(content.read(wanted)) as pieces:
-        async for piece in pieces:
-            yield piece

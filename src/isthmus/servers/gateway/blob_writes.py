@@ -9,9 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from urllib.parse import unquote, urlsplit
 
-from isthmus.base.hosts import normal_host
 from isthmus.base.ids import Ids
 from isthmus.neighbours.blob import rules
 from isthmus.neighbours.blob.blob import Blob, BlobKind, Copied, Extent
@@ -25,7 +23,6 @@ from isthmus.neighbours.blob.headers import (
     settings_of,
     written_headers,
 )
-from isthmus.neighbours.blob.names import Target, target_of
 from isthmus.neighbours.blob.ports import BlobRule, BlobStore, Draft
 from isthmus.neighbours.blob.ranges import ByteRange
 from isthmus.neighbours.blob.routes import Operation
@@ -151,17 +148,21 @@ class WriteOperations:
 
     async def _copy(self, call: BlobCall) -> BlobReply:
         """Copies within the account, at once; another account would have to be asked, which is not offered."""
-        source, wish = _source(call), _wish(call, with_content_headers=False)
-        call.let.grant.allow(Operation.GET_BLOB, source)
+        source, wish = call.let.source, _wish(call, with_content_headers=False)
         wish.check(await self._present(call))
         account, copy_id = call.let.account.number, self._ids.uuid()
-        async with self._store.content(account, source.container, source.blob) as content:
+        conditions = conditions_of(call.headers, "x-ms-source-")
+
+        def whole(found: Blob) -> ByteRange:
+            conditions.check_write(found.etag, found.modified_ms)
+            return ByteRange(0, found.size)
+
+        async with self._store.content(account, source.container, source.blob, whole) as content:
             if content is None:
                 raise StorageError(StorageCode.CANNOT_VERIFY_COPY_SOURCE)
             found = content.blob
-            conditions_of(call.headers, "x-ms-source-").check_write(found.etag, found.modified_ms)
             async with self._store.draft(md5=False) as draft:
-                await _pour(content.read(ByteRange(0, found.size)), draft)
+                await _pour(content.read(), draft)
                 copied = Copied(copy_id, call.headers["x-ms-copy-source"].partition("?")[0], found.size, call.utc_ms)
                 extent, name = await draft.finish(), call.let.target.blob
                 blob = await self._changed(
@@ -218,17 +219,6 @@ def _some(content: Extent | None) -> Extent:
 def _whole(extent: Extent | None, source: Blob) -> tuple[Extent, ...]:
     """What a copy is made of: one extent, also where its source has many blocks."""
     return () if extent is None else (extent,)
-
-
-def _source(call: BlobCall) -> Target:
-    """What is to be copied; raises StorageError for what is not in the same account."""
-    url = call.headers["x-ms-copy-source"]
-    parts = urlsplit(url)
-    if normal_host(parts.netloc) not in call.let.account.hosts or parts.scheme not in ("http", "https"):
-        raise StorageError(StorageCode.NOT_IMPLEMENTED, details={"HeaderName": "x-ms-copy-source"})
-    if "snapshot=" in parts.query or "versionid=" in unquote(parts.query):
-        raise StorageError(StorageCode.NOT_IMPLEMENTED, details={"HeaderName": "x-ms-copy-source"})
-    return target_of(parts.path, of_container=False)
 
 
 def _written(blob: Blob, headers: dict[str, str] | None = None) -> BlobReply:

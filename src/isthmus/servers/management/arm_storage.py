@@ -13,6 +13,7 @@ from isthmus.neighbours.blob import rules
 from isthmus.neighbours.blob.blob import Container, Stamp
 from isthmus.neighbours.blob.conditions import NO_CONDITIONS
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
+from isthmus.neighbours.blob.headers import METADATA_PREFIX, metadata_of
 from isthmus.neighbours.blob.listing import Page
 from isthmus.neighbours.blob.names import checked_container
 from isthmus.neighbours.blob.ports import BlobStore
@@ -218,7 +219,10 @@ def _metadata(body: Json) -> tuple[tuple[str, str], ...] | None:
     if properties.get("metadata") is None:
         return None
     said = mapping(properties["metadata"], "properties.metadata")
-    return tuple(sorted((name, text(each, f"properties.metadata.{name}")) for name, each in said.items()))
+    try:
+        return metadata_of({f"{METADATA_PREFIX}{name}": text(each, f"metadata.{name}") for name, each in said.items()})
+    except StorageError as error:
+        raise HubError(Code.ARGUMENT_INVALID, error.message) from error
 
 
 def _unavailable(reason: str, message: str) -> Reply:
