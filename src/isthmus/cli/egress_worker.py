@@ -10,7 +10,11 @@ import click
 @click.option("--log", "log_folder", required=True, metavar="DIR", help="The folder of the hub's log.")
 def egress_worker(descriptor: int, log_folder: str) -> None:
     """Reads the log and delivers by the sinks, until its hub has gone."""
-    from isthmus.egress.sinks_of import sinks_by
+    from isthmus.egress.process import CLIENTS_MISSING
     from isthmus.egress.worker import run_worker
 
+    try:
+        from isthmus.egress.sinks_of import sinks_by
+    except ModuleNotFoundError:
+        click.get_current_context().exit(CLIENTS_MISSING)
     click.get_current_context().exit(run_worker(descriptor, Path(log_folder), sinks_by))

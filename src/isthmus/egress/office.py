@@ -363,7 +363,15 @@ class EgressOffice:
 
     async def _bury(self, worker: WorkerProcess, bury: Bury) -> None:
         records = [_record(bury.hub, bury.endpoint, each) for each in bury.records]
-        trouble = await self._dead_letters.bury(HubId(bury.hub), bury.endpoint, records, bury.reason, bury.code)
+        served = self._serving.get((HubId(bury.hub), bury.endpoint))
+        trouble = await self._dead_letters.bury(
+            HubId(bury.hub),
+            bury.endpoint,
+            records,
+            bury.reason,
+            bury.code,
+            name=served.endpoint.name if served is not None else "",
+        )
         worker.say(Interred(bury.request, trouble))
 
     def _grown(self) -> None:

@@ -26,6 +26,9 @@ PAUSE_SECONDS_MAX = 30.0
 END_SECONDS_MAX = 3.0
 """For a process to finish what it says, of the 10 s that the hub has."""
 
+CLIENTS_MISSING = 3
+"""The exit code of a process that cannot load the clients of targets."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -90,7 +93,7 @@ class WorkerProcess:
                 return
             lived = self._clock.monotonic() - begun
             pause = PAUSE_SECONDS_MIN if lived > PAUSE_SECONDS_MAX else min(pause * 2, PAUSE_SECONDS_MAX)
-            logger.error("egress worker ended", extra={"lived_seconds": round(lived, 1), "again_in_seconds": pause})
+            logger.error("egress worker ended", extra={"reason": self.trouble, "again_in_seconds": pause})
             await asyncio.sleep(pause)
 
     def end(self) -> None:
@@ -117,19 +120,21 @@ class WorkerProcess:
                 await self._on_report(self, report)
         finally:
             self._channel = None
-            self.trouble = "" if self._ending else f"the worker process {process.pid} has ended"
             channel.close()
-            await _ended(process)
+            self.trouble = "" if self._ending else f"the worker process {process.pid} has ended"
+            if await _ended(process) == CLIENTS_MISSING:
+                self.trouble = "the clients of targets are not installed: pip install 'isthmus[sinks]'"
 
 
-async def _ended(process: Spawned) -> None:
-    """Waits for a process whose socket has ended, and kills it when it lives on."""
+async def _ended(process: Spawned) -> int:
+    """Waits for a process whose socket has ended, and kills it when it lives on; answers its exit code."""
     try:
         async with asyncio.timeout(END_SECONDS_MAX):
-            await process.wait()
+            return await process.wait()
     except BaseException as error:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await asyncio.shield(process.wait())
+        code = await asyncio.shield(process.wait())
         if not isinstance(error, TimeoutError):
             raise
+        return code

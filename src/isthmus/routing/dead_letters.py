@@ -18,6 +18,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId
 from isthmus.base.state import Key, Put, State
 from isthmus.resources.hub import Hub
+from isthmus.resources.routing_endpoint import BUILT_IN_NUMBER
 from isthmus.routing.appends import Appends
 from isthmus.telemetry.message import Envelope, decode_envelope
 from isthmus.telemetry.ports import EVENTS, Log, Partition, Record
@@ -39,7 +40,8 @@ class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
     """What is stored around a dead record's payload. Append fields at the end only, with defaults.
 
     `partition` and `offset` are its place in the hub's log, `sequence` its number there, -1 for one that readers of
-    the built-in endpoint never saw; `envelope` is the stored form that it had.
+    the built-in endpoint never saw; `envelope` is the stored form that it had. `endpoint` is what the endpoint was
+    called, which may be no more.
     """
 
     partition: int
@@ -51,6 +53,7 @@ class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
     reason: str
     code: str
     envelope: bytes
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,14 @@ class DeadLetters:
         for stored in await self._state.scan(KIND, hub):
             self._marks[(hub, int(stored.key.name))] = msgspec.json.decode(stored.body, type=int)
 
-    async def bury(self, hub: HubId, endpoint: int, records: Sequence[Record], reason: str, code: str) -> str:
-        """Makes records durable here; answers what went wrong, or nothing."""
+    async def bury(
+        self, hub: HubId, endpoint: int, records: Sequence[Record], reason: str, code: str, *, name: str = ""
+    ) -> str:
+        """Makes records durable here; answers what went wrong, or nothing. `name` is that of the endpoint."""
         group, place = Appends(), Partition(hub, endpoint)
         now_ms = self._clock.utc_ms()
         for record in records:
-            letter = _letter(record, now_ms, reason, code)
+            letter = msgspec.structs.replace(_letter(record, now_ms, reason, code), endpoint=name)
             self._dead.append(place, (EVENTS,), _encode(letter), record.payload, record.ingress_ms, group, 0)
             group.appended += 1
         await group.settled()
@@ -137,8 +142,23 @@ class DeadLetters:
                 await asyncio.sleep(0)
         return None
 
-    async def redrive(self, hub: Hub, endpoint: int, until: int | None = None) -> int:
-        """Sends dead letters to their endpoint once more, in their order, up to and including a number.
+    def name(self, hub: Hub, endpoint: int) -> str:
+        """What an endpoint is called, or was when its first dead letter was buried; empty for one without any."""
+        present = next((each.name for each in hub.endpoints if each.number == endpoint), "")
+        first = "" if present else next((each.letter.endpoint for each in self.listed(hub.number, endpoint, 0, 1)), "")
+        return present or first
+
+    def of_name(self, hub: Hub, name: str) -> tuple[int, ...]:
+        """The numbers of endpoints of that name that have dead letters, those that are no more among them, in order."""
+        numbers = range(BUILT_IN_NUMBER + 1, hub.last_endpoint + 1)
+        return tuple(
+            number
+            for number in numbers
+            if self.count(hub.number, number) and self.name(hub, number).lower() == name.lower()
+        )
+
+    async def redrive(self, hub: Hub, endpoint: int, until: int | None = None, *, to: int = 0) -> int:
+        """Sends dead letters to their endpoint, or to another one, in their order, up to and including a number.
 
         Answers how many. They become records of the hub's log that name this endpoint only. Raises HubError ServerBusy
         where the log fails; those that were driven until then do not come again. GenericConflict while another call
@@ -151,7 +171,7 @@ class DeadLetters:
                 piece = [each for each in self.listed(hub.number, endpoint, 0, READ_RECORDS_MAX) if each.number <= last]
                 if not piece:
                     break
-                await self._drive(hub, endpoint, piece)
+                await self._drive(hub, to or endpoint, piece)
                 await self._move(hub.number, endpoint, piece[-1].number + 1)
                 total += len(piece)
             return total

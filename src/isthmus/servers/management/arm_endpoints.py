@@ -16,7 +16,7 @@ from isthmus.base.ids import HubId
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.members import integer, known_members
-from isthmus.resources.routing_endpoint import RoutingEndpoint
+from isthmus.resources.routing_endpoint import BUILT_IN_NUMBER, RoutingEndpoint
 from isthmus.routing.dead_letters import LIST_MAX, Buried, DeadLetters
 from isthmus.routing.diagnosis import diagnose
 from isthmus.routing.health import EndpointHealth
@@ -86,50 +86,74 @@ class ArmEndpoints:
 
     async def _list(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        first, most = _bounds(call)
-        return Reply(value={"value": self._listed(hub, hub.endpoints, first, most)})
+        numbers = range(BUILT_IN_NUMBER + 1, hub.last_endpoint + 1)
+        return Reply(value={"value": self._listed(hub, numbers, *_bounds(call))})
 
     async def _list_of_one(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        first, most = _bounds(call)
-        return Reply(value={"value": self._listed(hub, (_require(hub, names[1]),), first, most)})
+        return Reply(value={"value": self._listed(hub, self._of_name(hub, names[1]), *_bounds(call))})
 
     async def _show(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        endpoint = _require(hub, names[1])
         number = integer(names[2], "the dead letter's number", least=0, most=NUMBER_MAX)
-        return Reply(value=_whole(hub, endpoint, self._dead_letters.require(hub.number, endpoint.number, number)))
+        for endpoint in reversed(self._of_name(hub, names[1])):
+            for found in self._dead_letters.listed(hub.number, endpoint, number, 1):
+                if found.number == number:
+                    return Reply(value=_whole(hub, self._dead_letters.name(hub, endpoint), endpoint, found))
+        raise HubError(Code.NOT_FOUND, f"The endpoint {names[1]} has no dead letter {number}")
 
     async def _redrive(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        endpoint = _require(hub, names[1])
-        count = await self._dead_letters.redrive(hub, endpoint.number, _until(call))
-        self._changed(call, hub, f"{count} dead letters of {endpoint.name} re-driven")
-        return Reply(value={"endpointName": endpoint.name, "redriven": count})
+        numbers = self._of_name(hub, names[1])
+        target = hub.endpoint(names[1])
+        if target is None:
+            message = (
+                f"The endpoint {names[1]} was deleted: make one of that name to have its dead letters, or purge them"
+            )
+            raise HubError(Code.ARGUMENT_INVALID, message)
+        until, count = _until(call), 0
+        for number in numbers:
+            last = until if number == numbers[-1] else None
+            count += await self._dead_letters.redrive(hub, number, last, to=target.number)
+        self._changed(call, hub, f"{count} dead letters of {target.name} re-driven")
+        return Reply(value={"endpointName": target.name, "redriven": count})
 
     async def _purge(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
-        endpoint = _require(hub, names[1])
-        count = await self._dead_letters.purge(hub.number, endpoint.number, _until(call))
-        self._changed(call, hub, f"{count} dead letters of {endpoint.name} purged")
-        return Reply(value={"endpointName": endpoint.name, "purged": count})
+        numbers = self._of_name(hub, names[1])
+        until, count = _until(call), 0
+        for number in numbers:
+            last = until if number == numbers[-1] else None
+            count += await self._dead_letters.purge(hub.number, number, last)
+        self._changed(call, hub, f"{count} dead letters of {names[1]} purged")
+        return Reply(value={"endpointName": names[1], "purged": count})
 
-    def _listed(self, hub: Hub, endpoints: Iterable[RoutingEndpoint], first: int, most: int) -> list[Json]:
+    def _of_name(self, hub: Hub, name: str) -> tuple[int, ...]:
+        """The numbers that a name has dead letters under; an endpoint may have been deleted, and made again."""
+        numbers = self._dead_letters.of_name(hub, name)
+        if not numbers and hub.endpoint(name) is None:
+            known = ", ".join(each.name for each in hub.endpoints) or "none"
+            raise HubError(Code.NOT_FOUND, f"The hub {hub.name} has no endpoint {name} of its own; it has: {known}")
+        return numbers
+
+    def _listed(self, hub: Hub, numbers: Iterable[int], first: int, most: int) -> list[Json]:
         listed: list[Json] = []
-        for endpoint in endpoints:
-            found = self._dead_letters.listed(hub.number, endpoint.number, first, most - len(listed))
-            listed += [_in_brief(hub, endpoint, each) for each in found]
+        for number in numbers:
+            left = most - len(listed)
+            found = self._dead_letters.listed(hub.number, number, first, left) if left else []
+            name = self._dead_letters.name(hub, number) if found else ""
+            listed += [_in_brief(hub, name, each) for each in found]
         return listed
 
     def _changed(self, call: Call, hub: Hub, what: str) -> None:
         self._journal.write(change_of(call, hub.name, what))
 
 
-def _in_brief(hub: Hub, endpoint: RoutingEndpoint, buried: Buried) -> Json:
+def _in_brief(hub: Hub, endpoint: str, buried: Buried) -> Json:
     letter, envelope = buried.letter, buried.envelope
     return {
-        "id": f"{hub.resource_id}/deadLetters/{endpoint.name}/letters/{buried.number}",
-        "endpointName": endpoint.name,
+        "id": f"{hub.resource_id}/deadLetters/{endpoint}/letters/{buried.number}",
+        "endpointName": endpoint,
         "number": buried.number,
         "deviceId": envelope.device_id if envelope is not None else None,
         "moduleId": (envelope.module_id or None) if envelope is not None else None,
@@ -144,28 +168,20 @@ def _in_brief(hub: Hub, endpoint: RoutingEndpoint, buried: Buried) -> Json:
     }
 
 
-def _whole(hub: Hub, endpoint: RoutingEndpoint, buried: Buried) -> Json:
+def _whole(hub: Hub, name: str, endpoint: int, buried: Buried) -> Json:
     envelope = buried.envelope
-    shown = _in_brief(hub, endpoint, buried) | {"body": base64.b64encode(buried.payload).decode()}
+    shown = _in_brief(hub, name, buried) | {"body": base64.b64encode(buried.payload).decode()}
     if envelope is None:
         return shown
     return shown | {
         "properties": {name: _plain(value) for name, value in envelope.properties.items()},
         "systemProperties": {name: _plain(value) for name, value in envelope.system.items()},
-        "enrichments": envelope.stamped.get(endpoint.number, {}),
+        "enrichments": envelope.stamped.get(endpoint, {}),
     }
 
 
 def _plain(value: object) -> object:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def _require(hub: Hub, name: str) -> RoutingEndpoint:
-    endpoint = hub.endpoint(name)
-    if endpoint is None:
-        known = ", ".join(each.name for each in hub.endpoints) or "none"
-        raise HubError(Code.NOT_FOUND, f"The hub {hub.name} has no endpoint {name} of its own; it has: {known}")
-    return endpoint
 
 
 def _bounds(call: Call) -> tuple[int, int]:
