@@ -126,10 +126,10 @@ class ImportExportJobs:
         active = self._active[hub.number] = _Active(job.job_id)
         try:
             await self._probe(hub.number, job)
-            await self._completion.run(self._begin(hub.number, job, active))
-        finally:
-            if active.task is None and self._active.get(hub.number) is active:
-                del self._active[hub.number]
+        except BaseException:
+            del self._active[hub.number]
+            raise
+        await self._completion.run(self._begin(hub.number, job, active))
         return job
 
     async def all(self, hub: HubId) -> Sequence[ImportExportJob]:
@@ -196,8 +196,12 @@ class ImportExportJobs:
             raise _no_access(doing, job, late) from error
 
     async def _begin(self, hub: HubId, job: ImportExportJob, active: _Active) -> None:
-        await self._prune(hub)
-        [revision] = await self._state.commit([Put(job_key(hub, job.job_id), encode_job(job), MUST_NOT_EXIST)])
+        try:
+            await self._prune(hub)
+            [revision] = await self._state.commit([Put(job_key(hub, job.job_id), encode_job(job), MUST_NOT_EXIST)])
+        except BaseException:
+            del self._active[hub]
+            raise
         active.record = Record(self._state, hub, job, revision)
         self._launch(active)
 

@@ -17,15 +17,13 @@ from isthmus.base.ids import HubId
 from isthmus.jobs.ports import BLOCK_BYTES, BlobFacts, ContainerAddress, ContainerFailure
 from isthmus.routing.sink import Egress, FailureKind, SinkFailure
 from isthmus.sinks.clients import CredentialFactory, HubCredential, WayOut, container_by_address
+from isthmus.sinks.failures import failure_of, storage_code
 
 PASSING: Final = frozenset((408, 429, 500, 502, 503, 504))
 """Statuses after which the same request may succeed ("Status and error codes", Azure Storage)."""
 
 OTHER_BLOCKS: Final = "InvalidBlobOrBlock"
 """The blob has blocks whose ids have another length than ours, which nothing can be staged beside ("Put Block")."""
-
-REASON_CHARACTERS_MAX: Final = 300
-"""Of what the storage says, which goes on with request ids and times."""
 
 REMEDIES: Final = {
     "AuthorizationPermissionMismatch": "give the identity the role Storage Blob Data Contributor at the container: "
@@ -95,7 +93,7 @@ class StorageContainer:
         try:
             await blob.stage_block(_block_id(index), data, length=len(data))
         except HttpResponseError as error:
-            if error.error_code != OTHER_BLOCKS or index:
+            if storage_code(error) != OTHER_BLOCKS or index:
                 raise
             await blob.delete_blob(delete_snapshots="include")
             await blob.stage_block(_block_id(index), data, length=len(data))
@@ -124,30 +122,11 @@ def _block_id(index: int) -> str:
 
 
 def _failure(error: Exception) -> ContainerFailure:
+    known = failure_of(error)
     if isinstance(error, HttpResponseError) and error.status_code:
-        named = getattr(error, "error_code", None)
-        # A code that the client knows is a member of its enumeration, whose text is not the code.
-        code = str(getattr(named, "value", named) or f"HTTP {error.status_code}")
-        return ContainerFailure(
-            code, _first_line(error), lasting=error.status_code not in PASSING, remedy=REMEDIES.get(code, "")
-        )
-    cause = _cause(error, SinkFailure)
-    if cause is not None:
-        lasting = cause.kind is not FailureKind.TRANSIENT
-        return ContainerFailure(cause.code or cause.kind.value, cause.reason, lasting=lasting)
-    return ContainerFailure("Unreachable", _first_line(error), lasting=False)
-
-
-def _cause(error: BaseException | None, kind: type[SinkFailure]) -> SinkFailure | None:
-    """The way out's own refusal, which the client may have wrapped into its errors."""
-    while error is not None:
-        if isinstance(error, kind):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    message = getattr(error, "message", None)
-    text = message if isinstance(message, str) else str(error)
-    return text.strip().partition("\n")[0].replace(";", ",")[:REASON_CHARACTERS_MAX]
+        lasting = error.status_code not in PASSING
+    else:
+        lasting = known.kind is not FailureKind.TRANSIENT
+    # In a refusal's message to services a semicolon would end it.
+    reason = known.reason.replace(";", ",")
+    return ContainerFailure(known.code, reason, lasting=lasting, remedy=REMEDIES.get(known.code, ""))
