@@ -199,3 +199,16 @@ def test_a_private_endpoint_leads_in_past_a_closed_door(plant: Namespace, loopba
         send(client(plant), "from inside")
         assert read(client(plant)) == ["from inside"]
     plant.hub.isthmus("network", "private-endpoint", "delete", "-n", "inside")
+
+
+def test_a_renewed_key_of_the_queue_cuts_its_session_and_spares_others(plant: Namespace) -> None:
+    plant.make("queue", "authorization-rule", "create", "--queue-name", QUEUE, "-n", "own", "--rights", "Send")
+    renew = ("queue", "authorization-rule", "keys", "renew", "--queue-name", QUEUE, "-n", "own", "--key", "PrimaryKey")
+    own, root = client(plant, plant.connection_string(QUEUE, "own")), client(plant)
+    with own, root, own.get_queue_sender(QUEUE) as cut, root.get_queue_sender(QUEUE) as spared:
+        for sender in (cut, spared):
+            sender.send_messages(ServiceBusMessage("before"))
+        plant.make(*renew)
+        spared.send_messages(ServiceBusMessage("after"))
+        with pytest.raises(ServiceBusError):
+            cut.send_messages(ServiceBusMessage("x"))
