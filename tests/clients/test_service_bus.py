@@ -71,6 +71,17 @@ def test_single_messages_lists_and_batches_come_in_order(plant: Namespace, queue
         assert receiver.peek_messages(10) == []
 
 
+def test_a_name_with_slashes_is_a_name_like_any_other(plant: Namespace) -> None:
+    name = f"plant/Line-{uuid.uuid4().hex[:6]}"
+    assert plant.make("queue", "create", "-n", name)["id"].endswith(f"/queues/{name.replace('/', '~')}")
+    with client(plant) as bus, bus.get_queue_sender(name) as sender, bus.get_queue_receiver(name.lower()) as receiver:
+        sender.send_messages(ServiceBusMessage("x"))
+        receiver.dead_letter_message(receive(receiver, 1)[0])
+        with bus.get_queue_receiver(name, sub_queue=ServiceBusSubQueue.DEAD_LETTER) as morgue:
+            assert texts(receive(morgue, 1)) == ["x"]
+    assert plant.make("queue", "show", "-n", name)["name"] == name
+
+
 def test_every_part_of_a_message_comes_back(plant: Namespace, queue: str) -> None:
     message = ServiceBusMessage(
         b"\x00\xff",

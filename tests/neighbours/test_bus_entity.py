@@ -38,12 +38,12 @@ def entity(kind: EntityKind = EntityKind.QUEUE) -> Entity:
     return replace(new_entity(NAMESPACE, kind, "orders", topic=topic, now_ms=5), number=HubId(9))
 
 
-@pytest.mark.parametrize("name", ["a", "a/b", "orders-1.x_y~z", "x" * 260])
+@pytest.mark.parametrize("name", ["a", "a/b", "orders-1.x_y-z", "x" * 260])
 def test_names_that_queues_may_have(name: str) -> None:
     check_name(EntityKind.QUEUE, name)
 
 
-@pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "$a", "a b", "x" * 261, "t/Subscriptions/s", "ü"])
+@pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "$a", "a b", "x" * 261, "t/Subscriptions/s", "ü", "a~b"])
 def test_names_that_queues_may_not_have(name: str) -> None:
     with pytest.raises(HubError) as refused:
         check_name(EntityKind.QUEUE, name)

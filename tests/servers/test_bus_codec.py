@@ -4,7 +4,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.base.errors import Code, HubError
@@ -103,14 +103,30 @@ def test_what_is_no_message_is_refused(payload: bytes) -> None:
     assert told.value.code is Code.ARGUMENT_INVALID
 
 
-@given(st.binary(max_size=200), st.sampled_from([0, BATCH_FORMAT]))
+def mutated() -> st.SearchStrategy[bytes]:
+    """A message with some bytes of it changed."""
+    changes = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=4)
+
+    def change(found: list[tuple[int, int]]) -> bytes:
+        data = bytearray(sent(5, x_opt_partition_key="p", own="mine"))
+        for place, value in found:
+            data[place % len(data)] = value
+        return bytes(data)
+
+    return changes.map(change)
+
+
+@given(st.binary(max_size=200) | mutated(), st.sampled_from([0, BATCH_FORMAT]))
+@settings(max_examples=500)
 def test_any_bytes_are_messages_or_refused(payload: bytes, message_format: int) -> None:
     try:
         taken = take(payload, message_format, new_id)
     except HubError:
         return
     for one in taken:
-        Message(give(locked(one.message)))
+        changed = decode_message(refused("why", None, {"a": 1})(encode_message(one.message)))
+        Message(give(locked(changed)))
+        facts_of(changed)
 
 
 def test_what_receivers_change_takes_the_place_of_what_was_sent() -> None:

@@ -18,6 +18,7 @@ from isthmus.neighbours.bus_entity import (
     TTL_MS_MIN,
     Entity,
     EntityKind,
+    arm_name,
     new_entity,
 )
 from isthmus.neighbours.bus_rules import Facts, FilterKind, FilterValue, Rule
@@ -63,8 +64,8 @@ _RULE = ("filterType", "action", "sqlFilter", "correlationFilter")
 
 def entity_id(namespace_id: str, entity: Entity) -> str:
     """The ARM id of an entity."""
-    above = f"/topics/{entity.topic}" if entity.topic else ""
-    return f"{namespace_id}{above}/{COLLECTIONS[entity.kind]}/{entity.name}"
+    above = f"/topics/{arm_name(entity.topic)}" if entity.topic else ""
+    return f"{namespace_id}{above}/{COLLECTIONS[entity.kind]}/{arm_name(entity.name)}"
 
 
 def entity_type(kind: EntityKind) -> str:

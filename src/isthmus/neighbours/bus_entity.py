@@ -47,7 +47,7 @@ TTL_MS_MIN = 1_000
 USER_METADATA_MAX = 1_024
 """Characters of an entity's metadata (Microsoft.ServiceBus, `userMetadata`)."""
 
-ENTITY_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/~-]{0,258}[A-Za-z0-9])?")
+ENTITY_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,258}[A-Za-z0-9])?")
 """1 to 260 characters (naming rules, Microsoft.ServiceBus/namespaces/queues and topics)."""
 
 SUBSCRIPTION_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
@@ -111,6 +111,16 @@ class Entity:
         return next((rule for rule in self.rules if rule.name.lower() == name.lower()), None)
 
 
+def arm_name(name: str) -> str:
+    """The name in an ARM id, where a slash would begin another segment."""
+    return name.replace("/", "~")
+
+
+def name_of_arm(segment: str) -> str:
+    """The name that a segment of an ARM id means."""
+    return segment.replace("~", "/")
+
+
 EntityRule = Callable[[Entity], Entity]
 """A pure change of an entity; raises HubError to refuse."""
 
@@ -147,7 +157,7 @@ def check_name(kind: EntityKind, name: str) -> None:
         return
     segments = name.lower().split("/")
     if not ENTITY_NAME.fullmatch(name) or SUBSCRIPTIONS.lower() in segments or "" in segments:
-        message = f"A {kind} has 1 to 260 letters, digits, '.', '-', '_', '~', '/', not at its ends: {name!r}"
+        message = f"A {kind} has 1 to 260 letters, digits, '.', '-', '_', '/', not at its ends: {name!r}"
         raise HubError(Code.ARGUMENT_INVALID, message)
 
 

@@ -186,7 +186,7 @@ def deadline_of(standing: Standing, *, expires_ms: int, scheduled_ms: int) -> in
     """
     match standing:
         case Standing.ACTIVE:
-            return expires_ms
+            return expires_ms if expires_ms < NO_LIMIT else None
         case Standing.SCHEDULED:
             return scheduled_ms
         case Standing.DEFERRED:

@@ -149,7 +149,7 @@ def _identified(whole: Message, new_id: NewId) -> bytes:
 
     What a receiver could not decode is refused to the sender.
     """
-    properties = whole.properties
+    properties, _ = whole.properties, whole.application_properties
     if properties.message_id is not None:
         return whole.encoded(*_KEPT)
     return replace(properties, message_id=new_id()).encode() + whole.encoded(*_KEPT[1:])

@@ -11,7 +11,7 @@ from isthmus.access.principal import Right, SharedAccessPolicy
 from isthmus.base.errors import HubError
 from isthmus.neighbours.bus import Bus, address_of
 from isthmus.neighbours.bus_entities import BusEntities
-from isthmus.neighbours.bus_entity import Entity, EntityKind
+from isthmus.neighbours.bus_entity import Entity, EntityKind, arm_name
 from isthmus.queues import QueueAddress
 from isthmus.resources.guarded import Guarded
 from isthmus.servers.gateway.amqp_cbs import put_token
@@ -147,7 +147,7 @@ class BusNodes:
     def _need(self, resource: Guarded, address: BusAddress, right: Right) -> Need:
         """What is to be proved; of an entity that is not there, as if it were a queue."""
         found = self.entities.find(resource.number, address.path)
-        part = f"/queues/{address.path}" if found is None else part_of(found)
+        part = f"/queues/{arm_name(address.path)}" if found is None else part_of(found)
         path = "/".join(path_segments(address.text))
         return Need(resource.number, path, built_in=False, right=right, data_action=ACTIONS[right], part=part)
 
@@ -156,11 +156,11 @@ def part_of(entity: Entity) -> str:
     """The end of an entity's ARM id, behind that of its namespace."""
     match entity.kind:
         case EntityKind.QUEUE:
-            return f"/queues/{entity.name}"
+            return f"/queues/{arm_name(entity.name)}"
         case EntityKind.TOPIC:
-            return f"/topics/{entity.name}"
+            return f"/topics/{arm_name(entity.name)}"
         case EntityKind.SUBSCRIPTION:
-            return f"/topics/{entity.topic}/subscriptions/{entity.name}"
+            return f"/topics/{arm_name(entity.topic)}/subscriptions/{entity.name}"
 
 
 def _queue(entity: Entity, address: BusAddress) -> QueueAddress:

@@ -18,7 +18,7 @@ from isthmus.neighbours.bus_arm import (
     rule_to_arm,
 )
 from isthmus.neighbours.bus_entities import BusEntities
-from isthmus.neighbours.bus_entity import Entity, EntityKind, put_rule, remove_rule, require_rule
+from isthmus.neighbours.bus_entity import Entity, EntityKind, name_of_arm, put_rule, remove_rule, require_rule
 from isthmus.neighbours.neighbour import Neighbour
 from isthmus.neighbours.neighbours import Neighbours
 from isthmus.queues import Counts
@@ -70,7 +70,7 @@ class ArmServiceBus:
     async def _list(self, kind: EntityKind, call: Call, names: tuple[str, ...]) -> Reply:
         namespace, topic = self._namespace(names), ""
         if kind is EntityKind.SUBSCRIPTION:
-            topic = self._entities.require(namespace.number, EntityKind.TOPIC, names[1]).name
+            topic = self._entities.require(namespace.number, EntityKind.TOPIC, name_of_arm(names[1])).name
         found = self._entities.of(namespace.number, kind, topic)
         return Reply(value={"value": [await self._shown(namespace, each) for each in found]})
 
@@ -81,7 +81,7 @@ class ArmServiceBus:
     async def _put(self, kind: EntityKind, call: Call, names: tuple[str, ...]) -> Reply:
         namespace = self._namespace(names)
         members = mapping(call.json().get("properties") or {}, "properties")
-        *above, name = names[1:]
+        *above, name = map(name_of_arm, names[1:])
         topic = self._entities.require(namespace.number, EntityKind.TOPIC, above[0]).name if above else ""
         found = [each for each in self._entities.of(namespace.number, kind, topic) if each.name.lower() == name.lower()]
         if not found:
@@ -146,7 +146,7 @@ class ArmServiceBus:
         return self._namespaces.find(ResourceKind.SERVICE_BUS, names[0])
 
     def _require(self, namespace: Neighbour, kind: EntityKind, names: Sequence[str]) -> Entity:
-        *above, name = names[1:]
+        *above, name = map(name_of_arm, names[1:])
         return self._entities.require(namespace.number, kind, name, above[0] if above else "")
 
     def _changed(self, call: Call, namespace: Neighbour, done: str, before: object, after: object) -> None:
@@ -165,7 +165,7 @@ class EntityRules:
     def find(self, names: tuple[str, ...]) -> Owned:
         """The queue or topic."""
         namespace = self._namespaces.find(ResourceKind.SERVICE_BUS, names[0])
-        found = self._entities.require(namespace.number, self._kind, names[1])
+        found = self._entities.require(namespace.number, self._kind, name_of_arm(names[1]))
         where = entity_id(namespace.resource_id, found)
         kind = entity_type(self._kind)
         return Owned(where, kind, namespace.name, namespace.host_name, found.name, found.policies)
@@ -173,7 +173,7 @@ class EntityRules:
     async def change(self, names: tuple[str, ...], rule: PoliciesRule) -> None:
         """Changes its policies."""
         namespace = self._namespaces.find(ResourceKind.SERVICE_BUS, names[0])
-        found = self._entities.require(namespace.number, self._kind, names[1])
+        found = self._entities.require(namespace.number, self._kind, name_of_arm(names[1]))
         await self._entities.change(found, lambda now: replace(now, policies=rule(now.policies)))
 
 
