@@ -162,7 +162,7 @@ async def test_a_blob_ends_with_its_size_and_the_next_has_a_counter(
     blobs = await read_blobs(azurite, egress, there)
     assert {name: len(read_avro(blob)) for name, blob in blobs.items()} == {
         f"{FIRST}.avro": 2,
-        f"{FIRST}-1.avro": 2,
+        f"{FIRST}_001.avro": 2,
         f"{FIRST}-2.avro": 1,
     }
     assert all(len(blob) <= 10_000 for blob in blobs.values())
@@ -177,7 +177,7 @@ async def test_a_worker_that_starts_anew_leaves_old_blobs_alone(
     for _ in range(2):
         await deliver_and_close(open_sink(endpoint(BlobEncoding.AVRO)), [messages(2)])
     blobs = await read_blobs(azurite, egress, endpoint())
-    assert {name: len(read_avro(blob)) for name, blob in blobs.items()} == {f"{FIRST}.avro": 2, f"{FIRST}-1.avro": 2}
+    assert {name: len(read_avro(blob)) for name, blob in blobs.items()} == {f"{FIRST}.avro": 2, f"{FIRST}_001.avro": 2}
 
 
 async def test_partitions_have_blobs_of_their_own(
@@ -236,7 +236,7 @@ async def test_a_blob_that_somebody_else_appended_to_is_left(
     assert (caught.value.kind, caught.value.code) == (FailureKind.TRANSIENT, "AppendPositionConditionNotMet")
     await sink.deliver(0, messages(1))
     await sink.close()
-    assert sorted(await read_blobs(azurite, egress, there)) == [f"{FIRST}-1.json", f"{FIRST}.json"]
+    assert sorted(await read_blobs(azurite, egress, there)) == [f"{FIRST}.json", f"{FIRST}_001.json"]
 
 
 async def test_what_was_appended_before_a_failure_is_told(

@@ -187,7 +187,8 @@ def test_a_name_is_the_format_rendered_in_utc() -> None:
 
 def test_names_of_the_same_minute_differ_by_a_counter() -> None:
     names = [blob_name(SETTINGS, "plant", partition=0, utc_ms=MOMENT_MS, clash=clash) for clash in range(3)]
-    assert names == [f"plant/00/2026/11/01/13/05{tail}.json" for tail in ("", "-1", "-2")]
+    assert names == [f"plant/00/2026/11/01/13/05{tail}.json" for tail in ("", "_001", "_002")]
+    assert names == sorted(names)
 
 
 def test_what_looks_like_a_part_in_the_hub_s_name_is_no_part() -> None:

@@ -75,7 +75,10 @@ class Piece(NamedTuple):
 
 
 def blob_name(settings: StorageSettings, hub: str, *, partition: int, utc_ms: int, clash: int = 0) -> str:
-    """The name of a blob begun at a moment; `clash` counts those of the same minute before it."""
+    """The name of a blob begun at a moment; `clash` counts those of the same minute before it.
+
+    Names of one minute are in the order of their blobs, because `_` comes after the dot.
+    """
     moment = datetime.fromtimestamp(utc_ms / 1000, UTC)
     parts = {
         "iothub": hub,
@@ -87,7 +90,7 @@ def blob_name(settings: StorageSettings, hub: str, *, partition: int, utc_ms: in
         "mm": f"{moment.minute:02d}",
     }
     rendered = _PART.sub(lambda part: parts[part[1]], settings.file_name_format)
-    return f"{rendered}{f'-{clash}' if clash else ''}{_SUFFIXES[settings.encoding]}"
+    return f"{rendered}{f'_{clash:03d}' if clash else ''}{_SUFFIXES[settings.encoding]}"
 
 
 def blob_format(encoding: BlobEncoding, marker: bytes) -> BlobFormat:
