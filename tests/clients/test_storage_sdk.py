@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,6 +326,30 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_is_torn(hub: RunningH
                 assert container.download_blob(blob.name).readall() == bytes([number % 256]) * blob.size
         container.get_blob_client("log").append_block(b"after\n")
         assert container.download_blob("log").readall().endswith(b"\nafter\n")
+
+
+@pytest.mark.long
+def test_memory_stays_flat_while_250_mb_go_in_and_out(hub: RunningHub, account: Account) -> None:
+    """Peak memory of the hub's process, before and after, by Linux; a blob would show ten times over."""
+    size, piece = 250 * MIB, random.Random(7).randbytes(MIB)
+    content = piece * (size // MIB)
+    with account.client(max_single_put_size=size, max_block_size=4 * MIB) as client:
+        container = client.create_container(f"box-{uuid.uuid4().hex[:8]}")
+        container.upload_blob("warm", piece)
+        before = peak_mib(hub)
+        container.upload_blob("whole", content)
+        with account.client(max_single_put_size=MIB, max_block_size=4 * MIB) as in_blocks:
+            in_blocks.get_blob_client(container.container_name, "blocks").upload_blob(content, max_concurrency=4)
+        for name in ("whole", "blocks"):
+            read = container.download_blob(name)
+            assert sum(len(chunk) for chunk in read.chunks()) == size
+        assert peak_mib(hub) - before < 48
+
+
+def peak_mib(hub: RunningHub) -> int:
+    """The most memory that the hub's process ever had."""
+    status = Path(f"/proc/{hub.pid}/status").read_text()
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(

@@ -1,6 +1,7 @@
 """The blob store keeps its promises: what it answered is there after a restart, and nothing else is left."""
 
 import asyncio
+import os
 import random
 import sqlite3
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from isthmus.backends.blobs import FileBlobStore
 from isthmus.backends.blobs.store import CONTENT_FOLDER, INDEX_FILE
 from isthmus.base.clock import SystemClock
 from isthmus.base.ids import HubId, RandomIds
+from isthmus.base.state import StateClosed
 from isthmus.neighbours.blob import rules
 from isthmus.neighbours.blob.blob import CHUNK_BYTES, Blob, BlobKind, BlockSource, Container, Extent
 from isthmus.neighbours.blob.block_list import ListedBlock
@@ -173,6 +175,92 @@ async def test_etags_rise_with_every_change(store: FileBlobStore) -> None:
     changed = await store.change_blob(ACCOUNT, "c", "x", lambda present: rules.describe(present, NO_CONDITIONS))
     assert changed is not None
     assert etags[0] < etags[1] < changed.etag
+
+
+async def test_content_that_cannot_be_synced_is_nobodys(
+    store: FileBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, "x", b"old")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="disk"):
+            await put(store, "x", b"new")
+    assert await read(store, "x") == b"old"
+    assert len(files(tmp_path)) == 1
+    await put(store, "x", b"new")
+    assert await read(store, "x") == b"new"
+
+
+async def test_after_a_failed_sync_an_append_blob_goes_on_in_another_file(
+    store: FileBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, "log", b"", BlobKind.APPEND)
+    await append(store, "log", b"one")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="disk"):
+            await append(store, "log", b"lost")
+    await append(store, "log", b"two")
+    await append(store, "log", b"three")
+    assert await read(store, "log") == b"onetwothree"
+    assert len(files(tmp_path)) == 2
+
+
+async def test_a_commit_that_fails_tells_nobody_that_it_succeeded(store: FileBlobStore, tmp_path: Path) -> None:
+    await put(store, "x", b"old")
+    index = sqlite3.connect(tmp_path / INDEX_FILE)
+    index.execute("CREATE TRIGGER full BEFORE INSERT ON extent BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    index.commit()
+    with pytest.raises(StateClosed, match="disk full"):
+        await put(store, "x", b"new")
+    assert store.failure
+    index.execute("DROP TRIGGER full")
+    index.commit()
+    index.close()
+    assert await read(store, "x") == b"old"
+    await put(store, "x", b"new")
+    assert (await read(store, "x"), store.failure, len(files(tmp_path))) == (b"new", "", 1)
+
+
+async def test_a_rule_that_refuses_leaves_its_group_alone(store: FileBlobStore) -> None:
+    def refuse(present: object) -> rules.Outcome:
+        raise StorageError(StorageCode.CONDITION_NOT_MET)
+
+    refused = store.change_blob(ACCOUNT, "c", "x", refuse)
+    written, failed = await asyncio.gather(put(store, "y", b"1"), refused, return_exceptions=True)
+    assert isinstance(failed, StorageError)
+    assert not isinstance(written, BaseException)
+    assert await read(store, "y") == b"1"
+
+
+async def test_a_cancelled_writer_leaves_nothing(store: FileBlobStore, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def write() -> None:
+        async with store.draft(md5=False) as draft:
+            while True:
+                await draft.write(bytes(CHUNK_BYTES))
+                begun.set()
+
+    writing = asyncio.create_task(write())
+    await begun.wait()
+    assert files(tmp_path)
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert not files(tmp_path)
+
+
+async def test_only_extents_of_the_range_are_looked_at(store: FileBlobStore) -> None:
+    await put(store, "log", b"", BlobKind.APPEND)
+    for number in range(10):
+        await append(store, "log", bytes([number]) * 10)
+    for start, end in ((0, 1), (9, 11), (35, 36), (95, 100), (0, 100), (40, 40)):
+        expected = b"".join(bytes([number]) * 10 for number in range(10))[start:end]
+        assert await read(store, "log", ByteRange(start, end)) == expected
+
+
+def fail(handle: int) -> None:
+    raise OSError("the disk is gone")
 
 
 async def open_at(folder: Path) -> FileBlobStore:

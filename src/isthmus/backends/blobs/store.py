@@ -56,6 +56,7 @@ class FileBlobStore:
         self._scans = ThreadPoolExecutor(1, thread_name_prefix="blob index reader")
         self._disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blob content")
         self._places = AppendPlaces()
+        self._spoiled: set[int] = set()
         self._secrets: dict[HubId, bytes] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -155,7 +156,7 @@ class FileBlobStore:
             file = await self._scan(lambda connection: queries.last_file(connection, blob.number))
             # Asked for on the event loop: between the answer and the reservation nobody else may have one.
             size = self._files.size(file) if file is not None else APPEND_FILE_BYTES_MAX
-            if file is None or size >= APPEND_FILE_BYTES_MAX:
+            if file is None or size >= APPEND_FILE_BYTES_MAX or file in self._spoiled:
                 async with self.draft(md5=md5) as fresh:
                     yield fresh
                 return
@@ -163,6 +164,10 @@ class FileBlobStore:
                 draft = FileDraft(self._files, file, self.on_disk, new=False, md5=md5, offset=offset)
                 try:
                     yield draft
+                except OSError:
+                    # A sync that is tried again after an error may lie about what it failed to write before.
+                    self._spoiled.add(file)
+                    raise
                 finally:
                     await asyncio.shield(draft.close())
 
