@@ -26,7 +26,7 @@ ENDPOINTS: Final = (EVENTS,)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where a link sends: to one partition, or (None) to that of each event's key, or else to the next in `turns`.
 
     A partition in the address comes before a key: producers that spread keys themselves send both.
@@ -55,18 +55,18 @@ class EventIntake(LinkHandler):
         pump: Pump,
         log: Log,
         clock: Clock,
-        place: Place,
+        destination: Destination,
         sender: Sender,
         left: Callable[["EventIntake"], None],
     ) -> None:
         """`left` hears of the link's end, once."""
-        self.event_hub = place.event_hub
+        self.event_hub = destination.event_hub
         self._left = left
         self._link = link
         self._pump = pump
         self._log = log
         self._clock = clock
-        self._place = place
+        self._destination = destination
         self._sender = sender
         link.accept(properties=link.properties)
 
@@ -101,7 +101,7 @@ class EventIntake(LinkHandler):
         if behind > LOG_BACKLOG_BYTES_MAX:
             raise _busy(behind)
         sent = take(transfer.payload, transfer.message_format, self._sender)
-        partition = self._place.partition_for(sent.partition_key, self._sender.publisher)
+        partition = self._destination.partition_for(sent.partition_key, self._sender.publisher)
         now_ms = self._clock.utc_ms()
         self._log.append_all(partition, ENDPOINTS, sent.events, now_ms, self, transfer.delivery_id)
 

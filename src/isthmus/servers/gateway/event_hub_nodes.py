@@ -1,8 +1,8 @@
 """The AMQP nodes of hosted Event Hubs namespaces: event hubs to send to, partitions to read, `$management`, `$cbs`.
 
 Theory of operation. A link is judged when it attaches, as at a hub: first what was proved, then whether there is such
-an event hub, group and partition, and whether it may be used. `$management` is for whoever has proved anything about
-the event hub that a request names, so its links are open and each request is judged. Links know the snapshot of their
+an event hub, group and partition, and whether it may be used. `$management` is for whoever may send to the event hub
+that a request names, or read it, so its links are open and each request is judged. Links know the snapshot of their
 event hub; when that is changed, `event_hub_changed` ends those that the present one would not let in.
 """
 
@@ -24,12 +24,11 @@ from isthmus.servers.gateway.amqp_cbs import put_token
 from isthmus.servers.gateway.amqp_contract import Node, not_found, partition_number
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump
 from isthmus.servers.gateway.amqp_management import Facts, answered
-from isthmus.servers.gateway.amqp_reader import PartitionReader, Readers, open_reader
-from isthmus.servers.gateway.amqp_reader import Place as ReadPlace
+from isthmus.servers.gateway.amqp_reader import PartitionReader, Place, Readers, open_reader
 from isthmus.servers.gateway.amqp_replies import Answer, Replies, ReplyLink, Request, RequestLink
 from isthmus.servers.gateway.amqp_tokens import Need
 from isthmus.servers.gateway.event_hub_contract import EventHubAddress, EventHubNode, parse_event_hub_address
-from isthmus.servers.gateway.event_hub_intake import EventIntake, Place
+from isthmus.servers.gateway.event_hub_intake import Destination, EventIntake
 from isthmus.servers.gateway.hosted_event import HostedEventEncoder, Sender
 from isthmus.servers.gateway.namespace_refusals import key_refused, link_refused, token_refused
 from isthmus.telemetry.ports import Log, Partition
@@ -83,11 +82,11 @@ class EventHubNodes:
         if old is None:
             return
         for intake in tuple(self._intakes.get(old.number, ())):
-            refusal = not_found(old.name, "") if new is None else _send_refused(new)
+            refusal = _gone(old) if new is None else _send_refused(new)
             if refusal is not None:
                 intake.end(refusal)
         for reader in self._readers.of_hub(old.number):
-            refusal = not_found(old.name, "") if new is None else _read_refused(new, reader.place.group)
+            refusal = _gone(old) if new is None else _read_refused(new, reader.place.group)
             if refusal is not None:
                 reader.end(refusal)
 
@@ -117,34 +116,36 @@ class EventHubNodes:
             case _:
                 raise not_found(address.text, "Use the address the documentation gives.")
 
-    def place(self, namespace: Guarded, address: EventHubAddress) -> Place:
+    def destination(self, namespace: Guarded, address: EventHubAddress) -> Destination:
         """Where events for an address go; raises HubError when there is no such place, or it takes none."""
         event_hub = self._find(namespace, address.entity)
         refusal = _send_refused(event_hub)
         if refusal is not None:
             raise refusal
         number = partition_number(address.partition, event_hub.partitions) if address.partition else None
-        return Place(event_hub, number, self._turns)
+        return Destination(event_hub, number, self._turns)
 
     def _send(self, link: Link, pump: Pump, namespace: Guarded, address: EventHubAddress) -> EventIntake:
-        place = self.place(namespace, address)
+        destination = self.destination(namespace, address)
         sender = Sender(pump.principal, pump.connection.door.label, address.publisher)
-        intake = EventIntake(link, pump, self._log, self._clock, place, sender, self.left)
-        self._intakes.setdefault(place.event_hub.number, set()).add(intake)
+        intake = EventIntake(link, pump, self._log, self._clock, destination, sender, self.left)
+        self._intakes.setdefault(destination.event_hub.number, set()).add(intake)
         return intake
 
     def _read(self, link: Link, pump: Pump, namespace: Guarded, address: EventHubAddress) -> PartitionReader:
         event_hub = self._find(namespace, address.entity)
-        refusal = _read_refused(event_hub, address.consumer_group)
-        if refusal is not None:
-            raise refusal
+        group = event_hub.group(address.consumer_group)
+        if group is None:
+            raise _no_group(event_hub, address.consumer_group)
+        if not event_hub.status.receives:
+            raise _disabled(event_hub)
         number = partition_number(address.partition, event_hub.partitions)
         partition = Partition(event_hub.number, number)
         since_ms = event_hub.kept_since_ms(self._clock.utc_ms())
         earliest = retained_cursor(self._log, partition, 0, since_ms)
-        place = ReadPlace(partition, address.consumer_group.lower())
+        place = Place(partition, group.name.lower())
         reader = open_reader(link, pump, self._readers, place, self._encode, earliest=earliest)
-        pump.reading(f"{event_hub.name}/{address.consumer_group}")
+        pump.reading(f"{event_hub.name}/{group.name}")
         return reader
 
     async def _manage(self, pump: Pump, namespace: Guarded, request: Request) -> Answer:
@@ -210,9 +211,17 @@ def _send_refused(event_hub: EventHub) -> HubError | None:
 
 def _read_refused(event_hub: EventHub, group: str) -> HubError | None:
     if event_hub.group(group) is None:
-        remedy = f"isthmus eventhubs eventhub consumer-group create --eventhub-name {event_hub.name} -n {group}"
-        return not_found(f"{event_hub.name}/ConsumerGroups/{group}", remedy)
+        return _no_group(event_hub, group)
     return None if event_hub.status.receives else _disabled(event_hub)
+
+
+def _no_group(event_hub: EventHub, group: str) -> HubError:
+    remedy = f"isthmus eventhubs eventhub consumer-group create --eventhub-name {event_hub.name} -n {group}"
+    return not_found(f"{event_hub.name}/ConsumerGroups/{group}", remedy)
+
+
+def _gone(event_hub: EventHub) -> HubError:
+    return not_found(event_hub.name, f"isthmus eventhubs eventhub create -n {event_hub.name}")
 
 
 def _disabled(event_hub: EventHub) -> HubError:
