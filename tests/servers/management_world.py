@@ -92,7 +92,7 @@ class ManagementWorld:
 
     async def noted(self) -> list[Decision]:
         """What the journal holds, oldest first."""
-        return list(reversed(await self.domain.journal.read(JournalFilter())))
+        return list(reversed(await self.domain.journal.read(JournalFilter(limit=1_000))))
 
     async def _prepare(self, host_name: str) -> None:
         if host_name.endswith("elsewhere.test"):
