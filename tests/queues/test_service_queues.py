@@ -313,3 +313,17 @@ async def test_expired_messages_go_on_only_where_the_policy_says_so() -> None:
     bench.clock.move(seconds=1)
     await bench.queues.tick()
     assert await bench.bodies(ADDRESS.dead_letters) == [b"b expired"]
+
+
+async def test_several_messages_are_completed_together_and_lost_locks_are_told() -> None:
+    bench = Bench()
+    await bench.queues.enqueue_all(ADDRESS, [NewMessage(b"a"), NewMessage(b"b"), NewMessage(b"c")])
+    tokens = [one.token for one in await bench.queues.lock_all(ADDRESS, 2)]
+    assert await bench.queues.complete_all(ADDRESS, [tokens[0], "never", tokens[1], tokens[0]]) == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert await bench.queues.complete_all(ADDRESS, tokens) == [False, False]
+    assert await bench.bodies() == [b"c"]

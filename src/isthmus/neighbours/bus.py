@@ -173,6 +173,10 @@ class Bus:
         """Removes a message as done with."""
         await _told(self.queues.complete(address, token))
 
+    async def complete_all(self, address: QueueAddress, tokens: Sequence[str]) -> list[bool]:
+        """Removes messages as done with; tells of each whether its lock held."""
+        return await _told(self.queues.complete_all(address, tokens))
+
     async def abandon(self, address: QueueAddress, token: str, edit: Edit | None = None) -> None:
         """Gives a message back, counting a failed delivery."""
         await _told(self.queues.abandon(address, token, edit))

@@ -29,7 +29,7 @@ holds nothing, and its owner reads it anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -253,6 +253,16 @@ class LockQueue:
                 placement.failed(conflicted=False)
             raise
         await self._remove([entry], Outcome.COMPLETED, policy, now_ms, placements=placements)
+
+    async def complete_all(self, tokens: Sequence[str], policy: QueuePolicy, *, now_ms: int) -> list[bool]:
+        """As `complete`, of several messages in few commits; tells of each whether it was locked."""
+        entries: dict[str, Entry] = {}
+        for token in tokens:
+            with suppress(LockLost):
+                entries[token] = self._held(token, now_ms)
+        for chunk in _chunks(list(entries.values())):
+            await self._remove(chunk, Outcome.COMPLETED, policy, now_ms)
+        return [token in entries for token in tokens]
 
     async def reject(self, token: str, policy: QueuePolicy, *, now_ms: int, edit: Edit | None = None) -> None:
         """Removes a locked message as refused; raises `LockLost`."""

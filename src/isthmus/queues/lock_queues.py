@@ -289,6 +289,12 @@ class LockQueues:
         self._require_loaded(address)
         await self._use(address, lambda queue, policy, now_ms: queue.complete(token, policy, now_ms=now_ms))
 
+    async def complete_all(self, address: QueueAddress, tokens: Sequence[str]) -> list[bool]:
+        """Settles messages as delivered, as many as can in one commit; tells of each whether it was locked."""
+        if address not in self._holdings:
+            return [False] * len(tokens)
+        return await self._use(address, lambda queue, policy, now_ms: queue.complete_all(tokens, policy, now_ms=now_ms))
+
     async def reject(self, address: QueueAddress, token: str, edit: Edit | None = None) -> None:
         """Settles a message as refused; raises `LockLost`. `edit` changes what goes to the dead-letter queue."""
         self._require_loaded(address)

@@ -6,17 +6,19 @@ its credit used or given back, and is told so.
 
 Settlement is told in two ways. A receiver that settles has decided; one that tells an outcome and does not settle waits
 for ours, which repeats the outcome, or is a rejection where the lock was lost. A released delivery that is settled goes
-back as if it had never been handed out: clients so give back what they have buffered. When a link ends its locks stay:
+back as if it had never been handed out: clients so give back what they have buffered. What is completed while a commit
+is under way waits for it, and is then one commit together. When a link ends its locks stay:
 its client may still settle by the management node, and else they run out (Service Bus AMQP protocol guide; "Message
 transfers, locks, and settlement").
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.base.errors import HubError
 from isthmus.base.state import Damaged
-from isthmus.neighbours.bus import Bus
+from isthmus.neighbours.bus import Bus, lock_lost
 from isthmus.neighbours.bus_entity import Entity
 from isthmus.neighbours.bus_message import edited, refused
 from isthmus.queues import LockedMessage, QueueAddress
@@ -26,7 +28,7 @@ from isthmus.servers.gateway.bus_links import BusLink, BusLinks
 from isthmus.wire.amqp.events import CreditGranted, Disposition
 from isthmus.wire.amqp.link import Link
 from isthmus.wire.amqp.performatives import SenderSettleMode
-from isthmus.wire.amqp.states import ACCEPTED_STATE, DeliveryState, Modified, Rejected, Released
+from isthmus.wire.amqp.states import ACCEPTED_STATE, Accepted, DeliveryState, Modified, Rejected, Released
 
 HANDED_OUT_AT_ONCE: Final = 64
 """Messages locked in one go, so that a receiver that leaves gives back few."""
@@ -49,6 +51,8 @@ class BusOutlet(BusLink):
         self._address = source.address
         self._takes = link.sender_settle_mode is SenderSettleMode.SETTLED
         self._tokens: dict[int, str] = {}
+        self._done: list[tuple[Disposition, str]] = []
+        self._completing = False
         self._sending = False
         self._woken = False
         self._is_over = False
@@ -79,7 +83,10 @@ class BusOutlet(BusLink):
         if disposition.settled and isinstance(disposition.state, Released):
             self._bus.release(self._address, token)
             return
-        self.pump.spawn(self._settle(disposition, token))
+        if isinstance(disposition.state, Accepted | None):
+            self._complete(disposition, token)
+        else:
+            self.pump.spawn(self._settle(disposition, token))
 
     def detached(self) -> None:
         self._is_over = True
@@ -133,6 +140,33 @@ class BusOutlet(BusLink):
             self._bus.release(self._address, message.token)
             return
         self._tokens[self.link.send(give(message), tag=tag_of(message.token))] = message.token
+
+    def _complete(self, disposition: Disposition, token: str) -> None:
+        self._done.append((disposition, token))
+        if not self._completing:
+            self._completing = True
+            self.pump.spawn(self._complete_waiting())
+
+    async def _complete_waiting(self) -> None:
+        try:
+            while self._done:
+                done, self._done = self._done, []
+                await self._complete_all(done)
+                self.pump.flush()
+        finally:
+            self._completing = False
+
+    async def _complete_all(self, done: Sequence[tuple[Disposition, str]]) -> None:
+        try:
+            kept = await self._bus.complete_all(self._address, [token for _, token in done])
+        except HubError as error:
+            told = Rejected(self.pump.refused(error))
+            outcomes: list[DeliveryState] = [told] * len(done)
+        else:
+            outcomes = [ACCEPTED_STATE if held else Rejected(self.pump.refused(lock_lost())) for held in kept]
+        for (disposition, _), outcome in zip(done, outcomes, strict=True):
+            if not disposition.settled:
+                self.link.settle(disposition.delivery_id, outcome)
 
     async def _settle(self, disposition: Disposition, token: str) -> None:
         try:
