@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -121,6 +122,35 @@ def test_what_a_hub_cannot_do_is_refused_by_its_name(owner: Managing) -> None:
     with pytest.raises(HttpResponseError) as certificates:
         owner.iothub.certificates.list_by_iot_hub(GROUP, owner.hub_name)
     assert told(certificates.value) == (501, "NotImplemented")
+
+
+def test_a_container_for_files_is_given_and_its_key_never_shown(hub: RunningHub, owner: Managing) -> None:
+    hubs = owner.iothub.iot_hub_resource
+    string = "DefaultEndpointsProtocol=https;AccountName=plant;AccountKey=c2VjcmV0;EndpointSuffix=example.test"
+    shown = hubs.get(GROUP, owner.hub_name)
+    shown.properties.storage_endpoints = {
+        "$default": StorageEndpointProperties(
+            sas_ttl_as_iso8601="PT2H", connection_string=string, container_name="uploads"
+        )
+    }
+    shown.properties.enable_file_upload_notifications = True
+    given = hubs.begin_create_or_update(GROUP, owner.hub_name, shown, if_match=shown.etag).result()
+    hub.isthmus("iot", "hub", "update", "--fileupload-relay", "true")
+
+    again = hubs.get(GROUP, owner.hub_name)
+    again.tags = {"files": "yes"}
+    kept = hubs.begin_create_or_update(GROUP, owner.hub_name, again, if_match=again.etag).result()
+    endpoint = kept.properties.storage_endpoints["$default"]
+    assert endpoint.connection_string == string.replace("c2VjcmV0", "****")
+    assert (endpoint.container_name, endpoint.authentication_type) == ("uploads", "keyBased")
+    assert endpoint.sas_ttl_as_iso8601 == timedelta(hours=2)
+    assert given.properties.enable_file_upload_notifications
+    there = hub.json("iot", "hub", "show")["properties"]["storageEndpoints"]["$default"]
+    assert there["relay"], "a client that does not know a member leaves it as it is"
+    assert "c2VjcmV0" not in hub.isthmus("explain", "--all", "--output", "json")
+    kept.properties.storage_endpoints["$default"] = StorageEndpointProperties(connection_string="", container_name="")
+    kept.properties.enable_file_upload_notifications = False
+    hubs.begin_create_or_update(GROUP, owner.hub_name, kept, if_match=kept.etag).result()
 
 
 def test_consumer_groups_come_and_go(owner: Managing) -> None:

@@ -48,6 +48,15 @@ def test_what_was_shown_can_be_sent_back_with_a_change() -> None:
     assert apply_patch(hub, body).file_upload.storage == StorageEndpoint(ACCOUNT, "uploads", sas_ttl_ms=300_000)
 
 
+def test_a_container_is_taken_away_with_all_that_was_said_of_it() -> None:
+    hub = apply_patch(HUB, storage(relay=True, sasTtlAsIso8601="PT2H"))
+    left = apply_patch(hub, storage(connectionString="", containerName=""))
+    assert left.file_upload.storage == StorageEndpoint(sas_ttl_ms=7_200_000)
+    assert left == apply_patch(hub, {"properties": {"storageEndpoints": {"$default": {"connectionString": None}}}})
+    with pytest.raises(HubError, match="connectionString"):
+        apply_patch(HUB, storage(connectionString=""))
+
+
 def test_with_an_identity_no_key_is_kept() -> None:
     hub = apply_patch(WITH_IDENTITIES, storage(authenticationType="IdentityBased"))
     kept = hub.file_upload.storage

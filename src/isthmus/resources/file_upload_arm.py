@@ -121,12 +121,18 @@ def _storage(present: StorageEndpoint, members: Json, path: str) -> StorageEndpo
     identity = mapping(members.get("identity", {}), f"{path}.identity")
     known_members(identity, f"{path}.identity", ("userAssignedIdentity",))
     usual = StorageEndpoint()
+    sas_ttl_ms = _duration(members, "sasTtlAsIso8601", path, usual.sas_ttl_ms, SAS_TTL_MS_MIN, SAS_TTL_MS_MAX)
+    container = text(members.get("containerName", ""), f"{path}.containerName")
+    if not given:
+        if container and not present.configured:
+            raise bad(f"{path}.connectionString", "given where containerName is")
+        return StorageEndpoint(sas_ttl_ms=sas_ttl_ms)
     return StorageEndpoint(
         connection_string=given,
-        container=text(members.get("containerName", ""), f"{path}.containerName"),
+        container=container,
         authentication=EndpointAuthentication(kind),
         identity=text(identity.get("userAssignedIdentity") or "", f"{path}.identity.userAssignedIdentity"),
-        sas_ttl_ms=_duration(members, "sasTtlAsIso8601", path, usual.sas_ttl_ms, SAS_TTL_MS_MIN, SAS_TTL_MS_MAX),
+        sas_ttl_ms=sas_ttl_ms,
         relay=boolean(members.get("relay", usual.relay), f"{path}.relay"),
     )
 

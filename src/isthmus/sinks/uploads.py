@@ -1,8 +1,8 @@
 """Storage accounts that devices put files into, by the official client; the port is `commands.upload_storage`.
 
 A client is kept for each hub as long as its endpoint stays what it is. With an identity, signatures are made with a
-user delegation key that the account gives; with a key they are made here. Whether the container is there is asked once
-for each client, and it is made when it is not.
+user delegation key that the account gives; with a key they are made here. Whether the container is there is asked every
+minute at most, and it is made when it is not.
 """
 
 import base64
@@ -44,9 +44,9 @@ from isthmus.sinks.clients import (
 )
 from isthmus.sinks.failures import failure_of
 
-KEY_KEPT_SECONDS = 60
-"""How long a user delegation key is used before the account is asked again: for so long a role that was taken away, or
-a door that was closed, may go unnoticed."""
+KEPT_SECONDS = 60
+"""How long the account's last word counts before it is asked again: for so long a key that was renewed, a role that was
+taken away, or a door that was closed may go unnoticed."""
 
 SKEW_MINUTES = 15
 """Keys begin that much earlier, for accounts whose clock is behind ("Best practices when using SAS")."""
@@ -69,7 +69,7 @@ class _Account:
     endpoint: StorageEndpoint
     service: BlobServiceClient
     relay: BlobServiceClient
-    container_is_there: bool = False
+    container_seen_until_ms: int = 0
     key: UserDelegationKey | None = None
     key_covers_ms: int = 0
     key_kept_until_ms: int = 0
@@ -110,7 +110,7 @@ class UploadAccounts:
                 found = await blob.get_blob_properties()
             except ResourceNotFoundError as error:
                 if error.error_code == "ContainerNotFound":
-                    account.container_is_there = False
+                    account.container_seen_until_ms = 0
                     raise
                 return None
             return BlobFacts(found.size, _milliseconds(found.last_modified), found.etag)
@@ -157,21 +157,22 @@ class UploadAccounts:
 
     async def _have_container(self, account: _Account) -> None:
         """Asks first: who may write into a container may not always make one."""
-        if account.container_is_there:
+        now_ms = self._clock.utc_ms()
+        if now_ms < account.container_seen_until_ms:
             return
         container = account.service.get_container_client(account.endpoint.container)
         if not await container.exists():
             with suppress(ResourceExistsError):  # somebody else may be faster
                 await container.create_container()
-        account.container_is_there = True
+        account.container_seen_until_ms = now_ms + KEPT_SECONDS * 1000
 
     async def _delegation(self, account: _Account, expires_ms: int) -> UserDelegationKey:
         now_ms = self._clock.utc_ms()
         if account.key is None or now_ms > account.key_kept_until_ms or expires_ms > account.key_covers_ms:
-            covers_ms = expires_ms + KEY_KEPT_SECONDS * 1000
+            covers_ms = expires_ms + KEPT_SECONDS * 1000
             start = _moment(now_ms) - timedelta(minutes=SKEW_MINUTES)
             account.key = await account.service.get_user_delegation_key(start, _moment(covers_ms))
-            account.key_covers_ms, account.key_kept_until_ms = covers_ms, now_ms + KEY_KEPT_SECONDS * 1000
+            account.key_covers_ms, account.key_kept_until_ms = covers_ms, now_ms + KEPT_SECONDS * 1000
         return account.key
 
 

@@ -1,4 +1,4 @@
-"""File upload through power cuts: between any two steps the hub is killed, and nothing that was answered is lost."""
+"""File upload by the account's key: through power cuts between any two steps, and when the key is renewed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient
+from azure.iot.device.exceptions import ClientError
 from azure.storage.blob import BlobClient
 
 from clients.devices import client_of
@@ -22,10 +23,8 @@ HUB_HOST = "hub.isthmus.test"
 def account(hub: RunningHub) -> Iterator[Account]:
     """An account that the hub reaches by its key, and to which it relays."""
     with resolved(hub.host_name, hub.address), storage_account(hub) as made:
-        named = f"AccountName={made.name};AccountKey={made.key()};BlobEndpoint={made.url};"
-        hub.isthmus(
-            *("iot", "hub", "update", "--fcs", named, "--fc", "uploads", "--fn", "true", "--fileupload-relay", "true")
-        )
+        relayed = ("--fn", "true", "--fileupload-relay", "true")
+        hub.isthmus("iot", "hub", "update", "--fcs", connection_string(made), "--fc", "uploads", *relayed)
         yield made
         hub.isthmus("iot", "hub", "update", "--fn", "false")
 
@@ -64,6 +63,25 @@ def test_a_file_survives_a_power_cut_after_every_step(
     notifications = FileNotifications(hub.connection_string("service"), "hub", at=hub.address)
     ask(hub, string, done)
     assert notifications.waiting() == []
+
+
+def test_a_key_that_was_renewed_is_named_until_the_hub_has_the_new_one(
+    hub: RunningHub, account: Account, device_id: str
+) -> None:
+    string = hub.create_device(device_id)
+    hub.isthmus("storage", "account", "keys", "renew", "-n", account.name, "--key", "key1")
+    # Signatures are made for a minute by the account's last word; another container asks it anew.
+    hub.isthmus("iot", "hub", "update", "--fc", "other")
+    with pytest.raises(ClientError):
+        ask(hub, string, lambda device: device.get_storage_info_for_blob("a.bin"))
+    told = hub.json("explain", "--top", "1")[0]
+    assert (told["rule"], told["code"]) == ("egress.authentication", "InvalidStorageEndpoint")
+    hub.isthmus("iot", "hub", "update", "--fcs", connection_string(account))
+    assert ask(hub, string, lambda device: device.get_storage_info_for_blob("a.bin"))["correlationId"]
+
+
+def connection_string(account: Account) -> str:
+    return f"AccountName={account.name};AccountKey={account.key()};BlobEndpoint={account.url};"
 
 
 def ask(hub: RunningHub, connection_string: str, question: Callable[[IoTHubDeviceClient], Any]) -> Any:
