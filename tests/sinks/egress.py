@@ -13,6 +13,7 @@ from isthmus.sinks.clients import WayOut
 
 HUB = HubName(HubId(1), "plant")
 OBJECT_ID = "11111111-2222-3333-4444-555555555555"
+TENANT = "00000000-0000-0000-0000-000000000000"
 TOKEN_SECONDS = 3_600
 
 
@@ -34,11 +35,12 @@ class LaidEgress:
         expires_s = now_s + TOKEN_SECONDS
         claims = {
             "aud": scope.removesuffix("/.default"),
-            "iss": "https://sts.windows.net/00000000-0000-0000-0000-000000000000/",
+            "iss": f"https://sts.windows.net/{TENANT}/",
             "iat": now_s,
             "nbf": now_s - 60,
             "exp": expires_s,
             "oid": OBJECT_ID,
+            "tid": TENANT,
         }
         return ".".join((_part({"alg": "RS256", "typ": "JWT"}), _part(claims), "c2lnbmF0dXJl")), expires_s
 

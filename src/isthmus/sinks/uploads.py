@@ -182,7 +182,7 @@ def upload_accounts(clock: Clock, egress: Egress, credentials: CredentialFactory
 
 
 class _Exactly:
-    """A body that the official client passes on piece by piece."""
+    """A body that the official client passes on piece by piece, as many bytes as were said and no fewer."""
 
     def __init__(self, block: Block) -> None:
         self._block = block
@@ -190,8 +190,14 @@ class _Exactly:
     def __len__(self) -> int:
         return self._block.size
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._block.body
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._block.size
+        async for piece in self._block.body:
+            left -= len(piece)
+            yield piece
+        if left:
+            # Else the client waits for an answer that the account gives only to a body that is whole.
+            raise EOFError(f"the body ended {left} bytes early")
 
 
 def _client(way: WayOut, endpoint: StorageEndpoint, tries_again: int) -> BlobServiceClient:
