@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 
 from aiohttp import web
 
+from isthmus.access.access_tokens import is_bearer
 from isthmus.access.authenticate import require_permission
 from isthmus.access.explain import change_texts
 from isthmus.access.journal import Decision, Verdict
@@ -90,6 +91,7 @@ class BusFront:
         principal = ""
         try:
             path = _path(request)
+            await self._prepare(request)
             admitted = self._admit(request, connection, neighbour, path)
             principal = admitted.principal.label
             self._arrivals.note(connection, admitted)
@@ -104,6 +106,12 @@ class BusFront:
             detail = "The server was unable to process the request; please retry the operation."
             answer = Answer(500, bus_atom.error_document(500, detail), "application/xml")
         return web.Response(status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type})
+
+    async def _prepare(self, request: web.BaseRequest) -> None:
+        """Has at hand what a bearer token of an issuer elsewhere is judged by."""
+        token = request.headers.get("Authorization", "")
+        if is_bearer(token):
+            await self._gate.prepare(token)
 
     def _admit(
         self, request: web.BaseRequest, connection: HttpPeer, neighbour: Guarded, path: Sequence[str]

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from aiohttp import web
 
+from isthmus.access.access_tokens import is_bearer
 from isthmus.access.authenticate import require_permission
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
@@ -62,7 +63,8 @@ class EventHubFront:
         segments = [unquote(segment) for segment in urlsplit(request.raw_path).path.split("/") if segment]
         address = address_of(segments)
         token = request.headers.get("Authorization", "")
-        await self._gate.prepare(token)
+        if is_bearer(token):
+            await self._gate.prepare(token)
         admitted = self._admit(connection, neighbour, token, address.entity if address is not None else "")
         self._arrivals.note(connection, admitted)
         if address is None or request.method != "POST":
