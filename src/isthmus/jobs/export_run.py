@@ -15,6 +15,7 @@ from isthmus.jobs.job import Position
 from isthmus.jobs.line import write_line
 from isthmus.jobs.ports import BLOCK_BYTES, Container
 from isthmus.jobs.record import Record
+from isthmus.jobs.yielding import Yielding
 
 PAGE = 100
 """Identities read, and written as lines, in one turn of the event loop: some milliseconds."""
@@ -23,8 +24,9 @@ PAGE = 100
 class ExportRun:
     """One run of an export, from where its record stands to its end."""
 
-    def __init__(self, state: State, record: Record, output: Container) -> None:
+    def __init__(self, state: State, record: Record, yielding: Yielding, output: Container) -> None:
         self._state = state
+        self._yielding = yielding
         self._record = record
         self._output = output
         self._block = bytearray()
@@ -47,6 +49,7 @@ class ExportRun:
 
     async def _collection(self, position: Position) -> Position:
         hub, exclude_keys = self._record.hub, self._record.job.exclude_keys
+        self._yielding.begin()
         while page := await self._state.query_devices(
             hub, (), modules=position.modules, after=position.after, limit=PAGE
         ):
@@ -56,6 +59,7 @@ class ExportRun:
             position = msgspec.structs.replace(position, after=page[-1][0].key.name, done=position.done + len(page))
             if len(self._block) >= BLOCK_BYTES:
                 position = await self._stage(position)
+            await self._yielding.give_way()
         return position
 
     async def _stage(self, position: Position) -> Position:

@@ -38,6 +38,7 @@ from isthmus.jobs.job import (
 )
 from isthmus.jobs.ports import Container, ContainerAddress, ContainerFailure, Containers
 from isthmus.jobs.record import Record
+from isthmus.jobs.yielding import Yielding
 from isthmus.resources.hub import Hub
 
 HISTORY_MAX = 1_000
@@ -83,14 +84,17 @@ class ImportExportJobs:
         twins: Twins,
         containers: Containers,
         *,
+        is_pressed: Callable[[], bool] = lambda: False,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`is_pressed` says whether messages of devices wait for the disk: jobs give way then."""
         self._state = state
         self._clock = clock
         self._ids = ids
         self._registry = registry
         self._twins = twins
         self._containers = containers
+        self._is_pressed = is_pressed
         self._pause = pause
         self._active: dict[HubId, _Active] = {}
         self._completion = Completion()
@@ -269,10 +273,13 @@ class ImportExportJobs:
     async def _run_once(self, record: Record) -> None:
         async with self._opened(record.hub, record.job) as (source, output):
             if record.job.type is JobType.EXPORT:
-                await ExportRun(self._state, record, output).run()
+                await ExportRun(self._state, record, self._yielding(), output).run()
             else:
                 importer = Importer(record.hub, self._state, self._registry, self._twins, self._clock)
-                await ImportRun(self._state, record, importer, source, output).run()
+                await ImportRun(self._state, record, importer, self._yielding(), source=source, output=output).run()
+
+    def _yielding(self) -> Yielding:
+        return Yielding(self._clock, self._is_pressed, pause=self._pause)
 
     def _opened(self, hub: HubId, job: ImportExportJob) -> "_Opened":
         return _Opened(self._containers, hub, job)

@@ -19,6 +19,7 @@ from isthmus.jobs.line import Line, LineError, read_line, write_error
 from isthmus.jobs.lines import lines_of
 from isthmus.jobs.ports import BLOCK_BYTES, Container
 from isthmus.jobs.record import Record
+from isthmus.jobs.yielding import Yielding
 
 ERRORS_KIND = "job-errors"
 
@@ -32,7 +33,17 @@ PAGES_AT_ONCE = 64
 class ImportRun:
     """One run of an import, from where its record stands to its end."""
 
-    def __init__(self, state: State, record: Record, importer: Importer, source: Container, output: Container) -> None:
+    def __init__(
+        self,
+        state: State,
+        record: Record,
+        importer: Importer,
+        yielding: Yielding,
+        *,
+        source: Container,
+        output: Container,
+    ) -> None:
+        self._yielding = yielding
         self._state = state
         self._record = record
         self._importer = importer
@@ -55,11 +66,13 @@ class ImportRun:
         pieces = self._source.read(self._record.job.input_blob, offset=position.done, etag=position.etag)
         group: list[Line | LineError] = []
         held = end = 0
+        self._yielding.begin()
         async for text, end in lines_of(pieces, position.done):
             group.append(read_line(text))
             held += len(text)
             if len(group) == GROUP_LINES or held >= GROUP_BYTES:
                 await self._record.completion.run(self._carry_out(group, end))
+                await self._yielding.give_way()
                 group, held = [], 0
                 if self._record.job.position.error_bytes >= BLOCK_BYTES:
                     await self._stage_errors()

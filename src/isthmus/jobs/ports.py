@@ -10,9 +10,6 @@ from isthmus.devices.ports import ConnectedDevices
 BLOCK_BYTES = 4 * 1024 * 1024
 """A block of a blob as jobs write it, and what they read at once: an export holds one, an import little more."""
 
-BLOCKS_MAX = 50_000
-"""Blocks of one blob ("Scalability and performance targets for Blob storage")."""
-
 
 @dataclass(frozen=True, slots=True)
 class ContainerAddress:
