@@ -92,6 +92,8 @@ def test_a_policy_is_made_rolled_with_overlap_and_deleted(hub: RunningHub, devic
         for key in ("primaryKey", "secondaryKey")
     )
     assert on_primary.get_device(device_id).device_id == on_secondary.get_device(device_id).device_id
+    (listed,) = hub.json("iot", "hub", "policy", "renew-key", "-n", "dashboard", "--rk", "primary", "--dry-run")
+    assert (listed["principal"], listed["rule"]) == ("policy:dashboard", "auth.signature")
     renewed = hub.json("iot", "hub", "policy", "renew-key", "-n", "dashboard", "--rk", "primary")
     assert renewed["secondaryKey"] == made["secondaryKey"]
     assert renewed["primaryKey"] != made["primaryKey"]

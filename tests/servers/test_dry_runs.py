@@ -267,6 +267,30 @@ async def test_only_the_last_days_are_looked_at() -> None:
     assert len((await plant.dry_run(*closing, since="2026-01-01T00:00:00Z")).json["affected"]) == 1
 
 
+async def test_a_roll_lists_who_came_with_the_key_that_goes_and_not_who_came_with_the_other() -> None:
+    plant = await Plant().start()
+    policy = plant.domain.hubs.require("hub").policy("service")
+    assert policy is not None
+    assert await Peer("service", OUTSIDE, private=False).come(plant) == ""
+    moved = sign(HOST, policy.secondary_key, plant.management.clock.utc_ms() // 1000 + 60, "service")
+    peer = FakePeer(PUBLIC_DOOR, BRANCH)
+    hub = plant.domain.hubs.require("hub")
+    plant.gate.admitted(peer, Plane.HTTPS, await plant.gate.policy(peer, Plane.HTTPS, hub, moved, HOST))
+    older = Arrival("", "policy:service", INSIDE, "public", "amqp")
+    plant.management.live = [older]
+    kept = [{"keyName": each.name} for each in hub.policies if each.name != "service"]
+    body = {"properties": {"authorizationPolicies": [*kept, {"keyName": "service", "primaryKey": KEY}]}}
+
+    told = await plant.dry_run("PATCH", HUB, body)
+
+    listed = {each["address"]: (each["rule"], each["value"]) for each in told.json["affected"]}
+    assert listed == {
+        OUTSIDE: ("auth.signature", "the key of service was replaced"),
+        INSIDE: ("auth.signature", "a key of service was replaced; which one was used is not known"),
+    }
+    assert told.json["admitted"] == 1
+
+
 @pytest.mark.parametrize("gone", ["deleted", "disabled"])
 async def test_who_is_not_there_any_more_is_not_listed(gone: str) -> None:
     plant = await Plant().start()

@@ -21,7 +21,8 @@ ARRIVALS_MAX = 100_000
 class Arrival:
     """Somebody who was let in, in the words of the journal (`Decision`).
 
-    `principal` is a label such as `device:d1` or `policy:service`, `door` the door's label, `asked` a part of the hub.
+    `principal` is a label such as `device:d1` or `policy:service`, `door` the door's label, `asked` a part of the hub,
+    `key` the fingerprint of the key that was used, empty where it is not known.
     """
 
     device: str = ""
@@ -30,6 +31,7 @@ class Arrival:
     door: str = ""
     plane: str = ""
     asked: str = ""
+    key: str = ""
 
     @property
     def consumer_group(self) -> str:

@@ -71,6 +71,7 @@ def explained(decision: Decision) -> dict[str, object]:
         "before": msgspec.json.decode(decision.before) if decision.before else None,
         "after": msgspec.json.decode(decision.after) if decision.after else None,
         "count": decision.count,
+        "key": decision.key,
     }
 
 

@@ -86,6 +86,7 @@ class Decision:
     `value` and `remedy` are those of the refusal. An entry that stands for several refusals tells their `count`, and
     its address is a source prefix. `asked` is the part of the hub that a connection was admitted to: `BUILT_IN`, or the
     consumer group it reads by (`asked_of_group`). `before` and `after` are JSON texts of a change, without secrets.
+    `key` is the fingerprint of the key or thumbprint that let somebody in (`Principal.key_fingerprint`).
     """
 
     verdict: Verdict
@@ -107,6 +108,7 @@ class Decision:
     before: str = ""
     after: str = ""
     count: int = 1
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,15 @@ def _policy_lost(principal: Principal, policies: Iterable[SharedAccessPolicy]) -
     if policy is None:
         return policy_gone(principal.name, known)
     if principal.key_fingerprint not in {fingerprint(key) for key in policy.keys if key}:
-        remedy = f"use the present key: isthmus connection-string --policy {quote(policy.name)}"
-        return Refusal(Hop.AUTHENTICATION, "auth.signature", f"the key of {policy.name} was replaced", remedy)
+        return key_replaced(policy.name)
     lost = [right for right in Right if right in principal.rights - policy.rights]
     return right_lost(policy.name, lost[0]) if lost else None
+
+
+def key_replaced(name: str) -> Refusal:
+    """The key of the policy of that name is another one now."""
+    remedy = f"use the present key: isthmus connection-string --policy {quote(name)}"
+    return Refusal(Hop.AUTHENTICATION, "auth.signature", f"the key of {name} was replaced", remedy)
 
 
 def policy_gone(name: str, known: Iterable[str]) -> Refusal:

@@ -124,6 +124,7 @@ class Gateway:
                 session.door.label,
                 session.plane.value,
                 BUILT_IN if session.built_in else "",
+                session.principal.key_fingerprint,
             )
         for reader in self.readers.of_hub(hub.number):
             peer = reader.peer

@@ -49,7 +49,7 @@ from isthmus.network.virtual_networks import NetworkFacts
 from isthmus.resources.directory import Directory
 from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub
-from isthmus.servers.gateway.plain import PlainUser
+from isthmus.servers.gateway.plain import PlainUser, of_policy
 from isthmus.servers.gateway.plane import Plane
 
 EVENT_HUBS_FORMS: Sequence[sas.KeyForm] = (sas.key_text, decode_key)
@@ -419,7 +419,7 @@ class Gate:
             return await self.device(
                 connection, plane, hub, DeviceRef(hub.number, user.device_id, user.module_id), password
             )
-        return self._policy(connection, hub, lambda: _of_policy(_parsed(password), user.policy), None)
+        return self._policy(connection, hub, lambda: of_policy(_parsed(password), user.policy), None)
 
     def refused(
         self,
@@ -482,6 +482,7 @@ class Gate:
                 rule=admitted.rule,
                 detail=connection.carrier,
                 asked=asked,
+                key=admitted.principal.key_fingerprint,
             )
         )
 
@@ -690,11 +691,3 @@ def _parsed(token: str) -> sas.SasToken:
     if not token:
         raise unauthorized("auth.missing", "no token", "send a SAS token of a shared access policy")
     return sas.parse(token)
-
-
-def _of_policy(token: sas.SasToken, policy: str) -> sas.SasToken:
-    if token.policy not in ("", policy):
-        raise unauthorized(
-            "auth.unknown-policy", f"{policy} with a token of {token.policy}", "use the policy of the token"
-        )
-    return replace(token, policy=policy)

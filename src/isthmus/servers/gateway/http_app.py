@@ -220,16 +220,16 @@ def _done(verdict: Verdict, visit: Visit, what: str) -> Decision:
 
 
 class JournaledOnce:
-    """A connection carries many requests; each principal on it is journaled once in `JOURNALED_SECONDS`."""
+    """A connection carries many requests; each key of a principal on it is journaled once in `JOURNALED_SECONDS`."""
 
     def __init__(self, gate: Gate, clock: Clock) -> None:
         self._gate = gate
         self._clock = clock
-        self._journaled: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._journaled: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
     def note(self, connection: Peer, admitted: Admitted) -> None:
         """Journals a visitor who was let in, unless that stands in the journal already."""
-        key = (connection.connection_id, admitted.principal.label)
+        key = (connection.connection_id, admitted.principal.label, admitted.principal.key_fingerprint)
         now = self._clock.monotonic()
         since = self._journaled.get(key)
         if since is not None and now - since < JOURNALED_SECONDS:

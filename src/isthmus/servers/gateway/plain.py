@@ -3,7 +3,10 @@
 `{hub}` is the first label of the hub's host name; some clients write the whole host name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from isthmus.access.refusals import unauthorized
+from isthmus.access.sas import SasToken
 
 _POLICY = "sas.root."
 _DEVICE = "sas."
@@ -30,3 +33,15 @@ def parse_plain_user(text: str) -> PlainUser | None:
         return PlainUser(hub, policy=name)
     device_id, _, module_id = name.partition("/")
     return PlainUser(hub, device_id=device_id, module_id=module_id)
+
+
+def of_policy(token: SasToken, policy: str) -> SasToken:
+    """The token as one of the policy that the user name means; it may leave that out, but not name another one.
+
+    Raises HubError IotHubUnauthorizedAccess.
+    """
+    if token.policy not in ("", policy):
+        raise unauthorized(
+            "auth.unknown-policy", f"{policy} with a token of {token.policy}", "use the policy of the token"
+        )
+    return replace(token, policy=policy)

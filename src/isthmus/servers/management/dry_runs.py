@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from isthmus.access.arrivals import Arrival, arrivals
 from isthmus.access.journal import BUILT_IN, Journal
-from isthmus.access.local_auth import ALL_KEYS, policy_gone, right_lost, switched_off
+from isthmus.access.local_auth import ALL_KEYS, key_replaced, policy_gone, right_lost, switched_off
 from isthmus.access.principal import PrincipalKind, Right
+from isthmus.access.x509 import fingerprint
 from isthmus.base.clock import Clock, iso_utc, parse_iso_ms
 from isthmus.base.errors import Code, HubError, Refusal
 from isthmus.base.ids import DeviceRef
@@ -159,7 +160,11 @@ class DryRuns:
             door = door_of(arrival.door, hub.resource_id, doors)
             known = tags.get(arrival.device_id, NO_TAGS)
             identity = await self._identity(change, arrival)
-            refusal = refusal_of(new, arrival, door, known) or credential_refusal(change.after, arrival, identity)
+            refusal = (
+                refusal_of(new, arrival, door, known)
+                or credential_refusal(change.after, arrival, identity)
+                or _unknown_key(change, arrival)
+            )
             refused = refusal_of(old, arrival, door, known) or credential_refusal(hub, arrival, identity)
             if refused is not None or not await self._is_known(hub, arrival, refusal):
                 findings.refused_already += 1
@@ -223,9 +228,24 @@ def credential_refusal(hub: Hub | None, arrival: Arrival, identity: Identity | N
     policy = hub.policy(name)
     if policy is None:
         return policy_gone(name, [each.name for each in hub.policies])
+    if arrival.key and arrival.key not in {fingerprint(key) for key in policy.keys}:
+        return key_replaced(name)
     if arrival.device and Right.DEVICE_CONNECT not in policy.rights:
         return right_lost(name, Right.DEVICE_CONNECT)
     return switched_off(hub.local_auth, PrincipalKind.POLICY, name)
+
+
+def _unknown_key(change: _Change, arrival: Arrival) -> Refusal | None:
+    """Of an arrival from before keys were noted, that it may have used the one that goes.
+
+    A reader's connection has the key, and is judged by it.
+    """
+    name = arrival.shared_access_policy
+    old = change.before.policy(name) if name else None
+    new = change.after.policy(name) if name and change.after is not None else None
+    if arrival.key or arrival.consumer_group or old is None or new is None or set(old.keys) <= set(new.keys):
+        return None
+    return replace(key_replaced(name), value=f"a key of {name} was replaced; which one was used is not known")
 
 
 def is_dry_run(call: Call) -> bool:
@@ -245,7 +265,7 @@ def _without_ours(query: Mapping[str, str]) -> dict[str, str]:
 def _without_doubles(affected: list[Affected]) -> list[Affected]:
     """Not the connection of a reader beside the reader itself, which tells more."""
     readers = {(each.hub, replace(each.arrival, asked=BUILT_IN)) for each in affected if each.arrival.consumer_group}
-    return [each for each in affected if (each.hub, each.arrival) not in readers]
+    return [each for each in affected if (each.hub, replace(each.arrival, key="")) not in readers]
 
 
 def _told(findings: _Findings, since_ms: int) -> dict[str, object]:
