@@ -92,6 +92,16 @@ class Configured:
             address = "{self.metrics_address}"
             port = 19443
 
+            [egress]
+            workers = 3
+            addresses = "private"
+            pinned_gib = 2
+            dead_after_seconds = 90
+            when_dead = "dead-letter"
+            dead_letter_days = 2
+            dead_letter_gib = 0.5
+            credentials = "azure"
+
             [network]
             helper = "{folder / "nobody.sock"}"
             add_addresses = true
@@ -346,6 +356,14 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "link.certificate_hours": lambda it: abs(it.lifetime_hours() - 0.5) < 0.01,
     "link.spares": lambda it: it.has_spares(2),
     "check.interval_seconds": lambda it: it.walks_by_itself(),
+    "egress.workers": lambda it: it.metric("egress_workers_max") == 3,
+    "egress.addresses": lambda it: b'addresses="private"' in it.scraped("/metrics"),
+    "egress.pinned_gib": lambda it: it.metric("egress_pinned_bytes_max") == 2 * 2**30,
+    "egress.dead_after_seconds": lambda it: it.metric("egress_dead_after_seconds") == 90,
+    "egress.when_dead": lambda it: b'when_dead="dead-letter"' in it.scraped("/metrics"),
+    "egress.dead_letter_days": lambda it: it.metric("dead_letters_retention_seconds") == 2 * 86_400,
+    "egress.dead_letter_gib": lambda it: it.metric("dead_letters_retention_bytes") == 2**29,
+    "egress.credentials": lambda it: b'credentials="azure"' in it.scraped("/metrics"),
     "authority.enabled": lambda it: it.asked("/adfs/.well-known/openid-configuration") == 200,
     "authority.app_service": lambda it: it.gives_tokens(),
     "authority.issuer": lambda it: it.hub.json("authority", "show")["issuer"] == "https://tokens.plant.test",

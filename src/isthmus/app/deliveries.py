@@ -25,6 +25,7 @@ class HubDeliveries:
     """The parts of it that others need."""
 
     def __init__(self, config: Config, stores: Stores, domain: Domain, ports: Ports) -> None:
+        self._settings = config.egress
         self._domain = domain
         self._stores = stores
         self.ledger = Ledger(stores.state)
@@ -101,6 +102,18 @@ class HubDeliveries:
         for labels, name in named:
             yield Reading("dead_letters", "Dead letters that are kept", dead.count(*name), labels=labels)
         yield Reading("dead_letters_redriven", "Dead letters redriven", dead.redriven, total=True)
+        yield from self._bounds()
+
+    def _bounds(self) -> Iterator[Reading]:
+        """What the configuration says, beside what it bounds."""
+        settings = self._settings
+        said = {"addresses": settings.addresses, "credentials": settings.credentials, "when_dead": settings.when_dead}
+        yield Reading("egress_settings", "1, with what is configured", 1, labels=said)
+        yield Reading("egress_workers_max", "Worker processes at most", settings.workers)
+        yield Reading("egress_pinned_bytes_max", "Log kept for an endpoint", settings.pinned_gib * 2**30)
+        yield Reading("egress_dead_after_seconds", "Without a success to be dead", settings.dead_after_seconds)
+        yield Reading("dead_letters_retention_bytes", "Bytes of dead letters kept", settings.dead_letter_gib * 2**30)
+        yield Reading("dead_letters_retention_seconds", "Age of dead letters", settings.dead_letter_days * 86_400)
 
     def _endpoints(self) -> Iterator[tuple[dict[str, str], tuple[HubId, int]]]:
         """Labels and name of each endpoint."""
