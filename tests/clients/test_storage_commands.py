@@ -28,7 +28,7 @@ def test_an_account_is_made_shown_changed_and_deleted(hub: RunningHub) -> None:
     made = hub.json(*words, "create", "-n", "plantblobs", "--sku", "Standard_LRS", "--tags", "site=north")
     assert (made["kind"], made["sku"]["name"], made["tags"]) == ("StorageV2", "Standard_LRS", {"site": "north"})
     assert made["primaryEndpoints"]["blob"] == "https://plantblobs.blob.isthmus.test/"
-    assert made["networkAcls"]["bypass"] == "AzureServices"
+    assert made["networkRuleSet"]["bypass"] == "AzureServices"
     assert "plantblobs" in [each["name"] for each in hub.json(*words, "list")]
     taken = hub.json(*words, "check-name", "-n", "plantblobs")
     assert (taken["nameAvailable"], taken["reason"]) == (False, "AlreadyExists")
@@ -36,7 +36,7 @@ def test_an_account_is_made_shown_changed_and_deleted(hub: RunningHub) -> None:
 
     closed = ("--default-action", "Deny", "--bypass", "None", "--tags", "site=south")
     changed = hub.json(*words, "update", "-n", "plantblobs", *closed)
-    assert (changed["networkAcls"]["defaultAction"], changed["networkAcls"]["bypass"]) == ("Deny", "None")
+    assert (changed["networkRuleSet"]["defaultAction"], changed["networkRuleSet"]["bypass"]) == ("Deny", "None")
     assert changed["tags"] == {"site": "south"}
     off = hub.json(*words, "update", "-n", "plantblobs", "--set", "properties.publicNetworkAccess=Disabled")
     assert (off["publicNetworkAccess"], off["networkAcls"]["defaultAction"]) == ("Disabled", "Deny")
@@ -44,7 +44,7 @@ def test_an_account_is_made_shown_changed_and_deleted(hub: RunningHub) -> None:
 
     hub.isthmus(*words, "delete", "-n", "plantblobs", "--yes")
     assert "There is no storage account plantblobs here" in hub.isthmus(*words, "show", "-n", "plantblobs", code=1)
-    assert hub.json(*words, "check-name", "-n", "plantblobs") == {"nameAvailable": True}
+    assert hub.json(*words, "check-name", "-n", "plantblobs")["nameAvailable"] is True
 
 
 def test_what_cannot_be_is_refused(hub: RunningHub, account: Account) -> None:
@@ -74,11 +74,14 @@ def test_network_rules_are_added_listed_and_removed(hub: RunningHub, account: Ac
     hub.json(*words, "add", "--account-name", account.name, "--ip-address", "198.51.100.0/24", "203.0.113.9")
     hub.json(*words, "add", "--account-name", account.name, "--resource-id", hub_id)
     listed = hub.json(*words, "list", "--account-name", account.name)
-    assert [each["value"] for each in listed["ipRules"]] == ["198.51.100.0/24", "203.0.113.9"]
+    assert [each["ipAddressOrRange"] for each in listed["ipRules"]] == ["198.51.100.0/24", "203.0.113.9"]
     assert [each["resourceId"] for each in listed["resourceAccessRules"]] == [hub_id]
     hub.json(*words, "remove", "--account-name", account.name, "--ip-address", "203.0.113.9", "--resource-id", hub_id)
     listed = hub.json(*words, "list", "--account-name", account.name)
-    assert ([each["value"] for each in listed["ipRules"]], listed["resourceAccessRules"]) == (["198.51.100.0/24"], [])
+    assert ([each["ipAddressOrRange"] for each in listed["ipRules"]], listed["resourceAccessRules"]) == (
+        ["198.51.100.0/24"],
+        [],
+    )
     gone = (*words, "remove", "--account-name", account.name, "--ip-address", "203.0.113.9")
     assert "There is no rule for 203.0.113.9" in hub.isthmus(*gone, code=1)
 

@@ -71,20 +71,20 @@ def create_account(target: Target, name: str, location: str, kind: str | None, *
     """Makes an account with two random keys."""
     body: dict[str, Any] = {"location": location or "local", "kind": "StorageV2", "properties": {}}
     _set_members(body, given)
-    return flat(target.manage("PUT", _path(target, name), body, query=API))
+    return _told(target.manage("PUT", _path(target, name), body, query=API))
 
 
 @account.command("list", hub_flags=NO_HUB, remote=False)
 def list_accounts(target: Target) -> Any:
     """Lists the accounts."""
-    return flat_all(target.manage("GET", _path(target), query=API))
+    return [_told(each) for each in target.manage("GET", _path(target), query=API)["value"]]
 
 
 @account.command("show", hub_flags=NO_HUB, remote=False)
 @_name
 def show_account(target: Target, name: str) -> Any:
     """Shows an account."""
-    return flat(target.manage("GET", _path(target, name), query=API))
+    return _told(target.manage("GET", _path(target, name), query=API))
 
 
 @account.command("update", hub_flags=NO_HUB, remote=False)
@@ -99,7 +99,7 @@ def update_account(target: Target, name: str, **given: Any) -> Any:
     body: dict[str, Any] = target.manage("GET", _path(target, name), query=API)
     _set_members(body, given)
     Edits(given["to_set"], given["to_add"], given["to_remove"]).apply(body)
-    return flat(target.manage("PUT", _path(target, name), body, etag=body["etag"], query=API))
+    return _told(target.manage("PUT", _path(target, name), body, etag=body["etag"], query=API))
 
 
 @account.command("delete", hub_flags=NO_HUB, remote=False)
@@ -115,7 +115,8 @@ def delete_account(target: Target, name: str, yes: bool) -> Any:
 def check_account_name(target: Target, name: str) -> Any:
     """Tells whether an account can have this name."""
     path = f"/subscriptions/{target.subscription}/providers/{PROVIDER}/checkNameAvailability"
-    return target.manage("POST", path, {"name": name, "type": f"{PROVIDER}/storageAccounts"}, query=API)
+    found = target.manage("POST", path, {"name": name, "type": f"{PROVIDER}/storageAccounts"}, query=API)
+    return {"message": None, "reason": None, **found}
 
 
 @account.command("show-connection-string", hub_flags=NO_HUB, remote=False)
@@ -168,8 +169,8 @@ def add_rule(target: Target, name: str, **given: Any) -> Any:
 @_name
 def list_rules(target: Target, name: str) -> Any:
     """Lists whom the firewall lets in."""
-    acls = target.manage("GET", _path(target, name), query=API)["properties"]["networkAcls"]
-    return {member: acls[member] for member in ("ipRules", "resourceAccessRules", "virtualNetworkRules")}
+    rules = _told(target.manage("GET", _path(target, name), query=API))["networkRuleSet"]
+    return {member: rules[member] for member in ("ipRules", "resourceAccessRules", "virtualNetworkRules")}
 
 
 @rule.command("remove", hub_flags=NO_HUB, remote=False)
@@ -288,6 +289,16 @@ def _path(target: Target, name: str = "", *below: str) -> str:
     return target.resource_id(PROVIDER, "storageAccounts", name) + steps
 
 
+def _told(resource: dict[str, Any]) -> dict[str, Any]:
+    """An account as `az` prints it, which calls two members otherwise than ARM does."""
+    told = flat(resource)
+    acls = told["networkAcls"]
+    ip_rules = [{"ipAddressOrRange": each["value"], "action": each["action"]} for each in acls["ipRules"]]
+    told["networkRuleSet"] = {**acls, "ipRules": ip_rules}
+    told["enableHttpsTrafficOnly"] = told["supportsHttpsTrafficOnly"]
+    return told
+
+
 def _container(target: Target, account_name: str, name: str = "") -> str:
     below = (name,) if name else ()
     return _path(target, account_name, "blobServices", "default", "containers", *below)
@@ -331,7 +342,7 @@ def _change_rules(
         owner = {"tenantId": tenant_id} if tenant_id else {}
         resource_rules += [{**owner, "resourceId": resource_id}] if resource_id else []
     acls |= {"ipRules": ip_rules, "resourceAccessRules": resource_rules}
-    return flat(target.manage("PUT", _path(target, name), body, etag=body["etag"], query=API))
+    return _told(target.manage("PUT", _path(target, name), body, etag=body["etag"], query=API))
 
 
 def _set_members(body: dict[str, Any], given: dict[str, Any]) -> None:

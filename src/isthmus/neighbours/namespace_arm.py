@@ -11,12 +11,9 @@ from isthmus.base.errors import Code, HubError
 from isthmus.neighbours.neighbour import Neighbour
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_rules, network_of
 from isthmus.resources.arm import connection_to_arm
-from isthmus.resources.members import Json, bad, boolean, choice, items, known_members, mapping, text
+from isthmus.resources.members import Json, bad, boolean, choice, items, known_members, mapping, tags_of, text
 
 SKUS = ("Basic", "Standard", "Premium")
-TAGS_MAX = 50
-"""Tags of a resource (ARM)."""
-
 RULE_SET = "default"
 """The name of the only network rule set of a namespace."""
 
@@ -89,7 +86,7 @@ def apply_namespace(namespace: Neighbour, body: Json) -> Neighbour:
             raise HubError(Code.NOT_IMPLEMENTED, f"properties.{name} cannot be {members[name]!r} here")
     size = mapping(body.get("sku") or {}, "sku")
     sku = namespace.sku if size.get("name") is None else choice(size["name"], "sku.name", SKUS)
-    tags = _tags(body.get("tags"))
+    tags = tags_of(body.get("tags"))
     return _with_switches(replace(namespace, sku=sku, tags=tags), members)
 
 
@@ -156,14 +153,6 @@ def _ip_rule(value: object) -> IpRule:
     except ValueError as error:
         raise bad("properties.ipRules.ipMask", f"an address or a CIDR block, and {mask!r} is none") from error
     return IpRule(mask, mask)
-
-
-def _tags(value: object) -> dict[str, str]:
-    members = {} if value is None else mapping(value, "tags")
-    tags = {name: text(each, f"tags.{name}") for name, each in members.items() if each is not None}
-    if len(tags) > TAGS_MAX:
-        raise bad("tags", f"at most {TAGS_MAX} tags")
-    return tags
 
 
 def _access(namespace: Neighbour) -> str:

@@ -16,13 +16,10 @@ from isthmus.neighbours.blob.blob import Container, etag_text
 from isthmus.neighbours.neighbour import Neighbour, account_key
 from isthmus.network.rules import DefaultAction, IpRule, NetworkRules, checked_rules, network_of
 from isthmus.resources.arm import connection_to_arm
-from isthmus.resources.members import Json, bad, boolean, choice, items, known_members, mapping, text
+from isthmus.resources.members import Json, bad, boolean, choice, items, known_members, mapping, tags_of, text
 
 RESOURCE_RULES_MAX = 200
 """Resource instances that a firewall lets in ("Azure Storage firewall", limitations)."""
-
-TAGS_MAX = 50
-"""Tags of a resource (ARM)."""
 
 BYPASSES = ("None", "Logging", "Metrics", "AzureServices")
 SKUS = ("Standard_LRS", "Standard_GRS", "Standard_RAGRS", "Standard_ZRS", "Premium_LRS", "Standard_GZRS")
@@ -100,7 +97,7 @@ def apply_account(account: Neighbour, body: Json) -> Neighbour:
     if size.get("name") is not None:
         changed = replace(changed, sku=choice(size["name"], "sku.name", SKUS))
     if "tags" in body:
-        changed = replace(changed, tags=_tags(body["tags"]))
+        changed = replace(changed, tags=tags_of(body["tags"]))
     return _with_access(changed, members)
 
 
@@ -221,11 +218,3 @@ def _resource_rules(values: Sequence[object]) -> tuple[str, ...]:
 
 def _sku(account: Neighbour) -> str:
     return account.sku if account.sku in SKUS else SKUS[0]
-
-
-def _tags(value: object) -> dict[str, str]:
-    members = {} if value is None else mapping(value, "tags")
-    tags = {name: text(each, f"tags.{name}") for name, each in members.items() if each is not None}
-    if len(tags) > TAGS_MAX:
-        raise bad("tags", f"at most {TAGS_MAX} tags")
-    return tags

@@ -8,6 +8,9 @@ from isthmus.resources.durations import format_duration, parse_duration
 
 Json = Mapping[str, object]
 
+TAGS_MAX = 50
+"""Tags of a resource (ARM)."""
+
 
 def bad(path: str, wanted: str) -> HubError:
     """The refusal of a member: what it should have been."""
@@ -79,3 +82,12 @@ def known_members(value: Json, path: str, names: Collection[str]) -> None:
     unknown = [name for name in value if name not in names]
     if unknown:
         raise HubError(Code.ARGUMENT_INVALID, f"{path}.{unknown[0]} is not known; known: {', '.join(names)}")
+
+
+def tags_of(value: object) -> dict[str, str]:
+    """The tags of a resource; those that are null are left out, and null is none."""
+    members = {} if value is None else mapping(value, "tags")
+    tags = {name: text(each, f"tags.{name}") for name, each in members.items() if each is not None}
+    if len(tags) > TAGS_MAX:
+        raise bad("tags", f"at most {TAGS_MAX} tags")
+    return tags
