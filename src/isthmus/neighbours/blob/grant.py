@@ -6,12 +6,12 @@ Pure. A user delegation SAS gives what its letters say and the roles of whose ke
 from dataclasses import dataclass
 
 from isthmus.access.principal import Principal
-from isthmus.access.role_assignments import judge, refusal_of
+from isthmus.access.role_assignments import Verdict, judge, refusal_of
 from isthmus.base.errors import Hop, Refusal
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
 from isthmus.neighbours.blob.names import Target
 from isthmus.neighbours.blob.routes import BLOBS, CREATE_ONLY, NEEDS, Need, Operation, Scope
-from isthmus.neighbours.blob.sas import SasKind, StorageSas
+from isthmus.neighbours.blob.sas import SasKind, StorageSas, failed
 
 ACCOUNT = Target()
 """What an account's signature is for: everything."""
@@ -32,6 +32,8 @@ class Grant:
     def allow(self, operation: Operation, target: Target) -> bool:
         """Raises StorageError when the operation is not granted; True when it may overwrite what is there."""
         need = NEEDS[operation]
+        if operation is Operation.GET_USER_DELEGATION_KEY and not self.by_roles:
+            raise failed("Only authentication scheme Bearer is supported", "auth.missing")
         may_overwrite = True
         if self.sas is not None:
             if not self.sas.reaches(target, self.signed):
@@ -43,18 +45,24 @@ class Grant:
         return may_overwrite
 
     def _by_roles(self, need: Need, target: Target) -> bool:
-        scope = scope_of(self.principal.resource_id, target)
         if not need.actions:
             raise StorageError(StorageCode.PERMISSION_MISMATCH)
-        for action in need.actions:
-            is_data = action.startswith(f"{BLOBS}/")
-            verdict = judge(self.principal.assignments, self.principal.name, action, scope, is_data=is_data)
-            if verdict.allowed:
-                return not action.endswith("/add/action")
-        action, is_data = need.actions[0], need.actions[0].startswith(f"{BLOBS}/")
-        verdict = judge(self.principal.assignments, self.principal.name, action, scope, is_data=is_data)
-        refusal = refusal_of(verdict, self.principal.label, action, scope, is_data=is_data)
-        raise StorageError(StorageCode.PERMISSION_MISMATCH, refusal=refusal)
+        scope = scope_of(self.principal.resource_id, target)
+        verdicts = {action: self._judged(action, scope) for action in need.actions}
+        allowed = next((action for action, verdict in verdicts.items() if verdict.allowed), "")
+        if not allowed:
+            action, label = need.actions[0], self.principal.label
+            refusal = refusal_of(verdicts[action], label, action, scope, is_data=_is_data(action))
+            raise StorageError(StorageCode.PERMISSION_MISMATCH, refusal=refusal)
+        return not allowed.endswith("/add/action")
+
+    def _judged(self, action: str, scope: str) -> Verdict:
+        return judge(self.principal.assignments, self.principal.name, action, scope, is_data=_is_data(action))
+
+
+def _is_data(action: str) -> bool:
+    """True for actions on blobs; those on containers and the account are no data actions."""
+    return action.startswith(f"{BLOBS}/")
 
 
 def scope_of(resource_id: str, target: Target) -> str:
