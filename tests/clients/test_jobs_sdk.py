@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from azure.iot.hub import IoTHubJobManager, IoTHubRegistryManager
@@ -104,6 +105,27 @@ def test_identities_are_exported_and_imported_into_another_hub(
     assert registry.get_device("d2").status == "disabled"
     assert registry.get_module("d1", "m").managed_by == "me"
     assert [job.type for job in jobs.get_import_export_jobs()] == ["import", "export"]
+    jobs.cancel_import_export_job(made.job_id)
+    assert jobs.get_import_export_job(made.job_id).status == "completed"
+
+
+def test_a_signature_is_told_to_nobody(hub: RunningHub, jobs: IoTHubJobManager, storage: Storage) -> None:
+    name = "secret"
+    storage.container(name)
+    good, bad = storage.uri(name), storage.uri(name, "rl")
+    job_id = jobs.create_import_export_job(JobProperties(type="export", output_blob_container_uri=good)).job_id
+    end_of(jobs, job_id)
+    with pytest.raises(HttpOperationError) as refused:
+        jobs.create_import_export_job(JobProperties(type="export", output_blob_container_uri=bad))
+    told = [
+        refused.value.response.text,
+        hub.log.read_text(),
+        *(hub.isthmus(*words) for words in (("explain",), ("audit", "list"), ("metrics",), ("job", "list"))),
+    ]
+    for uri in (good, bad):
+        signature = uri.partition("sig=")[2].partition("&")[0]
+        assert signature
+        assert not [text for text in told if signature in text or unquote(signature) in text]
 
 
 def test_lines_that_cannot_be_carried_out_stand_in_the_log(

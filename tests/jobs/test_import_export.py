@@ -205,3 +205,74 @@ async def test_a_request_that_cannot_be_is_refused(more: dict[str, object]) -> N
     with pytest.raises(HubError):
         await world.jobs.create(world.hub, import_request(**more))
     assert world.containers.asked == []
+
+
+async def test_an_export_goes_on_behind_its_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.jobs.export_run.BLOCK_BYTES", 20_000)
+    world = World()
+    for number in range(500):
+        await world.add(f"d{number:03}")
+    await world.add("d000/m")
+    job = await world.jobs.create(world.hub, export_request())
+    await seen(world, job.job_id, lambda job: job.position.blocks >= 2)
+    await world.jobs.close()
+    left = await world.jobs.get(HUB, job.job_id)
+    assert (left.status, "devices.txt" in world.output.blobs) == (JobStatus.RUNNING, False)
+    world.output.staged["devices.txt", left.position.blocks] = b"of the process that died\n"
+    world.jobs = world.make_jobs()
+    await world.jobs.start((HUB,))
+    done_job = await end_of(world, job.job_id)
+    assert (done_job.status, done_job.position.done) == (JobStatus.COMPLETED, 501)
+    lines = lines_in(world.output.blobs["devices.txt"])
+    assert [line["id"] for line in lines] == [f"d{number:03}" for number in range(500)] + ["d000"]
+
+
+async def test_errors_that_fill_a_block_are_staged_and_forgotten_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.jobs.import_run.BLOCK_BYTES", 5_000)
+    world = World()
+    gone = [{"id": f"d{number:04}", "importMode": "delete"} for number in range(700)]
+    world.input.blobs["devices.txt"] = text_of(*gone)
+    job = await done(world, import_request())
+    assert (job.status, job.position.errors, job.position.blocks > 2) == (JobStatus.COMPLETED, 700, True)
+    errors = lines_in(world.output.blobs["importErrors.log"])
+    assert [error["deviceId"] for error in errors] == [line["id"] for line in gone]
+    assert await world.state.scan("job-errors", HUB) == []
+
+
+async def test_a_cancelled_import_leaves_what_it_did_and_no_waiting_errors() -> None:
+    world = World()
+    lines = [{"id": f"d{number:04}", "importMode": "create"} for number in range(1_000)]
+    world.input.blobs["devices.txt"] = text_of({"id": "none", "importMode": "delete"}, *lines)
+    job = await world.jobs.create(world.hub, import_request())
+    await seen(world, job.job_id, lambda job: job.position.done > 0)
+    assert (await world.jobs.cancel(HUB, job.job_id)).status is JobStatus.CANCELLED
+    assert 0 < (await world.registry.statistics(HUB)).total < 1_000
+    assert await world.state.scan("job-errors", HUB) == []
+    assert "importErrors.log" not in world.output.blobs
+
+
+async def test_the_job_of_a_hub_that_is_deleted_stops() -> None:
+    world = World()
+    world.input.blobs["devices.txt"] = text_of(*({"id": f"d{number}"} for number in range(1_000)))
+    job = await world.jobs.create(world.hub, import_request())
+    await seen(world, job.job_id, lambda job: job.position.done > 0)
+    await world.jobs.hub_changed(world.hub, None)
+    assert world.jobs.active == 0
+
+
+async def test_two_who_ask_at_once_get_one_job() -> None:
+    world = World()
+    answers = await asyncio.gather(
+        *(world.jobs.create(world.hub, export_request()) for _ in range(2)), return_exceptions=True
+    )
+    refused = [answer for answer in answers if isinstance(answer, HubError)]
+    assert [answer.code for answer in refused] == [Code.JOB_QUOTA_EXCEEDED]
+
+
+async def test_jobs_are_forgotten_after_a_month() -> None:
+    world = World()
+    first = await done(world, export_request())
+    world.clock.now_ms += 31 * 86_400_000
+    second = await done(world, export_request())
+    assert [job.job_id for job in await world.jobs.all(HUB)] == [second.job_id]
+    assert first.job_id != second.job_id
