@@ -12,6 +12,7 @@ from isthmus.commands.servicebound import ServiceboundQueue
 from isthmus.commands.upload_storage import (
     BlobDescription,
     BlobFacts,
+    BlobStamp,
     Block,
     BlockList,
     StorageFault,
@@ -39,7 +40,7 @@ class FakeStorage:
     async def find(self, target: UploadTarget) -> BlobFacts | None:
         self._judge()
         body = self.blobs.get(target.blob)
-        return None if body is None else BlobFacts(len(body), self.clock.utc_ms(), '"etag"')
+        return None if body is None else BlobFacts(len(body), BlobStamp(self.clock.utc_ms(), '"etag"'))
 
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         self._judge()
@@ -48,7 +49,7 @@ class FakeStorage:
             raise StorageRefused(StorageFault.TRANSIENT, "the body ended early")
         self.blocks[target.blob, block.block_id] = body
 
-    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobStamp:
         self._judge()
         if blocks.if_absent and target.blob in self.blobs:
             raise StorageRefused(
@@ -61,7 +62,7 @@ class FakeStorage:
             )
         self.blobs[target.blob] = b"".join(self.blocks[target.blob, block_id] for block_id in blocks.block_ids)
         self.described[target.blob] = blocks.description
-        return BlobFacts(len(self.blobs[target.blob]), self.clock.utc_ms(), '"etag"')
+        return BlobStamp(self.clock.utc_ms(), '"etag"')
 
     async def close(self) -> None:
         """Holds nothing."""

@@ -84,6 +84,7 @@ class Sessions:
 
     live: list[Session] = field(default_factory=list)
     added: asyncio.Event = field(default_factory=asyncio.Event)
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, session: Session) -> None:
         self.live.append(session)
@@ -91,6 +92,7 @@ class Sessions:
 
     def remove(self, session: Session) -> None:
         self.live.remove(session)
+        self.removed.set()
 
 
 @dataclass(frozen=True)

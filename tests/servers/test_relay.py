@@ -20,7 +20,7 @@ from isthmus.resources.arm_patch import apply_patch
 from isthmus.servers.gateway import relay as relay_module
 from isthmus.servers.gateway.relay import RelayFront
 from servers.device_http_world import DeviceHttpWorld
-from servers.http_world import Answer
+from servers.http_world import HOST, Answer
 
 DEVICE = DeviceRef(HUB, "dev1")
 BLOCK_BLOB = {"x-ms-blob-type": "BlockBlob"}
@@ -273,3 +273,18 @@ async def test_bodies_have_a_length_and_a_limit(world: RelayWorld, monkeypatch: 
 
 def failed(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.headers.get("x-ms-error-code", "")
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(world: RelayWorld) -> None:
+    _, writer = await asyncio.open_connection(*world.authority.split(":"))
+    head = f"PUT {world.target()} HTTP/1.1\r\nHost: {HOST}\r\nx-ms-blob-type: BlockBlob\r\nContent-Length: 100\r\n\r\n"
+    world.sessions.added.clear()
+    world.sessions.removed.clear()
+    writer.write(head.encode() + b"half of it")
+    async with asyncio.timeout(10):
+        await world.sessions.added.wait()
+        writer.close()
+        await writer.wait_closed()
+        await world.sessions.removed.wait()
+    assert world.sessions.live == []
+    assert world.storage.blobs == world.storage.blocks == {}

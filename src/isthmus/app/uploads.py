@@ -10,6 +10,7 @@ from functools import partial
 from isthmus.base.clock import Clock
 from isthmus.commands.upload_storage import (
     BlobFacts,
+    BlobStamp,
     Block,
     BlockList,
     StorageFault,
@@ -38,7 +39,7 @@ class LoadedStorage:
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         await (await self._loaded()).put_block(target, block)
 
-    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobStamp:
         return await (await self._loaded()).commit_blocks(target, blocks)
 
     async def close(self) -> None:

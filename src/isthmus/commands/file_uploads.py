@@ -236,7 +236,7 @@ class FileUploads:
             device_id=device_id,
             blob_uri=f"{endpoint.account.blob_url}/{endpoint.container}/{quote(upload.blob, safe='/~')}",
             blob_name=upload.blob,
-            last_updated_time=modified_text(facts.modified_ms),
+            last_updated_time=modified_text(facts.stamp.modified_ms),
             blob_size_in_bytes=facts.size,
             enqueued_time_utc=enqueued_text(self._clock.utc_ms()),
         )

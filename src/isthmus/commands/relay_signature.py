@@ -7,7 +7,6 @@ nothing opens what was completed, has run out, or belongs to a device that is go
 import base64
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -20,26 +19,11 @@ VERSION = "2021-12-02"
 
 PERMISSIONS = "rw"
 RESOURCE = "b"
-DIGEST_CHARACTERS = 44
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a query shows: which upload, and the signature."""
-
-    upload_id: str
-    signature: str
 
 
 def signed_query(upload: Upload) -> str:
     """The query that opens the upload's blob, without a question mark."""
     return urlencode({**_fields(upload), "sig": _signature(upload)})
-
-
-def shown_in(query: Mapping[str, str]) -> Shown | None:
-    """What a query shows; None when it is no signature."""
-    upload_id, signature = query.get("si", ""), query.get("sig", "")
-    return Shown(upload_id, signature) if upload_id and len(signature) == DIGEST_CHARACTERS else None
 
 
 def opens(query: Mapping[str, str], upload: Upload, blob: str) -> bool:

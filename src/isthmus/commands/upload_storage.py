@@ -19,12 +19,19 @@ class UploadTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobStamp:
+    """Which writing of a blob it is; `etag` with its quotes."""
+
+    modified_ms: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class BlobFacts:
-    """What a blob that is there is like; `size` in bytes, `etag` with its quotes."""
+    """What a blob that is there is like; `size` in bytes."""
 
     size: int
-    modified_ms: int
-    etag: str = ""
+    stamp: BlobStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,8 @@ class UploadStorage(Protocol):
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         """Passes a block on as it arrives; what is cancelled leaves no block."""
 
-    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
-        """Makes the blob of blocks, the latest of each id; tells its etag and time, and -1 for its size."""
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobStamp:
+        """Makes the blob of blocks, the latest of each id."""
 
     async def close(self) -> None:
         """Gives connections back."""
@@ -123,7 +130,7 @@ class NoStorage:
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         raise _nowhere()
 
-    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobStamp:
         raise _nowhere()
 
     async def close(self) -> None:

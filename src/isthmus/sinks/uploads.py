@@ -26,6 +26,7 @@ from isthmus.base.ids import HubId
 from isthmus.commands.upload_storage import (
     BlobDescription,
     BlobFacts,
+    BlobStamp,
     Block,
     BlockList,
     StorageFault,
@@ -113,7 +114,7 @@ class UploadAccounts:
                     account.container_seen_until_ms = 0
                     raise
                 return None
-            return BlobFacts(found.size, _milliseconds(found.last_modified), found.etag)
+            return BlobFacts(found.size, BlobStamp(_milliseconds(found.last_modified), found.etag))
 
     async def put_block(self, target: UploadTarget, block: Block) -> None:
         """Passes a block on as it arrives."""
@@ -123,8 +124,8 @@ class UploadAccounts:
             headers = {"Content-MD5": base64.b64encode(block.md5).decode()} if block.md5 else {}
             await blob.stage_block(block.block_id, _Exactly(block), length=block.size, headers=headers)
 
-    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobFacts:
-        """Makes the blob of blocks, the latest of each id; tells its etag and time, and -1 for its size."""
+    async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobStamp:
+        """Makes the blob of blocks, the latest of each id."""
         with _refusals():
             account = await self._account(target)
             blob = account.service.get_blob_client(target.endpoint.container, target.blob)
@@ -134,7 +135,7 @@ class UploadAccounts:
                 metadata=dict(blocks.description.metadata),
                 **({"match_condition": MatchConditions.IfMissing} if blocks.if_absent else {}),
             )
-            return BlobFacts(-1, _milliseconds(answer["last_modified"]), answer["etag"])
+            return BlobStamp(_milliseconds(answer["last_modified"]), answer["etag"])
 
     async def close(self) -> None:
         """Gives connections back."""

@@ -196,7 +196,7 @@ class DeviceApi:
         credential = Credential(asker.key_fingerprint, asker.name if asker.kind is PrincipalKind.POLICY else "")
         hub, name = self._hub(call.ref), file_name(call.body)
         opened = await self._services.uploads.open(hub, call.ref.device_id, name, credential)
-        return json_reply(upload_answer(opened, call.host))
+        return json_reply(upload_answer(opened, call.host or hub.host_name))
 
     async def _complete_upload(self, call: DeviceCall) -> Reply:
         correlation_id, ended = upload_end(call.body, call.lock_token)

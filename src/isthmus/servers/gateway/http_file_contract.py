@@ -6,7 +6,6 @@ upload is named by `si`, where storage has the name of an access policy.
 """
 
 from collections.abc import Mapping
-from urllib.parse import quote
 
 import msgspec
 
@@ -59,12 +58,6 @@ def upload_answer(opened: Opened, host: str) -> Mapping[str, str]:
         "blobName": opened.upload.blob,
         "sasToken": f"?{query}",
     }
-
-
-def address_of(answer: Mapping[str, str]) -> str:
-    """The address that a client makes of an answer."""
-    blob = quote(answer["blobName"], safe="/~")
-    return f"https://{answer['hostName']}/{answer['containerName']}/{blob}{answer['sasToken']}"
 
 
 def _bad_body(error: Exception) -> Refusal:

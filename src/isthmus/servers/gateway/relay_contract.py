@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from isthmus.base.clock import iso_utc
-from isthmus.commands.upload_storage import BlobDescription, BlobFacts, StorageFault, StorageRefused
+from isthmus.commands.upload_storage import BlobDescription, BlobFacts, BlobStamp, StorageFault, StorageRefused
 from isthmus.resources.file_upload import RELAY_CONTAINER
 
 BODY_BYTES_MAX = 268_435_456
@@ -163,14 +163,14 @@ def block_list(body: bytes) -> list[str]:
     return [stored_id((each.text or "").strip()) for each in root]
 
 
-def written_headers(facts: BlobFacts) -> dict[str, str]:
+def written_headers(stamp: BlobStamp) -> dict[str, str]:
     """Headers of an answer that wrote a blob."""
-    return {"ETag": facts.etag, "Last-Modified": http_date(facts.modified_ms), "x-ms-request-server-encrypted": "true"}
+    return {"ETag": stamp.etag, "Last-Modified": http_date(stamp.modified_ms), "x-ms-request-server-encrypted": "true"}
 
 
 def property_headers(facts: BlobFacts) -> dict[str, str]:
     """Headers that tell what a blob is like."""
-    return {**written_headers(facts), "Content-Length": str(facts.size), "x-ms-blob-type": "BlockBlob"}
+    return {**written_headers(facts.stamp), "Content-Length": str(facts.size), "x-ms-blob-type": "BlockBlob"}
 
 
 def http_date(utc_ms: int) -> str:
