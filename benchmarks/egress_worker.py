@@ -88,7 +88,7 @@ async def fill(folder: Path, endpoints: tuple[int, ...]) -> None:
 
 async def deliver(folder: Path, endpoints: tuple[int, ...]) -> tuple[float, float]:
     ours, theirs = socket.socketpair()
-    hub, reader, target = await Channel.over(ours, decode_report), LogReader(folder), Taking()
+    hub, reader, target = await Channel.over(ours, decode_report), LogReader(folder, indexed=False), Taking()
 
     def make(name: HubName, endpoint: RoutingEndpoint, egress: Egress) -> Sink:
         return target

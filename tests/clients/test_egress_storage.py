@@ -109,3 +109,16 @@ def _worker_pid(hub: RunningHub) -> int:
     workers = [int(pid) for pid in children if "egress-worker" in Path(f"/proc/{pid}/cmdline").read_text()]
     assert len(workers) == 1
     return workers[0]
+
+
+def test_killing_hub_and_worker_under_load_loses_nothing_that_was_acknowledged(
+    hub: RunningHub, account: Account, device: Any
+) -> None:
+    for round_number in range(3):
+        _send(device, 30 * round_number, 30)
+        os.kill(_worker_pid(hub), signal.SIGKILL)
+        hub.restart()
+        until(lambda: device.connected)
+    _send(device, 90, 10)
+    until(lambda: set(account.numbers()) >= set(range(100)), 60)
+    assert list(dict.fromkeys(account.numbers())) == list(range(100))

@@ -186,7 +186,7 @@ class World:
         channel = await Channel.over(end, decode_order)
         first = await channel.hear()
         assert isinstance(first, Settings)
-        reader = LogReader(log_folder)
+        reader = LogReader(log_folder, indexed=False)
         try:
             await Worker(channel, reader, first, self._make, self.clock).run()
         finally:

@@ -27,11 +27,12 @@ async def write(log: SegmentLog, stream: int, endpoints: tuple[int, ...], payloa
     await waiter.heard(1)
 
 
-async def test_of_some_streams_only_what_leaves_the_hub_is_read(log: SegmentLog, tmp_path: Path) -> None:
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_of_some_streams_only_what_leaves_the_hub_is_read(log: SegmentLog, tmp_path: Path, indexed: bool) -> None:
     for stream in (1, 2):
         for endpoints in ((EVENTS,), (EVENTS, 2), (2,), (), (2, 3)):
             await write(log, stream, endpoints, b"%d" % stream)
-    reader = LogReader(tmp_path)
+    reader = LogReader(tmp_path, indexed=indexed)
     records, end = reader.read_all(0, 100, streams={1})
     assert [(each.payload, each.endpoints) for each in records] == [(b"1", (1, 2)), (b"1", (2,)), (b"1", (2, 3))]
     assert end == reader.committed
@@ -41,7 +42,7 @@ async def test_of_some_streams_only_what_leaves_the_hub_is_read(log: SegmentLog,
 async def test_what_is_looked_at_in_one_call_is_bounded_and_the_cursor_goes_on(log: SegmentLog, tmp_path: Path) -> None:
     for place in range(40):
         await write(log, 2 if place % 10 else 1, (2,), b"%02d" % place + bytes(300))
-    reader = LogReader(tmp_path)
+    reader = LogReader(tmp_path, indexed=False)
     cursor, found, calls = 0, [], 0
     while cursor < reader.committed:
         records, following = reader.read_all(cursor, 100, max_bytes=1_000, streams={1})

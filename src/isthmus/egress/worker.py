@@ -73,7 +73,7 @@ async def _run(end: socket.socket, log_folder: Path, factory: FactoryOf) -> None
     first = await channel.hear()
     if not isinstance(first, Settings):
         return
-    reader = LogReader(log_folder)
+    reader = LogReader(log_folder, indexed=False)
     worker = Worker(channel, reader, first, factory(first), SystemClock())
     try:
         await worker.run()
@@ -124,6 +124,8 @@ class Worker:
         match order:
             case Settings():
                 self._settings = order
+                for each in self._couriers.values():
+                    each.deliveries.retry_now()  # a name may lead somewhere now
             case Serve():
                 self._serve(order)
             case Forget(hub, endpoint):

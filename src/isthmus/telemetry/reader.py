@@ -28,8 +28,19 @@ NOTHING = Mark(0, 0)
 class LogReader:
     """Committed records of a log folder. Not thread-safe. Raises `OSError` when the folder cannot be read."""
 
-    def __init__(self, folder: Path, *, files: Files | None = None, on_damage: OnDamage = lambda damage: None) -> None:
-        """Maps the mark; raises FileNotFoundError when no log was ever opened there."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        files: Files | None = None,
+        on_damage: OnDamage = lambda damage: None,
+        indexed: bool = True,
+    ) -> None:
+        """Maps the mark; raises FileNotFoundError when no log was ever opened there.
+
+        Without an index only `read_all` can be used, and each record is looked at once.
+        """
+        self._indexed = indexed
         self._files = files or FolderFiles(folder)
         self._head = Head.open(self._files, writable=False)
         self._archive = Archive(self._files, on_damage)
@@ -126,9 +137,8 @@ class LogReader:
     def _segment(self, base: int, limit: int, known: SegmentIndex | None) -> SegmentIndex | None:
         """A segment indexed up to its limit; None when it was retired a moment ago."""
         try:
-            segment = (
-                known or self._sealed(base, limit) or SegmentIndex(base, open_segment(self._files, base).data_start)
-            )
+            found = known or (self._sealed(base, limit) if self._indexed else None)
+            segment = found or SegmentIndex(base, open_segment(self._files, base).data_start)
             self._extend(segment, limit)
         except FileNotFoundError:
             return None
@@ -142,8 +152,9 @@ class LogReader:
         return index if index.end == limit else None
 
     def _extend(self, segment: SegmentIndex, end: int) -> None:
-        if segment.end < end:
+        if segment.end < end and self._indexed:
             index_events(segment, self._archive.reader(segment), end)
+        segment.end = max(segment.end, end)
 
 
 def _leaves(header: Header, streams: Container[int]) -> bool:
