@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientSecretCredential
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
 from azure.servicebus.exceptions import ServiceBusAuthenticationError, ServiceBusAuthorizationError, ServiceBusError
+from azure.servicebus.management import ServiceBusAdministrationClient
 
 from clients.bus_clients import bearer_client, client, receive, texts
 from clients.hosted import Namespace, namespace
@@ -19,6 +21,7 @@ HOST = "hub.isthmus.test"
 TENANT = "00000000-0000-0000-0000-000000000000"
 SENDER = "Azure Service Bus Data Sender"
 RECEIVER = "Azure Service Bus Data Receiver"
+OWNER = "Azure Service Bus Data Owner"
 QUEUE = "orders"
 PREVENTED = "Ip has been prevented to connect to the endpoint"
 REFUSED = (ServiceBusError, ServiceBusAuthorizationError)
@@ -135,6 +138,20 @@ def test_a_stock_credential_needs_a_role_that_covers(
         read(bearer_client(plant, shown))
     assign(plant, principal, RECEIVER, plant.resource_id)
     assert read(bearer_client(plant, shown)) == ["allowed"]
+
+
+def test_an_identity_manages_entities_by_the_owners_role(
+    plant: Namespace, credential: tuple[ClientSecretCredential, str]
+) -> None:
+    shown, principal = credential
+    options = {"connection_verify": str(plant.hub.ca), "retry_total": 0}
+    with ServiceBusAdministrationClient(plant.host, shown, **options) as manager:
+        assign(plant, principal, SENDER, plant.resource_id)
+        with pytest.raises(ClientAuthenticationError, match=r"'Manage' claim\(s\) are required"):
+            manager.create_queue("made")
+        assign(plant, principal, OWNER, plant.resource_id)
+        assert manager.create_queue("made").name == "made"
+        assert {each.name for each in manager.list_queues()} == {QUEUE, "made"}
 
 
 def test_a_token_for_something_else_is_no_token(

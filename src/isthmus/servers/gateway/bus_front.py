@@ -6,8 +6,9 @@ call needs the right Manage, or a role that allows everything in the namespace. 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree.ElementTree import Element
 
@@ -28,7 +29,7 @@ from isthmus.neighbours.neighbour import Neighbour
 from isthmus.queues import Counts
 from isthmus.resources.guarded import Guarded
 from isthmus.servers.gateway import bus_atom
-from isthmus.servers.gateway.bus_nodes import ACTIONS, BusNodes, part_of
+from isthmus.servers.gateway.bus_nodes import BusNodes, part_of
 from isthmus.servers.gateway.gate import Admitted, Gate
 from isthmus.servers.gateway.http_app import HttpPeer, JournaledOnce
 from isthmus.servers.gateway.http_body import check_request_size, read_body
@@ -39,6 +40,7 @@ PAGE_MAX = 100
 """Entities or rules of one page (Service Bus REST reference, `$top`)."""
 
 UNWORDED = "Unauthorized"
+VERBS: Mapping[str, str] = MappingProxyType({"GET": "read", "PUT": "write", "DELETE": "delete"})
 SIGNED_QUERY = "%3fapi-version"
 ATOM_TYPE = "application/atom+xml;type=entry;charset=utf-8"
 FEED_TYPE = "application/atom+xml;type=feed;charset=utf-8"
@@ -130,7 +132,7 @@ class BusFront:
         if found is not None:
             principal = replace(principal, resource_id=f"{principal.resource_id}{part_of(found)}")
         try:
-            require_permission(principal, Right.MANAGE, ACTIONS[Right.MANAGE])
+            require_permission(principal, Right.MANAGE, _action(asked))
         except HubError as error:
             resource = f"sb://{asked.host}/{'/'.join(asked.segments)}"
             raise link_refused(error, Right.MANAGE, resource) from error
@@ -254,6 +256,19 @@ class BusFront:
         principal = asked.admitted.principal.label
         change = Decision(Verdict.CHANGED, hub=asked.namespace.name, principal=principal, detail=detail)
         self._gate.done(asked.connection, Plane.HTTPS, replace(change, before=was, after=now))
+
+
+def _action(asked: Asked) -> str:
+    """What a role must allow: the operation of Microsoft.ServiceBus that the request is."""
+    lowered = [segment.lower() for segment in asked.segments]
+    kind = "queues"
+    if "rules" in lowered:
+        kind = "topics/subscriptions/rules"
+    elif "subscriptions" in lowered:
+        kind = "topics/subscriptions"
+    elif lowered[-1:] == ["topics"]:
+        kind = "topics"
+    return f"Microsoft.ServiceBus/namespaces/{kind}/{VERBS.get(asked.method, 'write')}"
 
 
 def _path(request: web.BaseRequest) -> tuple[str, ...]:
