@@ -243,6 +243,8 @@ def test_a_look_begins_anywhere_and_shows_locked_ones(plant: Namespace, queue: s
         assert texts(receiver.peek_messages(3, sequence_number=1)) == ["0", "1", "2"]
         assert texts(receiver.peek_messages(3)) == ["3", "4"]
         assert texts(receiver.peek_messages(2, sequence_number=2)) == ["1", "2"]
+        sender.send_messages([ServiceBusMessage(str(number)) for number in range(5, 50)])
+        assert texts(receiver.peek_messages(100, sequence_number=1)) == [str(number) for number in range(50)]
 
 
 def test_receivers_compete_and_none_is_given_twice(plant: Namespace, queue: str) -> None:

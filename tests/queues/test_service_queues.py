@@ -301,6 +301,14 @@ async def test_several_messages_are_locked_at_once() -> None:
     assert [one.body for one in await bench.queues.lock_all(ADDRESS, 9)] == [b"c"]
 
 
+async def test_what_is_handed_out_at_once_ends_with_the_bytes_that_are_enough() -> None:
+    bench = Bench()
+    await bench.queues.enqueue_all(ADDRESS, [NewMessage(b"a" * 10) for _ in range(5)])
+    assert len(await bench.queues.lock_all(ADDRESS, 9, 15)) == 2
+    assert len(await bench.queues.take(ADDRESS, 9, 15)) == 2
+    assert len(await bench.queues.take(ADDRESS, 9, 1)) == 1
+
+
 async def test_expired_messages_go_on_only_where_the_policy_says_so() -> None:
     bench = Bench()
     await bench.queues.enqueue(ADDRESS, b"a", expires_ms=START_MS + 1_000)

@@ -48,12 +48,16 @@ PREFIX: Final = "bus/"
 MAIN: Final = "bus/main"
 """The name of an entity's lock-queue below the entity's number."""
 
-T = TypeVar("T")
+HANDED_OUT_BYTES: Final = 262_144
+"""Bytes of messages handed out in one go, the last one included whole: what a slow receiver makes us hold."""
+
 AGAIN_MS: Final = 1_000
 """After a message of a topic could not be spread, for the disk to recover."""
 
 FactsOf = Callable[[BusMessage], Facts]
 """Reads what filters look at."""
+
+T = TypeVar("T")
 
 
 class Bus:
@@ -151,11 +155,11 @@ class Bus:
 
     async def lock(self, address: QueueAddress, limit: int) -> list[LockedMessage]:
         """Hands out the first messages that wait, each under a lock."""
-        return await _told(self.queues.lock_all(address, limit))
+        return await _told(self.queues.lock_all(address, limit, HANDED_OUT_BYTES))
 
     async def take(self, address: QueueAddress, limit: int) -> list[LockedMessage]:
         """Removes the first messages that wait and hands them out."""
-        return await _told(self.queues.take(address, limit))
+        return await _told(self.queues.take(address, limit, HANDED_OUT_BYTES))
 
     async def lock_deferred(self, address: QueueAddress, sequences: Sequence[int]) -> list[LockedMessage]:
         """Hands out deferred messages by their numbers; raises HubError GenericNotFound."""

@@ -37,6 +37,7 @@ import msgspec
 from isthmus.base.ids import HubId
 from isthmus.base.state import Change, Conflict, Damaged, Delete, Key, Put, State, Stored
 from isthmus.queues.message import (
+    NO_LIMIT,
     Counts,
     Departure,
     LockedMessage,
@@ -209,11 +210,18 @@ class LockQueue:
         entry = await self._deferred(sequence, policy, now_ms)
         return await self._hand_out(entry, token, policy, now_ms)
 
-    async def take(self, policy: QueuePolicy, *, now_ms: int, limit: int) -> list[LockedMessage]:
-        """Removes the first messages that wait, at most `limit`, and returns them: they are handed out once at most."""
+    async def take(
+        self, policy: QueuePolicy, *, now_ms: int, limit: int, size_max: int = NO_LIMIT
+    ) -> list[LockedMessage]:
+        """Removes the first messages that wait and returns them: they are handed out once at most.
+
+        At most `limit`, and no more once their bodies have `size_max` bytes.
+        """
         entries: list[Entry] = []
-        while len(entries) < limit and (entry := self._shelf.first_ready(now_ms)) is not None:
+        size = 0
+        while len(entries) < limit and size < size_max and (entry := self._shelf.first_ready(now_ms)) is not None:
             entries.append(entry)
+            size += entry.size
         leaving = await self._remove(entries, Outcome.COMPLETED, policy, now_ms) if entries else []
         return [_message(one.entry, one.stored) for one in leaving if one.stored is not None]
 

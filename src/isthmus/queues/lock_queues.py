@@ -217,12 +217,16 @@ class LockQueues:
             address, lambda queue, policy, now_ms: queue.lock(self._ids.uuid(), policy, now_ms=now_ms)
         )
 
-    async def lock_all(self, address: QueueAddress, limit: int) -> list[LockedMessage]:
-        """As `lock`, for the first messages that wait, at most `limit`; stops before one that cannot be read."""
+    async def lock_all(self, address: QueueAddress, limit: int, size_max: int = NO_LIMIT) -> list[LockedMessage]:
+        """As `lock`, for the first messages that wait; stops before one that cannot be read.
+
+        At most `limit`, and no more once their bodies have `size_max` bytes.
+        """
 
         async def operation(queue: LockQueue, policy: QueuePolicy, now_ms: int) -> list[LockedMessage]:
             locked: list[LockedMessage] = []
-            while len(locked) < limit:
+            size = 0
+            while len(locked) < limit and size < size_max:
                 try:
                     message = await queue.lock(self._ids.uuid(), policy, now_ms=now_ms)
                 except Damaged:
@@ -232,6 +236,7 @@ class LockQueues:
                 if message is None:
                     break
                 locked.append(message)
+                size += len(message.body)
             return locked
 
         return [] if self._is_empty(address) else await self._use(address, operation)
@@ -254,11 +259,13 @@ class LockQueues:
 
         return await self._use(address, operation)
 
-    async def take(self, address: QueueAddress, limit: int) -> list[LockedMessage]:
-        """Removes the first messages that wait, at most `limit`, and returns them."""
+    async def take(self, address: QueueAddress, limit: int, size_max: int = NO_LIMIT) -> list[LockedMessage]:
+        """Removes the first messages that wait and returns them; limits as of `lock_all`."""
         if self._is_empty(address):
             return []
-        return await self._use(address, lambda queue, policy, now_ms: queue.take(policy, now_ms=now_ms, limit=limit))
+        return await self._use(
+            address, lambda queue, policy, now_ms: queue.take(policy, now_ms=now_ms, limit=limit, size_max=size_max)
+        )
 
     async def take_deferred(self, address: QueueAddress, sequences: Sequence[int]) -> list[LockedMessage]:
         """Removes deferred messages and returns them; raises `NoSuchMessage` at the first that is not there."""

@@ -23,10 +23,16 @@ from isthmus.wire.amqp.values import AmqpValue, Array, Int, Long, Symbol, Timest
 
 OPERATION: Final = "com.microsoft:"
 AT_ONCE_MAX: Final = 1_000
-"""Messages of one request; those beyond are not looked at when peeking, and refuse another request."""
+"""Tokens, numbers or messages of one request; those beyond are not looked at when peeking, and refuse another one."""
+
+LOOKED_AT_ONCE: Final = 16
+"""Messages read in one piece for an answer, so that large ones do not take the memory of all that were asked for."""
 
 ANSWER_BYTES_MAX: Final = 1_048_576
-"""Bytes of messages in one answer; peeking stops before it would be more, so that memory and frames stay bounded."""
+"""Bytes of messages in one answer; peeking stops once it is as many, and the client asks for the rest."""
+
+DEFERRED_AT_ONCE_MAX: Final = 256
+"""Deferred messages of one request; all of them are in the answer, so more refuse it."""
 
 TAKES: Final = 0
 """The receiver-settle-mode of a receiver that has messages at once."""
@@ -87,15 +93,16 @@ class BusManagement:
 
     async def _peek(self, asked: Mapping[str, AmqpValue]) -> Answer:
         first, count = _whole(asked, "from-sequence-number"), _whole(asked, "message-count")
-        found = await self._bus.peek(self._address, first, max(1, min(count, AT_ONCE_MAX)))
         messages: list[AmqpValue] = []
-        size = 0
-        for each in found:
-            encoded = give(each)
-            size += len(encoded)
-            if messages and size > ANSWER_BYTES_MAX:
+        size, wanted = 0, max(1, min(count, AT_ONCE_MAX))
+        while len(messages) < wanted and size < ANSWER_BYTES_MAX:
+            page = await self._bus.peek(self._address, first, min(wanted - len(messages), LOOKED_AT_ONCE))
+            if not page:
                 break
-            messages.append({"message": encoded})
+            first = page[-1].sequence + 1
+            for encoded in map(give, page):
+                size += len(encoded)
+                messages.append({"message": encoded})
         return _answer(200, "OK", {"messages": messages}) if messages else _answer(204, "No Content", {})
 
     async def _renew(self, asked: Mapping[str, AmqpValue]) -> Answer:
@@ -104,6 +111,8 @@ class BusManagement:
 
     async def _receive(self, asked: Mapping[str, AmqpValue]) -> Answer:
         sequences = _sequences(asked)
+        if len(sequences) > DEFERRED_AT_ONCE_MAX:
+            raise _malformed(f"{len(sequences)} sequence-numbers, where {DEFERRED_AT_ONCE_MAX} are the most")
         takes = asked.get("receiver-settle-mode") == TAKES
         found = await (self._bus.take_deferred if takes else self._bus.lock_deferred)(self._address, sequences)
         return _answer(200, "OK", {"messages": [_locked(message) for message in found]})
