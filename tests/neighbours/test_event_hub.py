@@ -110,8 +110,8 @@ def test_arm_form() -> None:
         "retentionDescription": {"cleanupPolicy": "Delete", "retentionTimeInHours": 168},
         "status": "Active",
         "userMetadata": None,
-        "createdAt": "1970-01-01T00:00:01.000Z",
-        "updatedAt": "1970-01-01T00:00:02.001Z",
+        "createdAt": "1970-01-01T00:00:01.0000000Z",
+        "updatedAt": "1970-01-01T00:00:02.0010000Z",
     }
     assert group_to_arm(TELEMETRY.groups[0], "/ns/eventhubs/telemetry", "local")["name"] == "$Default"
 

@@ -211,6 +211,7 @@ class Domain:
         """Lets changes under way end, and writes what waits: presences, queues' operations, the journal's counts."""
         await self.registry.settled()
         await self.twins.settled()
+        await self.event_hubs.settled()
         await self.presence.flush()
         await self.commands.close()
         await self.service_bus.close()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.neighbours.bus_durations import format_bus_duration, parse_bus_duration
 from isthmus.neighbours.bus_entity import (
@@ -23,7 +24,6 @@ from isthmus.neighbours.bus_entity import (
 )
 from isthmus.neighbours.bus_rules import Facts, FilterKind, FilterValue, Rule
 from isthmus.neighbours.event_hub import EntityStatus
-from isthmus.neighbours.event_hub_arm import instant
 from isthmus.queues import NO_LIMIT, Counts
 from isthmus.resources.members import Json, bad, boolean, choice, integer, known_members, mapping, text
 
@@ -213,9 +213,9 @@ def _simple(value: object) -> FilterValue:
 def _counted(entity: Entity, counts: Counts, dead: Counts, subscriptions: int) -> dict[str, object]:
     """What is only told: times and numbers of messages."""
     told: dict[str, object] = {
-        "createdAt": instant(entity.created_ms),
-        "updatedAt": instant(entity.updated_ms),
-        "accessedAt": instant(entity.updated_ms),
+        "createdAt": iso_utc(entity.created_ms),
+        "updatedAt": iso_utc(entity.updated_ms),
+        "accessedAt": iso_utc(entity.updated_ms),
         "countDetails": {
             "activeMessageCount": counts.active + counts.deferred,
             "deadLetterMessageCount": dead.all,

@@ -1,8 +1,8 @@
 """Event hubs and consumer groups in ARM's form, and what of a body can be set (Microsoft.EventHub, 2024-01-01)."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
+from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.neighbours.event_hub import (
     PARTITIONS_DEFAULT,
@@ -50,8 +50,8 @@ def event_hub_to_arm(event_hub: EventHub, namespace_id: str, location: str) -> d
             },
             "status": event_hub.status.value,
             "userMetadata": event_hub.user_metadata or None,
-            "createdAt": instant(event_hub.created_ms),
-            "updatedAt": instant(event_hub.updated_ms),
+            "createdAt": iso_utc(event_hub.created_ms),
+            "updatedAt": iso_utc(event_hub.updated_ms),
         },
     }
 
@@ -65,8 +65,8 @@ def group_to_arm(group: ConsumerGroup, event_hub_resource_id: str, location: str
         "location": location,
         "properties": {
             "userMetadata": group.user_metadata or None,
-            "createdAt": instant(group.created_ms),
-            "updatedAt": instant(group.updated_ms),
+            "createdAt": iso_utc(group.created_ms),
+            "updatedAt": iso_utc(group.updated_ms),
         },
     }
 
@@ -132,9 +132,3 @@ def _refuse_capture(members: Json) -> None:
     capture = mapping(members.get("captureDescription") or {}, "properties.captureDescription")
     if capture.get("enabled") and boolean(capture["enabled"], "properties.captureDescription.enabled"):
         raise HubError(Code.NOT_IMPLEMENTED, "Capture is not offered here")
-
-
-def instant(utc_ms: int) -> str:
-    """ISO 8601 with milliseconds, as ARM writes times."""
-    moment = datetime.fromtimestamp(utc_ms / 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{utc_ms % 1000:03d}Z"

@@ -10,12 +10,12 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.neighbours.bus_arm import filter_of_sql, members_of
 from isthmus.neighbours.bus_durations import parse_bus_duration
 from isthmus.neighbours.bus_entity import Entity, EntityKind
 from isthmus.neighbours.bus_rules import Facts, FilterKind, FilterValue, Rule
-from isthmus.neighbours.event_hub_arm import instant
 from isthmus.queues import Counts
 
 ATOM: Final = "http://www.w3.org/2005/Atom"
@@ -94,8 +94,8 @@ def namespace_entry(host: str, name: str, created_ms: int) -> bytes:
     """What a namespace tells of itself."""
     info = Element("NamespaceInfo", _OWN)
     for member, value in (
-        *(("CreatedTime", instant(created_ms)), ("MessagingSKU", "Premium"), ("MessagingUnits", "1")),
-        *(("ModifiedTime", instant(created_ms)), ("Name", name), ("NamespaceType", "Messaging")),
+        *(("CreatedTime", iso_utc(created_ms)), ("MessagingSKU", "Premium"), ("MessagingUnits", "1")),
+        *(("ModifiedTime", iso_utc(created_ms)), ("Name", name), ("NamespaceType", "Messaging")),
     ):
         SubElement(info, member).text = value
     return _bytes(_entry(host, "$namespaceinfo", name, info))
@@ -219,9 +219,9 @@ def _described(told: Told) -> Element:
 def _numbers(told: Told) -> dict[str, object]:
     entity, counts, dead = told.entity, told.counts, told.dead
     numbers: dict[str, object] = {
-        "createdAt": instant(entity.created_ms),
-        "updatedAt": instant(entity.updated_ms),
-        "accessedAt": instant(entity.updated_ms),
+        "createdAt": iso_utc(entity.created_ms),
+        "updatedAt": iso_utc(entity.updated_ms),
+        "accessedAt": iso_utc(entity.updated_ms),
         "countDetails": {
             "ActiveMessageCount": counts.active + counts.deferred,
             "DeadLetterMessageCount": dead.all,
@@ -250,7 +250,7 @@ def _rule(rule: Rule) -> Element:
         SubElement(given, "SqlExpression").text = "1=1" if rule.kind is FilterKind.TRUE else "1=0"
         SubElement(given, "CompatibilityLevel").text = "20"
     SubElement(description, "Action", {"i:type": "EmptyRuleAction"})
-    SubElement(description, "CreatedAt").text = instant(rule.created_ms)
+    SubElement(description, "CreatedAt").text = iso_utc(rule.created_ms)
     SubElement(description, "Name").text = rule.name
     return description
 
