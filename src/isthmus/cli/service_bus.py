@@ -43,6 +43,8 @@ def _named(what: str) -> Callable[[Function], Function]:
 
 def _shared_settings(function: Function) -> Function:
     for option in (
+        three_state("batched", "--enable-batched-operations", help="Always true."),
+        click.option("idle", "--auto-delete-on-idle", metavar="DURATION", help="Deletion when idle; not offered here."),
         click.option("metadata", "--user-metadata", help="A text of your own."),
         click.option("--status", type=click.Choice(STATES, False), help="Whether it takes and gives messages."),
         click.option(
@@ -55,6 +57,8 @@ def _shared_settings(function: Function) -> Function:
 
 def _lock_settings(function: Function) -> Function:
     for option in (
+        click.option("forward", "--forward-to", help="Forwarding; not offered here."),
+        click.option("forward_dead", "--forward-dead-lettered-messages-to", help="The same of dead letters."),
         three_state("sessions", "--enable-session", "--requires-session", help="Sessions; not offered here."),
         three_state(
             "expired",
@@ -73,6 +77,12 @@ def _lock_settings(function: Function) -> Function:
 
 def _size_settings(function: Function) -> Function:
     for option in (
+        three_state("partitions", "--enable-partitioning", help="Partitioning; not offered here."),
+        three_state("express", "--enable-express", help="Always false: what is accepted is on disk."),
+        click.option("message_size", "--max-message-size", type=int, help="Always 1024, in kilobytes."),
+        click.option(
+            "history", "--duplicate-detection-history-time-window", metavar="DURATION", help="Without effect here."
+        ),
         three_state(
             "duplicates",
             "--enable-duplicate-detection",
@@ -86,6 +96,14 @@ def _size_settings(function: Function) -> Function:
 
 
 _MEMBERS = {
+    "batched": "enableBatchedOperations",
+    "idle": "autoDeleteOnIdle",
+    "forward": "forwardTo",
+    "forward_dead": "forwardDeadLetteredMessagesTo",
+    "partitions": "enablePartitioning",
+    "express": "enableExpress",
+    "message_size": "maxMessageSizeInKilobytes",
+    "history": "duplicateDetectionHistoryTimeWindow",
     "metadata": "userMetadata",
     "status": "status",
     "ttl": "defaultMessageTimeToLive",

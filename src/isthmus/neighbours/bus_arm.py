@@ -27,6 +27,9 @@ from isthmus.neighbours.event_hub import EntityStatus
 from isthmus.queues import NO_LIMIT, Counts
 from isthmus.resources.members import Json, bad, boolean, choice, integer, known_members, mapping, text
 
+MESSAGE_KILOBYTES: Final = 1_024
+"""The largest message, or batch, that the AMQP engine takes."""
+
 NAMESPACE_TYPE: Final = "Microsoft.ServiceBus/namespaces"
 
 COLLECTIONS: Mapping[EntityKind, str] = MappingProxyType(
@@ -107,7 +110,7 @@ def members_of(entity: Entity) -> dict[str, object]:
     if entity.kind is not EntityKind.SUBSCRIPTION:
         members |= {
             "maxSizeInMegabytes": entity.max_megabytes,
-            "maxMessageSizeInKilobytes": 1_024,
+            "maxMessageSizeInKilobytes": MESSAGE_KILOBYTES,
             "requiresDuplicateDetection": False,
             "duplicateDetectionHistoryTimeWindow": "PT10M",
             "enablePartitioning": False,
@@ -237,6 +240,9 @@ def _refuse(members: Json) -> None:
     for name in _NOT_OFFERED:
         if _boolean(members, name):
             raise HubError(Code.NOT_IMPLEMENTED, f"{name} is not offered here")
+    if _boolean(members, "enableExpress"):
+        raise HubError(Code.NOT_IMPLEMENTED, "enableExpress is not offered here: what is accepted is on disk")
+    _integer(members, "maxMessageSizeInKilobytes", MESSAGE_KILOBYTES, MESSAGE_KILOBYTES, MESSAGE_KILOBYTES)
     for name in _FORWARDS:
         if members.get(name):
             raise HubError(Code.NOT_IMPLEMENTED, f"{name}: forwarding is not offered here")
