@@ -47,6 +47,7 @@ from isthmus.cli.methods import invoke_device_method, invoke_module_method
 from isthmus.cli.namespace_helper import namespace_helper
 from isthmus.cli.private_network import network
 from isthmus.cli.queries import query
+from isthmus.cli.routing_endpoints import routing, routing_endpoint
 from isthmus.cli.server import ca, demo, env, health, metrics, up
 from isthmus.cli.service_bus import servicebus
 from isthmus.cli.storage import storage
@@ -58,13 +59,13 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(create_hub, show_hub, list_hubs, update_hub, delete_hub, connection_string, generate_sas_token),
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
-    *(message_endpoint, message_enrichment),
+    *(message_endpoint, message_enrichment, routing_endpoint, routing),
     *(show_stats, show_quota_metrics, list_skus, job),
 )
 HUB_COMING = (
     *("configuration", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
     "devicestream",
-    *("route", "routing-endpoint", "manual-failover"),
+    *("route", "manual-failover"),
     "show-connection-string",
 )
 TOP_COMING = (

@@ -80,7 +80,7 @@ def _command(kind: str) -> None:
         """Adds an endpoint; the hub refuses one that it could never deliver to."""
         if given["connection_string"] is None and given["identity"] is None and namespace:
             given["connection_string"] = _namespace_key(target, kind, namespace, given["entity_path"], policy)
-        return _added(target, kind, _endpoint(name, given))
+        return add_endpoint(target, kind, name, given)
 
     @update.command(kind, hub_flags=HUB_ONLY, remote=False)
     @_common
@@ -104,8 +104,7 @@ def create_container(target: Target, name: str, container: str, account: str | N
     """Adds a storage container."""
     if given["connection_string"] is None and given["identity"] is None and account:
         given["connection_string"] = _account_key(target, account)
-    added = _endpoint(name, given) | {"containerName": container, "encoding": given["encoding"]}
-    return _added(target, "storage-container", {key: value for key, value in added.items() if value is not None})
+    return add_endpoint(target, "storage-container", name, given | {"container": container})
 
 
 @update.command("storage-container", hub_flags=HUB_ONLY, remote=False)
@@ -188,11 +187,23 @@ def _lowered(names: list[str]) -> set[str]:
     return {name.lower() for name in names}
 
 
-def _endpoint(name: str, given: Json) -> Json:
-    """An endpoint's members as the options say them."""
+def add_endpoint(target: Target, kind: str, name: str, given: Json) -> Any:
+    """Adds an endpoint as options say it, by their names here, and answers with the hub."""
+    _check_one_proof(given)
+    endpoint = {"name": name, "authenticationType": "keyBased"} | _said(given)
+
+    def added(routing: Json) -> None:
+        if _find(routing["endpoints"], name, None) is not None:
+            said = f"There is an endpoint {name} already"
+            raise CommandError(f"{said}; change it with message-endpoint update.")
+        routing["endpoints"][KINDS[kind]].append(endpoint)
+
+    return _changed(target, added)
+
+
+def _check_one_proof(given: Json) -> None:
     if given["connection_string"] is not None and given["identity"] is not None:
         raise CommandError("Give either --connection-string or --identity: the hub shows a key or itself.")
-    return {"name": name, "authenticationType": "keyBased"} | _said(given)
 
 
 def _said(given: Json) -> Json:
@@ -205,6 +216,8 @@ def _said(given: Json) -> Json:
         "batchFrequencyInSeconds": given.get("batch_frequency"),
         "maxChunkSizeInBytes": given["chunk_size"] * MEGABYTE if given.get("chunk_size") else None,
         "fileNameFormat": given.get("file_name_format"),
+        "containerName": given.get("container"),
+        "encoding": given.get("encoding"),
     }
     said = {key: value for key, value in members.items() if value is not None}
     if given["identity"] is not None:
@@ -216,20 +229,8 @@ def _said(given: Json) -> Json:
     return {key: value for key, value in said.items() if key != "entityPath" or "entity_path" in given}
 
 
-def _added(target: Target, kind: str, endpoint: Json) -> Any:
-    def added(routing: Json) -> None:
-        if _find(routing["endpoints"], endpoint["name"], None) is not None:
-            raise CommandError(
-                f"There is an endpoint {endpoint['name']} already; change it with message-endpoint update."
-            )
-        routing["endpoints"][KINDS[kind]].append(endpoint)
-
-    return _changed(target, added)
-
-
 def _updated(target: Target, kind: str, name: str, given: Json) -> Any:
-    if given["connection_string"] is not None and given["identity"] is not None:
-        raise CommandError("Give either --connection-string or --identity: the hub shows a key or itself.")
+    _check_one_proof(given)
 
     def updated(routing: Json) -> None:
         endpoint = _require(routing["endpoints"], name, kind)[1]
