@@ -62,6 +62,14 @@ class World(fakes.World):
         return {name: row async for _, name, row in self.scheduled.device_jobs(HUB, "", job_id)}
 
 
+class SilentDevice(FakeDevice):
+    """A connected device that never answers."""
+
+    async def invoke(self, name: str, payload: bytes) -> MethodAnswer:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
 async def test_a_twin_job_patches_every_device_once_and_tells_who_is_connected() -> None:
     world = World()
     refs = [await world.add(f"d{number:03}") for number in range(250)]
@@ -115,6 +123,33 @@ async def test_a_method_job_calls_who_is_there_and_then_who_comes_until_its_time
     assert rows["odd"].error_code == "DeviceConnectionClosedRemotely"
     assert (rows["never"].status, rows["never"].error_code) == (DeviceJobStatus.FAILED, "DeviceNotOnline")
     assert world.connected.devices[there].invoked == [("reboot", b'{"in":5}')]
+
+
+async def test_devices_that_do_not_answer_delay_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.jobs.scheduled_run.CALLS_AT_ONCE", 2)
+    world = World()
+    for number in range(250):
+        ref = await world.add(f"d{number:03}")
+        world.connected.devices[ref] = FakeDevice(MethodAnswer(200, b"{}")) if number else SilentDevice()
+    await world.create("j", {**METHOD_JOB, "maxExecutionTimeInSeconds": 60})
+    await world.seen("j", lambda job: job.succeeded == 249)
+    world.clock.now_ms += 61_000
+    job = await world.seen("j", lambda job: job.is_ended)
+    assert (job.succeeded, job.failed) == (249, 1)
+    assert (await world.rows("j"))["d000"].status is DeviceJobStatus.FAILED
+
+
+async def test_a_device_that_leaves_while_it_is_called_is_called_again_when_it_comes_back() -> None:
+    world = World()
+    ref = await world.add("d")
+    world.connected.devices[ref] = FakeDevice(MethodAnswer(200, b"{}"), subscribed=False)
+    await world.create("j", METHOD_JOB)
+    await world.seen("j", lambda job: job.selected)
+    back = FakeDevice(MethodAnswer(200, b"{}"))
+    world.connected.come(ref, back)
+    world.connected.come(ref, back)
+    job = await world.seen("j", lambda job: job.is_ended)
+    assert (job.succeeded, len(back.invoked)) == (1, 1)
 
 
 async def test_a_job_starts_when_its_time_has_come() -> None:

@@ -50,7 +50,7 @@ class DeviceJobStatus(StrEnum):
 class ScheduledJob(msgspec.Struct, frozen=True):
     """The record of a job; times are milliseconds since the epoch, 0 for not yet.
 
-    `after` is the last identity that was selected or, when all are `selected`, dealt with.
+    `after` is the last identity that was selected, until all are.
     """
 
     job_id: str
@@ -225,7 +225,7 @@ def device_job_to_wire(job: ScheduledJob, name: str, found: DeviceJob) -> dict[s
 
 def _check(job: ScheduledJob) -> None:
     """Judges now what the run will rely on."""
-    assert job.selection is not None, "a selection is parsed or refused"
+    parse_selection(job.query_condition)
     if job.type is ScheduledType.UPDATE_TWIN:
         if job.update_twin is None:
             raise HubError(Code.ARGUMENT_NULL, "scheduleUpdateTwin needs updateTwin")
@@ -236,7 +236,7 @@ def _check(job: ScheduledJob) -> None:
     elif job.method is None:
         raise HubError(Code.ARGUMENT_NULL, "scheduleDeviceMethod needs cloudToDeviceMethod")
     else:
-        assert job.request is not None, "a method is parsed or refused"
+        parse_method(_encode(job.method))
 
 
 def _type(given: str | None) -> ScheduledType:

@@ -4,13 +4,15 @@ Theory of operation. First the selection: pages of devices become documents, one
 where; a process that dies goes on there. Then the work, in the order of names. A twin job patches a group of twins
 through a draft, and twins, documents and record are one commit: each device is patched once. A method job calls devices
 that are connected, `CALLS_AT_ONCE` at a time, and commits what they answered; a device that had been called when the
-process died is called again. Devices that are not there are left pending: the job is told of each that comes and
-subscribes to methods, and calls it, until its time is over; then what is pending has failed. Nothing is held in memory
-but a group, and the names of devices that came.
+process died is called again. A device that does not answer takes one place and delays nobody else. Devices that are not
+there are left pending: the job is told of each that comes and subscribes to methods, and calls it, until its time is
+over; then what is pending has failed. Nothing is held in memory but a group, the calls under way, and the names of
+devices that came.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +21,7 @@ import msgspec
 from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId
-from isthmus.base.state import COMMIT_TRIES_MAX, Change, Conflict, Equals, OutboxEvent, Put, State, Stored
+from isthmus.base.state import COMMIT_TRIES_MAX, Change, Conflict, Equals, Key, OutboxEvent, Put, State, Stored
 from isthmus.commands.methods import DeviceNotOnlineError, MethodRequest, Methods
 from isthmus.completion import Completion
 from isthmus.devices.documents import ref_of, twin_key
@@ -100,6 +102,10 @@ class ScheduledRun:
         self._tools = tools
         self._come: dict[DeviceRef, None] = {}
         self._wake = asyncio.Event()
+        self._places = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._calls: dict[asyncio.Task[DeviceJob | None], Stored] = {}
+        self._answers: list[tuple[Stored, DeviceJob | None]] = []
+        self._busy: set[Key] = set()
 
     def has_come(self, ref: DeviceRef) -> None:
         """Listens to devices that take methods from now on."""
@@ -111,23 +117,24 @@ class ScheduledRun:
         """Returns when every device has been dealt with; raises `HubError` and what the state raises."""
         if not self._record.job.selected:
             await self._select()
-        await self._record.moved(after="")
         deal = self._update_twins if self._record.job.type is ScheduledType.UPDATE_TWIN else self._call_all
-        while (group := await self._next()) and not self._is_over:
-            await deal(group, after=group[-1].key.name)
-        await self._await_the_others()
+        try:
+            async for group in self._groups():
+                if self._is_over:
+                    break
+                await deal(group)
+            await self._await_the_others()
+        finally:
+            await self._hang_up()
         await self.settle(DeviceJobStatus.FAILED)
 
     async def settle(self, status: DeviceJobStatus) -> None:
         """Ends what is pending, as failed for want of time or as cancelled."""
         if self._is_done:
             return
-        await self._record.moved(after="")
-        while group := await self._next():
-            pending = [each for each in group if _is_pending(each)]
-            code, reason = _late(self._record.job) if status is DeviceJobStatus.FAILED else ("", "")
-            results = [(each, self._ended(each, status, code, reason)) for each in pending]
-            await self._commit(results, after=group[-1].key.name)
+        code, reason = _late(self._record.job) if status is DeviceJobStatus.FAILED else ("", "")
+        async for group in self._groups():
+            await self._commit([(each, self._ended(each, status, code, reason)) for each in group])
 
     @cached_property
     def _patch_body(self) -> TwinBody:
@@ -156,7 +163,7 @@ class ScheduledRun:
         else:
             while found := await self._page(selection.conditions, self._record.job.after):
                 await self._selected(found, after=found[-1])
-        await self._record.moved(selected=True)
+        await self._record.moved(selected=True, after="")
 
     async def _select_named(self, device_ids: Sequence[str]) -> None:
         found: list[str] = []
@@ -181,22 +188,26 @@ class ScheduledRun:
         body = encode_device_job(DeviceJob(created_ms=self._tools.clock.utc_ms()))
         await self._record.moved([Put(key, body) for key in new], total=job.total + len(new), after=after)
 
-    async def _next(self) -> list[Stored]:
-        """The next documents; names of the record's position are those of documents here."""
-        job = self._record.job
-        return await self._tools.state.scan(
-            DEVICE_KIND, self._hub, prefix=f"{job.job_id}/", after=job.after, limit=GROUP
-        )
+    async def _groups(self) -> AsyncIterator[list[Stored]]:
+        """The documents that are pending, in groups."""
+        after, prefix = "", f"{self._record.job.job_id}/"
+        while found := await self._tools.state.scan(DEVICE_KIND, self._hub, prefix=prefix, after=after, limit=GROUP):
+            after = found[-1].key.name
+            if pending := [each for each in found if _is_pending(each)]:
+                yield pending
 
-    async def _update_twins(self, group: Sequence[Stored], *, after: str) -> None:
-        """Patches the twins of a group, all in the commit that says so; again when somebody else was faster."""
-        pending = [each for each in group if _is_pending(each)]
+    async def _update_twins(self, group: Sequence[Stored]) -> None:
+        """Patches the twins of a group; once it is committed, devices hear of it even when the job is cancelled."""
+        await self._record.completion.run(self._update(group))
+
+    async def _update(self, pending: Sequence[Stored]) -> None:
+        """All in the commit that says so; again when somebody else was faster."""
         for _ in range(COMMIT_TRIES_MAX):
             draft = Draft(self._tools.state)
             written: list[_Written] = []
             results = [(each, await self._patch(each, draft, written)) for each in pending]
             try:
-                await self._commit(results, after=after, draft=draft)
+                await self._commit(results, draft)
             except Conflict:
                 continue
             for ref, old, new, revision in written:
@@ -220,23 +231,44 @@ class ScheduledRun:
         except HubError as error:
             return self._ended(stored, DeviceJobStatus.FAILED, error.code.wire_name, error.message)
 
-    async def _call_all(self, group: Sequence[Stored], *, after: str) -> None:
-        """Calls the devices of a group that are there, and commits what they answered."""
-        pending = [each for each in group if _is_pending(each)]
-        ready = [each for each in pending if self._is_ready(self._ref(each))]
-        await self._call(ready, after=after)
+    async def _call_all(self, group: Sequence[Stored]) -> None:
+        """Calls the devices of a group that are there, and commits what was answered so far."""
+        for stored in group:
+            if self._is_ready(self._ref(stored)):
+                await self._call(stored)
+        await self._flush()
 
-    async def _call(self, ready: Sequence[Stored], *, after: str) -> None:
-        calling = asyncio.Semaphore(CALLS_AT_ONCE)
+    async def _call(self, stored: Stored) -> None:
+        """Begins to call a device as soon as there is a place."""
+        if stored.key in self._busy:
+            return
+        await self._places.acquire()
+        task = asyncio.create_task(self._invoke(stored))
+        self._busy.add(stored.key)
+        self._calls[task] = stored
+        task.add_done_callback(self._called)
 
-        async def call(stored: Stored) -> DeviceJob | None:
-            async with calling:
-                return await self._invoke(stored)
+    def _called(self, task: asyncio.Task[DeviceJob | None]) -> None:
+        self._places.release()
+        stored = self._calls.pop(task)
+        if not task.cancelled():
+            self._answers.append((stored, task.result()))
+        self._wake.set()
 
-        async with asyncio.TaskGroup() as calls:
-            tasks = [calls.create_task(call(each)) for each in ready]
-        answered = zip(ready, (task.result() for task in tasks), strict=True)
-        await self._commit([(each, ended) for each, ended in answered if ended is not None], after=after)
+    async def _flush(self) -> None:
+        """Commits what was answered; only then a device may be called again."""
+        answers, self._answers = self._answers, []
+        await self._commit([(stored, ended) for stored, ended in answers if ended is not None])
+        self._busy.difference_update(stored.key for stored, _ in answers)
+
+    async def _hang_up(self) -> None:
+        """Ends calls under way, whose time is over; what was answered until now counts."""
+        calls = tuple(self._calls)
+        for call in calls:
+            call.cancel()
+        if calls:
+            await asyncio.wait(calls)
+        await self._flush()
 
     async def _invoke(self, stored: Stored) -> DeviceJob | None:
         """What a device answered; None when it has gone meanwhile, and may come again."""
@@ -257,23 +289,33 @@ class ScheduledRun:
         job = self._record.job
         if job.type is not ScheduledType.DEVICE_METHOD:
             return
-        while not self._is_done and not self._is_over:
-            come, self._come = list(self._come), {}
-            keys = [device_job_key(self._hub, job.job_id, ref.name) for ref in come]
-            found = [stored for key in keys if (stored := await self._tools.state.get(key)) is not None]
-            if ready := [each for each in found if _is_pending(each)]:
-                await self._call(ready, after=self._record.job.after)
-                continue
+        while not self._is_over:
             self._wake.clear()
-            try:
+            await self._flush()
+            if self._is_done:
+                return
+            for place, ref in enumerate(tuple(self._come), 1):
+                await self._call_newcomer(ref)
+                if place % GROUP == 0:
+                    await self._flush()
+                    await asyncio.sleep(0)
+            with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
-    async def _commit(
-        self, results: Sequence[tuple[Stored, DeviceJob]], *, after: str, draft: Draft | None = None
-    ) -> None:
+    async def _call_newcomer(self, ref: DeviceRef) -> None:
+        """Calls a device that has come, unless it is not meant, or is being called and may have to be called again."""
+        key = device_job_key(self._hub, self._record.job.job_id, ref.name)
+        if key in self._busy:
+            return
+        del self._come[ref]
+        stored = await self._tools.state.get(key)
+        if stored is not None and _is_pending(stored):
+            await self._call(stored)
+
+    async def _commit(self, results: Sequence[tuple[Stored, DeviceJob]], draft: Draft | None = None) -> None:
+        if not results:
+            return
         job = self._record.job
         puts = [Put(stored.key, encode_device_job(ended), stored.revision) for stored, ended in results]
         succeeded = sum(ended.status is DeviceJobStatus.COMPLETED for _, ended in results)
@@ -281,7 +323,6 @@ class ScheduledRun:
         await self._record.moved(
             [*puts, *(draft.changes if draft else ())],
             draft.events if draft else (),
-            after=after,
             succeeded=job.succeeded + succeeded,
             failed=job.failed + failed,
         )
