@@ -21,7 +21,7 @@ from isthmus.base.places import CA_CERTIFICATE
         ("iot", "dps", "create"),
         ("network", "nsg", "create", "--name", "x"),
         ("role", "definition", "create"),
-        ("storage", "account", "create"),
+        ("storage", "blob", "upload"),
     ],
 )
 def test_what_az_has_and_we_not_yet_says_so(run: Run, words: tuple[str, ...]) -> None:

@@ -1,11 +1,13 @@
 """The calls that try routes: `routing/routes/$testnew` and `$testall` of Microsoft.Devices/IotHubs."""
 
+from dataclasses import replace
+
 from isthmus.base.errors import HubError
 from isthmus.query.conditions.lexer import ConditionError
 from isthmus.resources.hub import RouteSource
 from isthmus.resources.hubs import Hubs
 from isthmus.resources.members import Json, choice, known_members, mapping, text
-from isthmus.resources.routes import checked_route, route_to_arm
+from isthmus.resources.routes import check_routing, checked_route, route_to_arm
 from isthmus.routing.trial import MadeUpMessage, routes_taken, try_route
 from isthmus.servers.management.arm import Routes
 from isthmus.servers.management.request import Call, Reply
@@ -24,12 +26,14 @@ class ArmRouting:
         """Handlers by method and path pattern; see `arm.Routes`."""
 
     async def _test_one(self, call: Call, names: tuple[str, ...]) -> Reply:
-        self._hubs.require(names[0])
+        hub = self._hubs.require(names[0])
         body = call.json()
         known_members(body, "the body", ("message", "route", "twin"))
         message = _message(body)
         try:
-            result = try_route(checked_route(body.get("route"), "route"), message)
+            route = checked_route(body.get("route"), "route")
+            check_routing(replace(hub, routes=(route,)))
+            result = try_route(route, message)
         except HubError as error:
             if not isinstance(error.__cause__, ConditionError):
                 raise
