@@ -18,14 +18,20 @@ class Maker:
         self.began = asyncio.Event()
         self.failing = False
         self.cancelled = False
+        self.stubborn = False
+        self.refused = asyncio.Event()
+        self.all_ended = asyncio.Event()
 
     async def make(self) -> int:
         self.began.set()
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
-            self.cancelled = True
-            raise
+            if not self.stubborn:
+                self.cancelled = True
+                raise
+            self.refused.set()
+            await self.gate.wait()
         if self.failing:
             raise OSError("no way")
         self.made += 1
@@ -33,6 +39,7 @@ class Maker:
 
     async def end(self, connection: int) -> None:
         self.ended.append(connection)
+        self.all_ended.set()
         if connection == 1:
             raise OSError("a peer that is gone does not say goodbye")
 
@@ -91,5 +98,22 @@ async def test_closing_ends_what_is_there_and_what_is_being_made() -> None:
     await maker.began.wait()
     await lasting.close()
     assert maker.cancelled
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(ConnectionAbortedError):
         await waiting
+
+
+async def test_a_connection_that_comes_about_after_closing_is_ended() -> None:
+    """A client that swallows its cancellation must not leave a connection behind, nor hold up who closes."""
+    maker = Maker()
+    maker.gate.clear()
+    maker.stubborn = True
+    lasting = Lasting(maker.make, maker.end)
+    waiting = asyncio.create_task(lasting.get())
+    await maker.began.wait()
+    closing = asyncio.create_task(lasting.close())
+    await maker.refused.wait()
+    maker.gate.set()
+    await closing
+    assert await waiting == 1
+    await maker.all_ended.wait()
+    assert maker.ended == [1]

@@ -145,6 +145,7 @@ class Courier:
             self._count(batch, refused.index)
         except asyncio.CancelledError:
             machine.undone(partition)
+            self._wake()
             raise
         except Exception as error:
             logger.exception("a sink failed", extra=self._names())

@@ -24,18 +24,27 @@ class Lasting(Generic[Connection]):
         self._end = end
         self._there: Connection | None = None
         self._making: asyncio.Task[Connection] | None = None
+        self._leftover: asyncio.Task[None] | None = None
 
     async def get(self) -> Connection:
         """The connection there is, or a new one, for which all that come meanwhile wait; raises what `make` does.
 
-        Raises TimeoutError. Cancelling leaves the new one to the others.
+        Raises TimeoutError, and ConnectionAbortedError when it is closed meanwhile: nobody was cancelled then. Who is
+        cancelled leaves the new one to the others.
         """
         if self._there is not None:
             return self._there
         if self._making is None:
             self._making = asyncio.create_task(self._made())
             self._making.add_done_callback(self._finished)
-        return await asyncio.shield(self._making)
+        making = self._making
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if making.cancelled() and caller is not None and not caller.cancelling():
+                raise ConnectionAbortedError("the connection was closed while it was made") from None
+            raise
 
     async def give_up(self, connection: Connection) -> None:
         """Ends a connection that failed; the next caller gets a new one. Never raises."""
@@ -44,10 +53,11 @@ class Lasting(Generic[Connection]):
         await self._ended(connection)
 
     async def close(self) -> None:
-        """Ends what there is, or is being made; never raises."""
-        if self._making is not None:
-            self._making.cancel()
-            await asyncio.wait([self._making])
+        """Ends what there is, or is being made; never raises, and takes no longer than ending takes at most."""
+        making, self._making = self._making, None
+        if making is not None:
+            making.cancel()
+            await asyncio.wait([making], timeout=END_SECONDS_MAX)
         there, self._there = self._there, None
         if there is not None:
             await self._ended(there)
@@ -57,9 +67,11 @@ class Lasting(Generic[Connection]):
             return await self._make()
 
     def _finished(self, task: "asyncio.Task[Connection]") -> None:
-        self._making = None
-        if not task.cancelled() and task.exception() is None:
-            self._there = task.result()
+        made = None if task.cancelled() or task.exception() is not None else task.result()
+        if self._making is task:
+            self._making, self._there = None, made
+        elif made is not None:  # it was given up while it was made, and came about all the same
+            self._leftover = asyncio.create_task(self._ended(made))
 
     async def _ended(self, connection: Connection) -> None:
         try:
