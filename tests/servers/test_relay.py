@@ -138,6 +138,8 @@ async def test_what_is_no_part_of_an_upload_is_refused_in_storages_words(
 ) -> None:
     answer = await world.put(b"x", more, headers)
     assert failed(answer) == expected
+    told = (await world.refusals())[0]
+    assert (told.rule, told.tracking_id) == ("contract.upload-request", answer.headers["x-ms-request-id"])
     assert f"<Code>{expected[1]}</Code>" in answer.text
     assert world.storage.blobs == {}
 
@@ -252,6 +254,8 @@ async def test_the_hubs_own_affairs_are_no_clients_business(world: RelayWorld, f
     answer = await world.put(b"x")
     assert failed(answer) == (503, "ServerBusy")
     assert "authorized" not in answer.text
+    told = (await world.refusals())[0]
+    assert (told.rule, told.principal) == (f"egress.{fault.value}", "device:dev1")
 
 
 async def test_there_are_so_many_at_a_time(world: RelayWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,4 +291,5 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(world: RelayWorld) 
         await writer.wait_closed()
         await world.sessions.removed.wait()
     assert world.sessions.live == []
-    assert world.storage.blobs == world.storage.blocks == {}
+    assert not world.storage.blobs
+    assert not world.storage.blocks

@@ -149,7 +149,7 @@ class FileUploads:
             # Also when it is for nobody: a device is not sent on its way before the storage is known to take its file.
             signature = await self.storage.sign(target, upload.expires_ms)
         except StorageRefused as refused:
-            raise _refused_by_storage(refused, Code.INVALID_STORAGE_ENDPOINT) from refused
+            raise refused_by_storage(refused, Code.INVALID_STORAGE_ENDPOINT) from refused
         await self._changes.make(lambda: self._record(ref, lambda uploads: uploads.opened(upload, now_ms)))
         if endpoint.relay:
             return Opened(correlation, upload, RELAY_CONTAINER)
@@ -225,7 +225,7 @@ class FileUploads:
         try:
             facts = await self.storage.find(UploadTarget(hub.number, endpoint, upload.blob))
         except StorageRefused as refused:
-            raise _refused_by_storage(refused, Code.INVALID_STORAGE_OR_BLOB) from refused
+            raise refused_by_storage(refused, Code.INVALID_STORAGE_OR_BLOB) from refused
         if facts is None:
             raise _no_blob(upload.blob)
         return facts
@@ -284,6 +284,15 @@ class FileUploads:
             return  # whoever changed it has looked, too
 
 
+def refused_by_storage(refused: StorageRefused, code: Code) -> HubError:
+    """What the peer hears, as a code, and the owner, as a reason, of what the storage said."""
+    rule, remedy = _REFUSALS[refused.fault]
+    refusal = Refusal(Hop.EGRESS, rule, refused.reason[:400], remedy)
+    if refused.fault is StorageFault.TRANSIENT:
+        return HubError(Code.SERVICE_UNAVAILABLE, "The storage is not available, try again", refusal)
+    return HubError(code, "The storage of the hub cannot be used", refusal)
+
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -328,14 +337,6 @@ def _no_blob(blob: str) -> HubError:
         Hop.EGRESS, "egress.blob", ascii(blob[:200]), "Put the file where the hub said before telling it of success."
     )
     return HubError(Code.INVALID_STORAGE_OR_BLOB, "The blob is not there", refusal)
-
-
-def _refused_by_storage(refused: StorageRefused, code: Code) -> HubError:
-    rule, remedy = _REFUSALS[refused.fault]
-    refusal = Refusal(Hop.EGRESS, rule, refused.reason[:400], remedy)
-    if refused.fault is StorageFault.TRANSIENT:
-        return HubError(Code.SERVICE_UNAVAILABLE, "The storage is not available, try again", refusal)
-    return HubError(code, "The storage of the hub cannot be used", refusal)
 
 
 _ROLE = "isthmus role assignment create --role 'Storage Blob Data Contributor' --assignee-object-id P --scope ACCOUNT"

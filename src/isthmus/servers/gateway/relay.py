@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -27,10 +28,11 @@ from isthmus.access.local_auth import SAS, key_lost
 from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.base.clock import Clock
-from isthmus.base.errors import HubError
+from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef, Ids
 from isthmus.base.state import StateClosed
 from isthmus.commands.file_upload import Upload
+from isthmus.commands.file_uploads import refused_by_storage
 from isthmus.commands.relay_signature import opens
 from isthmus.commands.upload_storage import Block, BlockList, StorageRefused, UploadStorage, UploadTarget
 from isthmus.resources.hub import Hub
@@ -47,6 +49,7 @@ from isthmus.servers.gateway.relay_contract import (
     RelayRequest,
     blob_in,
     block_list,
+    busy,
     check_length,
     error_body,
     http_date,
@@ -107,60 +110,48 @@ class RelayFront:
 
     async def handle(self, request: web.BaseRequest, connection: HttpPeer, hub: Hub) -> web.StreamResponse:
         """Answers a request; never raises but for cancellation, which follows when the peer has gone."""
+        visit = _Visit(connection, hub, blob_in(raw_path(request)))
         if self._under_way >= RELAYS_MAX:
-            return self._refused(RelayError(503, "ServerBusy", "The server is busy."), self._ids.uuid())
+            return self._denied(visit, busy(), _too_many())
         self._under_way += 1
         try:
-            return await self._answered(request, connection, hub)
+            return await self._answered(request, visit)
         finally:
             self._under_way -= 1
+            if visit.session is not None:
+                self._sessions.remove(visit.session)
 
-    async def _answered(self, request: web.BaseRequest, connection: HttpPeer, hub: Hub) -> web.StreamResponse:
-        blob = blob_in(raw_path(request))
-        device = blob.partition("/")[0]
-        session: HttpSession | None = None
+    async def _answered(self, request: web.BaseRequest, visit: "_Visit") -> web.StreamResponse:
         try:
-            admitted, upload = await self._admitted(request, connection, hub, blob)
-            session = _session(admitted, connection)
-            self._sessions.add(session)
+            admitted, upload = await self._admitted(request, visit)
+            visit.session = _session(admitted, visit.connection)
+            self._sessions.add(visit.session)
             return await self._operated(request, admitted.hub, upload)
         except HubError as error:
-            tracking_id = self._gate.refused(connection, Plane.HTTPS, hub.name, device, error)
-            return self._refused(RelayError(*NOT_AUTHENTICATED), tracking_id)
+            return self._denied(visit, RelayError(*NOT_AUTHENTICATED), error)
         except asyncio.CancelledError:
-            if session is None or session.lost is None:
+            if visit.session is None or visit.session.lost is None:
                 raise
-            session.outlive_cut()
-            tracking_id = self._gate.refused(connection, Plane.HTTPS, hub.name, device, session.lost)
-            return self._refused(RelayError(*NOT_AUTHENTICATED), tracking_id)
+            visit.session.outlive_cut()
+            return self._denied(visit, RelayError(*NOT_AUTHENTICATED), visit.session.lost)
         except RelayError as error:
-            said = {"hub": hub.name, "device_id": device, "code": error.code, "reason": error.message}
-            logger.info("upload refused", extra=said)
-            return self._refused(error, self._ids.uuid())
+            return self._denied(visit, error, _not_an_upload(error))
         except StorageRefused as refused:
-            logger.warning(
-                "storage refused an upload",
-                extra={"hub": hub.name, "device_id": device, "rule": refused.fault.value, "reason": refused.reason},
-            )
-            return self._refused(of_storage(refused), self._ids.uuid())
+            return self._denied(visit, of_storage(refused), refused_by_storage(refused, Code.INVALID_STORAGE_OR_BLOB))
         except StateClosed:
-            return self._refused(RelayError(503, "ServerBusy", "The server is stopping."), self._ids.uuid())
+            return self._refused(busy(), self._ids.uuid())
         except Exception:
-            logger.exception("relay failed", extra={"hub": hub.name, "connection_id": connection.connection_id})
+            extra = {"hub": visit.hub.name, "connection_id": visit.connection.connection_id}
+            logger.exception("relay failed", extra=extra)
             return self._refused(RelayError(500, "InternalError", "Internal error."), self._ids.uuid())
-        finally:
-            if session is not None:
-                self._sessions.remove(session)
 
-    async def _admitted(
-        self, request: web.BaseRequest, connection: HttpPeer, hub: Hub, blob: str
-    ) -> tuple[Admitted, Upload]:
-        ref = DeviceRef(hub.number, blob.partition("/")[0])
+    async def _admitted(self, request: web.BaseRequest, visit: "_Visit") -> tuple[Admitted, Upload]:
+        ref = DeviceRef(visit.hub.number, visit.device)
         upload = await self._uploads.under_way(ref, request.query.get("si", ""))
-        prove = partial(_proved, upload, blob, dict(request.query))
-        admitted = await self._gate.upload(connection, hub, ref, prove)
+        prove = partial(_proved, upload, visit.blob, dict(request.query))
+        admitted = await self._gate.upload(visit.connection, visit.hub, ref, prove)
         assert upload is not None, "nobody proves that he has an address of no upload"
-        self._arrivals.note(connection, admitted)
+        self._arrivals.note(visit.connection, admitted)
         return admitted, upload
 
     async def _operated(self, request: web.BaseRequest, hub: Hub, upload: Upload) -> web.StreamResponse:
@@ -203,7 +194,7 @@ class RelayFront:
     async def _get_properties(self, request: web.BaseRequest, target: UploadTarget, asked: RelayRequest) -> "_Answer":
         facts = await self._uploads.storage.find(target)
         if facts is None:
-            raise RelayError(404, "BlobNotFound", "The specified blob does not exist.")
+            return _Answer(404, {"x-ms-error-code": "BlobNotFound"})
         return _Answer(200, property_headers(facts))
 
     async def _pass_on(
@@ -211,6 +202,14 @@ class RelayFront:
     ) -> None:
         await expect_body(request)
         await self._uploads.storage.put_block(target, Block(block_id, length, _pieces(request), md5))
+
+    def _denied(self, visit: "_Visit", answer: RelayError, error: HubError) -> web.StreamResponse:
+        """Journals a refusal; its owner finds the reason by the answer's request id."""
+        principal = "" if visit.session is None else visit.session.principal.label
+        tracking_id = self._gate.refused(
+            visit.connection, Plane.HTTPS, visit.hub.name, visit.device, error, principal=principal
+        )
+        return self._refused(answer, tracking_id)
 
     def _refused(self, error: RelayError, tracking_id: str) -> web.StreamResponse:
         body = error_body(error, tracking_id, self._clock.utc_ms())
@@ -231,12 +230,38 @@ class RelayFront:
         return web.Response(status=status, body=body or None, headers={**common, **headers})
 
 
+@dataclass(slots=True)
+class _Visit:
+    """A request, for the journal and the index of sessions; the blob may be whatever a stranger wrote."""
+
+    connection: HttpPeer
+    hub: Hub
+    blob: str
+    session: HttpSession | None = None
+
+    @property
+    def device(self) -> str:
+        """Whose upload it is, by its path."""
+        return self.blob.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """What an operation came to."""
 
-    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        self.status = status
-        self.headers = headers
+    status: int
+    headers: Mapping[str, str]
+
+
+def _too_many() -> HubError:
+    value, remedy = f"{RELAYS_MAX} requests are under way", "let devices reach the account by its own private endpoint"
+    return HubError(Code.SERVER_BUSY, "The hub is busy", Refusal(Hop.LIMIT, "limit.relays", value, remedy))
+
+
+def _not_an_upload(error: RelayError) -> HubError:
+    remedy = "Send Put Blob of a block blob, Put Block, Put Block List or Get Blob Properties, as clients' uploads do."
+    refusal = Refusal(Hop.CONTRACT, "contract.upload-request", f"{error.code}: {error.message}"[:200], remedy)
+    return HubError(Code.GENERIC_BAD_REQUEST, error.message, refusal)
 
 
 def _session(admitted: Admitted, connection: HttpPeer) -> HttpSession:

@@ -189,6 +189,11 @@ def of_storage(refused: StorageRefused) -> RelayError:
     """What a client is told of the storage's refusal: what it did itself, and nothing of the hub's own affairs."""
     if refused.fault is StorageFault.REQUEST and refused.status:
         return RelayError(refused.status, refused.code, refused.reason)
+    return busy()
+
+
+def busy() -> RelayError:
+    """The answer after which clients come again."""
     return RelayError(503, "ServerBusy", "The server is currently unable to receive requests. Please retry.")
 
 
