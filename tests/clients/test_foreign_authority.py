@@ -5,12 +5,15 @@ from typing import Any
 
 import certifi
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure.identity import ClientSecretCredential
 from azure.iot.hub import IoTHubRegistryManager
+from azure.storage.blob import BlobServiceClient
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from msrest.exceptions import HttpOperationError
 
+from clients.names import resolved
 from clients.test_token_authority import SCOPE, TENANT, Shown, assign, explained, header_of, refused, said_by
 from support.loopback import Loopback
 from support.server import RunningHub
@@ -68,6 +71,23 @@ def test_tokens_of_the_foreign_authority_are_taken_and_a_role_here_is_needed(
     assert registry(hub, renewed, monkeypatch).get_service_statistics() is not None
     assert manager.get_service_statistics() is not None, "the former key still counts"
     hub.isthmus("role", "assignment", "delete", "--ids", role)
+
+
+def test_it_is_taken_at_a_hosted_account_as_well(
+    hub: RunningHub, abroad: RunningHub, worker: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = hub.json("storage", "account", "create", "-n", "plantstore")
+    hub.isthmus("storage", "container", "create", "-n", "telemetry", "--account-name", "plantstore")
+    assign(hub, worker["principalId"], "Storage Blob Data Reader", account["id"])
+    abroad.isthmus("authority", "rotate")
+    token = token_of(abroad, worker, "https://storage.azure.com/.default")
+    uri = account["primaryEndpoints"]["blob"]
+    options = {"credential": Shown(token), "connection_verify": str(hub.ca), "retry_total": 0}
+    with resolved(uri.split("/")[2].partition(":")[0], hub.address), BlobServiceClient(uri, **options) as service:
+        assert list(service.get_container_client("telemetry").list_blobs()) == []
+        with pytest.raises(HttpResponseError) as refused_write:
+            service.get_blob_client("telemetry", "x").upload_blob(b"x")
+    assert refused_write.value.error_code == "AuthorizationPermissionMismatch"
 
 
 def test_an_issuer_that_is_away_is_named_and_taken_again_when_he_is_back(

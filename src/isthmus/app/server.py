@@ -297,6 +297,7 @@ class Server:
             domain.authority.token,
             self._egress,
             self.deliveries.office,
+            own_tokens=self._config.egress.credentials == "hub",
         )
 
     def _storage(self, certificates: Certificates) -> Routes:

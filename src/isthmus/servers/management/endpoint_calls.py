@@ -75,7 +75,7 @@ Roles = Callable[[str], Iterable[RoleAssignment]]
 
 @dataclass(frozen=True, slots=True)
 class EndpointCalls:
-    """Answers the call; on the event loop only."""
+    """Answers the call; on the event loop only. With `own_tokens` off, deliveries show tokens of Azure's."""
 
     hubs: Hubs
     directory: Directory
@@ -83,6 +83,7 @@ class EndpointCalls:
     token: GiveToken
     way: WayOut
     deliverer: Deliverer
+    own_tokens: bool = True
 
     async def answer(self, call: Call) -> Reply:
         """What was found; raises HubError GenericNotFound."""
@@ -140,6 +141,8 @@ class EndpointCalls:
         scope = TARGETS[endpoint.kind].scope
         if endpoint.authentication is EndpointAuthentication.KEY:
             return Step("token", Outcome.SKIPPED, "the endpoint has a key and asks for none")
+        if not self.own_tokens:
+            return Step("token", Outcome.UNKNOWN, f"for {audience_of(scope)}, of Azure's own credentials")
         try:
             _, expires_s = await self.token(hub.number, endpoint.identity, scope)
         except HubError as error:
