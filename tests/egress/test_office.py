@@ -259,6 +259,9 @@ async def test_a_probe_says_what_is_wrong_and_makes_a_waiting_endpoint_try_again
     with pytest.raises(SinkFailure) as refused:
         await world.office.probe(PLANT, HOT)
     assert (refused.value.kind, refused.value.code) == (FailureKind.ROLE, NO_ROLE.code)
+    hot.failure = ValueError("a fault of the sink's own")
+    with pytest.raises(SinkFailure, match="a fault of the sink's own"):
+        await world.office.probe(PLANT, HOT)
     hot.failure = None
     await world.office.probe(PLANT, HOT)
 

@@ -79,6 +79,19 @@ def test_a_failing_endpoint_waits_longer_each_time_and_then_tries_with_one_lane(
     assert len(deliveries.next_batches(BACKOFF_MS_MAX)) == 1
 
 
+def test_lanes_of_a_failing_endpoint_try_in_turn() -> None:
+    deliveries = machine()
+    deliveries.offer([record(1, 0), record(2, 1), record(3, 2)], 10)
+    tried = []
+    for batch in deliveries.next_batches(0):
+        deliveries.failed(batch.partition, FailureKind.TRANSIENT, "busy", "", 0)
+    for attempt in range(1, 7):
+        [trial] = deliveries.next_batches(attempt * BACKOFF_MS_MAX)
+        tried.append(trial.partition)
+        deliveries.failed(trial.partition, FailureKind.TRANSIENT, "busy", "", attempt * BACKOFF_MS_MAX)
+    assert tried == [0, 1, 2, 0, 1, 2]
+
+
 def test_the_back_off_doubles_up_to_its_bound() -> None:
     waits = [backoff_ms(failures) for failures in range(1, 40)]
     assert waits[:3] == [500, 1_000, 2_000]

@@ -226,6 +226,9 @@ class Worker:
             await courier.probe()
         except SinkFailure as failure:
             self._channel.say(Probed(order.request, failure.kind, failure.reason, failure.code))
+        except Exception as error:
+            logger.exception("a probe failed")
+            self._channel.say(Probed(order.request, FailureKind.TRANSIENT, str(error), type(error).__name__))
         else:
             self._channel.say(Probed(order.request))
 

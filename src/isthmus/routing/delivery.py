@@ -6,7 +6,8 @@ partition is the order of the log. A batch comes back in one of four ways:
 
 * delivered: its records are done;
 * failed: those at its front that arrived all the same are done, the others wait in front, and the whole endpoint waits
-  for `Backoff`; as long as it fails, one lane at a time tries, and the first success sets all of them free;
+  for a while (`backoff_ms`); as long as it fails, one lane at a time tries, each in turn, and the first success sets
+  all of them free;
 * a record in it will never be taken: what is before it is done, and it is buried, which means that it goes to the
   dead-letter log; its lane waits until that is durable;
 * buried: done.
@@ -151,6 +152,7 @@ class Deliveries:
         lane = self._lanes[partition]
         self._done(lane, min(delivered, lane.under_way))
         self._free(lane)
+        self._lanes[partition] = self._lanes.pop(partition)  # another one tries next
         self.health = self.health.failed(kind, reason, code, now_ms, self._dead_after_ms)
         self._retry_ms = now_ms + backoff_ms(self.health.failures)
 
