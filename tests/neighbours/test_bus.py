@@ -171,6 +171,17 @@ async def test_a_scheduled_message_of_a_topic_is_judged_when_it_comes(world: Wor
     assert [await world.bodies(address_of(each)) for each in (topic, everything, hot)] == [[], [], []]
 
 
+async def test_messages_that_come_together_are_spread_once_and_in_order(world: World) -> None:
+    topic, everything, _ = await topic_with(world)
+    await world.bus.send(topic, incoming("a", "b", "c", scheduled_ms=START_MS + 5_000))
+    world.clock.move(seconds=5)
+    await world.bus.tick()
+    moving = set(world.bus._awaited)
+    await world.bus.close()
+    assert [task.exception() for task in moving] == [None]
+    assert await world.bodies(address_of(everything)) == [b"a", b"b", b"c"]
+
+
 async def test_what_had_come_when_the_process_ended_is_moved_at_the_next_start(world: World) -> None:
     topic, everything, _ = await topic_with(world)
     await world.bus.send(topic, incoming("hot", scheduled_ms=START_MS + 5_000))

@@ -242,6 +242,7 @@ class Bus:
         if number in self._come:
             self._come[number] = True
             return
+        self._come[number] = True
         task = asyncio.get_running_loop().create_task(self._move_come(number))
         self._awaited.add(task)
         task.add_done_callback(self._awaited.discard)
