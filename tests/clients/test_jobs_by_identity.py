@@ -1,7 +1,10 @@
 """Exports and imports by the hub's identity: a hosted account that is closed to the public, and no key anywhere."""
 
+import faulthandler
 import json
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,10 @@ from support.server import RunningHub
 HUB_OPTIONS = MANAGEMENT_OPTIONS
 CONTAINER = "jobs"
 ROLE = "Storage Blob Data Contributor"
+MANY = 300_000
+GROWTH_MIB_MAX = 64
+"""Far less than so many identities are on disk, and more than a few blocks and SQLite's caches."""
+JOB_SECONDS_MAX = 900.0
 ENDED = {"completed", "failed", "cancelled"}
 CLOSED = ("--default-action", "Deny", "--bypass", "AzureServices")
 
@@ -119,3 +126,37 @@ def end_of(jobs: IoTHubJobManager, job_id: str) -> Any:
     """The job when it has ended."""
     until(lambda: jobs.get_import_export_job(job_id).status in ENDED)
     return jobs.get_import_export_job(job_id)
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_number_of_identities(
+    hub: RunningHub, account: Account, jobs: IoTHubJobManager
+) -> None:
+    """What more identities cost is disk: the first thousand, or a million, the server needs as much for either."""
+    faulthandler.cancel_dump_traceback_later()
+    principal = hub.json("iot", "hub", "identity", "assign", "--system-assigned")["principalId"]
+    who = ("--assignee-object-id", principal, "--role", ROLE)
+    hub.run("role", "assignment", "create", *who, "--scope", account.container_id(CONTAINER))
+    few = _moved(hub, account, jobs, 1_000)
+    many = _moved(hub, account, jobs, MANY)
+    assert many - few < GROWTH_MIB_MAX
+
+
+def _moved(hub: RunningHub, account: Account, jobs: IoTHubJobManager, count: int) -> int:
+    """The most memory of the server so far, in MiB, after an import and an export of so many identities."""
+    lines = (json.dumps({"id": f"n{count}-{number:07}", "tags": {"n": number}}) for number in range(count))
+    with account.client() as client:
+        client.get_blob_client(CONTAINER, "devices.txt").upload_blob("\n".join(lines), overwrite=True)
+    place = {"storage_authentication_type": "identityBased", "output_blob_container_uri": uri(account)}
+    into = JobProperties(type="import", input_blob_container_uri=uri(account), **place)
+    for job in (into, JobProperties(type="export", **place)):
+        made = jobs.create_import_export_job(job)
+        until(partial(has_ended, jobs, made.job_id), timeout=JOB_SECONDS_MAX)
+        assert jobs.get_import_export_job(made.job_id).status == "completed"
+    status = Path(f"/proc/{hub.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+
+def has_ended(jobs: IoTHubJobManager, job_id: str) -> bool:
+    """True when nothing more becomes of a job."""
+    return jobs.get_import_export_job(job_id).status in ENDED

@@ -187,7 +187,7 @@ def test_the_command_line_makes_shows_and_lists_jobs(hub: RunningHub, storage: S
     assert "import or export of identities begun" in hub.isthmus("audit", "list")
 
 
-def test_an_import_that_is_killed_goes_on_after_the_next_start(
+def test_an_import_goes_on_after_each_start_whether_the_server_was_killed_or_stopped(
     hub: RunningHub, jobs: IoTHubJobManager, storage: Storage
 ) -> None:
     """Every identity is made once: a line that was carried out twice would stand in the log."""
@@ -199,9 +199,10 @@ def test_an_import_that_is_killed_goes_on_after_the_next_start(
     uri = storage.uri(name)
     asked = JobProperties(type="import", input_blob_container_uri=uri, output_blob_container_uri=uri)
     job_id = jobs.create_import_export_job(asked).job_id
-    for share in (5, 50):
+    for share, end in ((5, hub.kill), (40, hub.stop), (60, hub.kill)):
         until(partial(has_come_to, jobs, job_id, share))
-        hub.restart()
+        end()
+        hub.start()
     assert end_of(jobs, job_id).status == "completed"
     assert [(error["errorCode"], error["deviceId"]) for error in read_lines(container, "importErrors.log")] == [
         (409001, "k00000")

@@ -26,7 +26,13 @@ class Jobs:
         state, clock = stores.state, stores.clock
         registry, twins = domain.registry, domain.twins
         self.transfers = ImportExportJobs(
-            state, clock, stores.ids, registry, twins, LateContainers(egress, credentials)
+            state,
+            clock,
+            stores.ids,
+            registry,
+            twins,
+            LateContainers(egress, credentials),
+            is_pressed=lambda: stores.log.backlog_bytes > 0,
         )
         self.scheduled = ScheduledJobs(Tools(state, clock, registry, twins, domain.methods, domain.connected))
         self._domain = domain
