@@ -203,7 +203,7 @@ def test_dead_letters_are_asked_for_by_endpoint(management: FakeManagement, run:
     letters = f"{HUB_ID}/deadLetters"
     management.on("GET", letters, {"value": []})
     management.on("GET", f"{letters}/hot", {"value": [{"number": 3}]})
-    management.on("GET", f"{letters}/hot/letters/3", {"number": 3})
+    management.on("POST", f"{letters}/hot/letters/3/show", {"number": 3})
     management.on("POST", f"{letters}/hot/redrive", {"redriven": 1})
     management.on("POST", f"{letters}/hot/purge", {"purged": 1})
     assert json.loads(run("dead-letter", "list").out) == []

@@ -13,10 +13,13 @@ from isthmus.app.domain import Domain, management_api
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.state import JournalFilter
+from isthmus.egress.office import EgressOffice
 from isthmus.neighbours.blob.ports import BlobStore
 from isthmus.resources.hub import GROUP_PATH
+from isthmus.routing.dead_letters import DeadLetters
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Routes
+from isthmus.servers.management.arm_endpoints import ArmEndpoints
 from isthmus.servers.management.arm_storage import ArmStorage, StorageServer
 from isthmus.servers.management.request import call_of
 from neighbours.blob.blobs import ContainersInMemory
@@ -68,7 +71,7 @@ class ManagementWorld:
             lambda: 8443,
             self._prepare,
             live=lambda _: self.live,
-            more=(self._storage(),),
+            more=(self._storage(), self._endpoints()),
         )
 
     def _storage(self) -> Routes:
@@ -77,6 +80,11 @@ class ManagementWorld:
         server = StorageServer(self._prepare, domain.first_host, lambda: 8443)
         blobs = cast("BlobStore", ContainersInMemory(self.clock))
         return ArmStorage(domain.accounts, blobs, domain.endpoints, domain.journal, domain.ids, server).routes
+
+    def _endpoints(self) -> Routes:
+        """ARM of deliveries, which nothing here carries out: for the actions that it has."""
+        nobody = cast("EgressOffice", None)
+        return ArmEndpoints(self.domain.hubs, nobody, cast("DeadLetters", None), self.domain.journal).routes
 
     async def start(self) -> "ManagementWorld":
         await self.domain.hubs.create("hub", host_name="hub.example.test", partitions=4)

@@ -114,7 +114,7 @@ async def test_letters_are_listed_shown_driven_and_purged(world: World) -> None:
     ]
     [second] = (await world.call("GET", f"{LETTERS}/*", "HOT", query={"first": "1", "top": "1"}))["value"]
     assert second == listed[1]
-    shown = await world.call("GET", f"{LETTERS}/*/letters/*", "hot", "1")
+    shown = await world.call("POST", f"{LETTERS}/*/letters/*/show", "hot", "1")
     assert (shown["body"], shown["enrichments"], shown["reason"]) == ("MQ==", {"site": "Oslo"}, "too late")
     done = await world.call("POST", f"{LETTERS}/*/redrive", "hot", body=b'{"until": 1}')
     assert done == {"endpointName": "hot", "redriven": 2}
@@ -136,9 +136,12 @@ async def test_letters_of_a_deleted_endpoint_wait_for_one_of_its_name(world: Wor
 
 
 async def test_what_is_not_there_is_said_so(world: World) -> None:
-    for pattern, names in ((f"{LETTERS}/*", ("cold",)), (f"{LETTERS}/*/letters/*", ("hot", "0"))):
+    for method, pattern, names in (
+        ("GET", f"{LETTERS}/*", ("cold",)),
+        ("POST", f"{LETTERS}/*/letters/*/show", ("hot", "0")),
+    ):
         with pytest.raises(HubError) as refused:
-            await world.call("GET", pattern, *names)
+            await world.call(method, pattern, *names)
         assert refused.value.code is Code.NOT_FOUND
     for query in ({"top": "0"}, {"top": "x"}, {"first": "-1"}):
         with pytest.raises(HubError) as refused:

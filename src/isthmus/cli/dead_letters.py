@@ -31,7 +31,7 @@ def list_dead_letters(target: Target, endpoint: str | None, first: int | None, t
 @click.option("--number", type=int, required=True, help="The dead letter's number, as the list has it.")
 def show_dead_letter(target: Target, endpoint: str, number: int) -> Any:
     """Shows a dead letter with its properties, and its body in base64."""
-    return target.manage("GET", f"{_path(target, endpoint)}/letters/{number}", query=API)
+    return target.manage("POST", f"{_path(target, endpoint)}/letters/{number}/show", query=API)
 
 
 @dead_letter.command("redrive", remote=False)

@@ -1,7 +1,8 @@
 """Health of routing endpoints, and dead letters below a hub: `…/IotHubs/{hub}/deadLetters/{endpoint}`.
 
 Shapes of health: Microsoft.Devices 2023-06-30, `EndpointHealthData`, whose times are in the form of RFC 9110 §5.6.7;
-what stands besides is this hub's own. Dead letters are beyond Azure, which drops them.
+what stands besides is this hub's own. Dead letters are beyond Azure, which drops them. One is shown by a POST: it holds
+what a device has sent, which is not for whoever may only look at resources.
 """
 
 import base64
@@ -51,7 +52,7 @@ class ArmEndpoints:
         self.routes: Routes = {
             ("GET", letters): self._list,
             ("GET", f"{letters}/*"): self._list_of_one,
-            ("GET", f"{letters}/*/letters/*"): self._show,
+            ("POST", f"{letters}/*/letters/*/show"): self._show,
             ("POST", f"{letters}/*/redrive"): self._redrive,
             ("POST", f"{letters}/*/purge"): self._purge,
         }
