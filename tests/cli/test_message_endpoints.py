@@ -211,5 +211,7 @@ def test_dead_letters_are_asked_for_by_endpoint(management: FakeManagement, run:
     assert json.loads(run("dead-letter", "show", "--en", "hot", "--number", "3").out) == {"number": 3}
     assert run("dead-letter", "redrive", "--en", "hot").code == 0
     assert management.asked[-1].body == {}
+    management.on("POST", f"{letters}/hot/bury", {"endpointName": "hot"})
+    assert json.loads(run("dead-letter", "bury", "--en", "hot").out) == {"endpointName": "hot"}
     assert run("dead-letter", "purge", "--en", "hot", "--until", "3").code == 0
     assert management.asked[-1].body == {"until": 3}

@@ -167,6 +167,21 @@ async def test_what_waits_for_a_dead_endpoint_is_buried_where_that_is_wanted(mak
     await until(lambda: world.targets["hot"].payloads == [b"a", b"b"])
 
 
+async def test_an_owner_gives_up_on_what_waits_and_what_comes_later_waits_again(make: Make) -> None:
+    world = make()
+    hot = world.targets["hot"]
+    hot.failure = BUSY
+    await world.office.start([hub(HOT)])
+    await world.write(b"a", b"b", to=(2,))
+    world.office.bury_waiting(PLANT.number, 2, "given up by its owner")
+    await until(lambda: world.dead_letters.count(PLANT.number, 2) == 2)
+    await world.write(b"c", to=(2,))
+    hot.failure = None
+    await until(lambda: hot.payloads == [b"c"])
+    assert await world.dead_letters.redrive(PLANT, 2) == 2
+    await until(lambda: hot.payloads == [b"c", b"a", b"b"])
+
+
 async def test_the_log_is_kept_for_an_endpoint_that_is_behind(make: Make) -> None:
     world = make()
     world.targets["cold"].failure = BUSY

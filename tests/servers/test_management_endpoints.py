@@ -40,12 +40,16 @@ class World:
     letters: DeadLetters
     journal: Journal
     health_now: EndpointHealth = NOTHING_TRIED
+    given_up: tuple[int, int, str] | None = None
 
     def __post_init__(self) -> None:
         self.arm = ArmEndpoints(self.hubs, self, self.letters, self.journal)
 
     def health(self, hub: HubId, number: int) -> EndpointHealth:
         return self.health_now
+
+    def bury_waiting(self, hub: HubId, number: int, reason: str) -> None:
+        self.given_up = (hub, number, reason)
 
     def behind_bytes(self, hub: HubId, number: int) -> int:
         return 7
@@ -133,6 +137,13 @@ async def test_letters_of_a_deleted_endpoint_wait_for_one_of_its_name(world: Wor
     await world.bury(1, endpoint=3)
     assert (await world.call("POST", f"{LETTERS}/*/redrive", "hot"))["redriven"] == 3
     assert world.driven() == [((3,), b"0"), ((3,), b"1"), ((3,), b"0")]
+
+
+async def test_an_owner_gives_up_on_what_waits(world: World) -> None:
+    assert await world.call("POST", f"{LETTERS}/*/bury", "Hot") == {"endpointName": "hot"}
+    assert world.given_up == (world.hub.number, 2, "given up by its owner")
+    with pytest.raises(HubError, match="no endpoint cold"):
+        await world.call("POST", f"{LETTERS}/*/bury", "cold")
 
 
 async def test_what_is_not_there_is_said_so(world: World) -> None:

@@ -34,6 +34,13 @@ def show_dead_letter(target: Target, endpoint: str, number: int) -> Any:
     return target.manage("POST", f"{_path(target, endpoint)}/letters/{number}/show", query=API)
 
 
+@dead_letter.command("bury", remote=False)
+@_endpoint
+def bury_waiting(target: Target, endpoint: str) -> Any:
+    """Gives up on what waits for an endpoint now: it becomes dead letters, which can be sent once more."""
+    return target.manage("POST", f"{_path(target, endpoint)}/bury", {}, query=API)
+
+
 @dead_letter.command("redrive", remote=False)
 @_endpoint
 @_until

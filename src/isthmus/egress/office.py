@@ -221,6 +221,10 @@ class EgressOffice:
         """What of the log is still to be delivered; None when nothing is."""
         return self._ledger.lowest()
 
+    def bury_waiting(self, hub: HubId, number: int, reason: str) -> None:
+        """Has everything buried that waits for an endpoint now; returns before it is."""
+        self._give_up((hub, number), self._end(hub), reason)
+
     def make_room(self, let_go: int) -> None:
         """Has records buried that retention lets go and that are further behind than the log is kept for."""
         for name in self._ledger.names():

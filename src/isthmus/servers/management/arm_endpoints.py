@@ -29,6 +29,8 @@ Json = dict[str, object]
 LISTED_USUALLY = 100
 """Dead letters in a list of which no length was asked."""
 
+ACCEPTED = 202
+
 NUMBER_MAX = 2**53 - 1
 """The largest number that every reader of JSON tells apart."""
 
@@ -38,6 +40,7 @@ class Deliveries(Protocol):
 
     def health(self, hub: HubId, number: int) -> EndpointHealth: ...
     def behind_bytes(self, hub: HubId, number: int) -> int: ...
+    def bury_waiting(self, hub: HubId, number: int, reason: str) -> None: ...
 
 
 class ArmEndpoints:
@@ -53,6 +56,7 @@ class ArmEndpoints:
             ("GET", letters): self._list,
             ("GET", f"{letters}/*"): self._list_of_one,
             ("POST", f"{letters}/*/letters/*/show"): self._show,
+            ("POST", f"{letters}/*/bury"): self._bury,
             ("POST", f"{letters}/*/redrive"): self._redrive,
             ("POST", f"{letters}/*/purge"): self._purge,
         }
@@ -103,6 +107,15 @@ class ArmEndpoints:
                     return Reply(value=_whole(hub, self._dead_letters.name(hub, endpoint), endpoint, found))
         raise HubError(Code.NOT_FOUND, f"The endpoint {names[1]} has no dead letter {number}")
 
+    async def _bury(self, call: Call, names: tuple[str, ...]) -> Reply:
+        hub = self._hubs.require(names[0])
+        endpoint = hub.endpoint(names[1])
+        if endpoint is None:
+            raise _no_endpoint(hub, names[1])
+        self._deliveries.bury_waiting(hub.number, endpoint.number, f"given up by {call.who or 'its owner'}")
+        self._changed(call, hub, f"what waits for {endpoint.name} given up")
+        return Reply(ACCEPTED, {"endpointName": endpoint.name})
+
     async def _redrive(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
         numbers = self._of_name(hub, names[1])
@@ -133,8 +146,7 @@ class ArmEndpoints:
         """The numbers that a name has dead letters under; an endpoint may have been deleted, and made again."""
         numbers = self._dead_letters.of_name(hub, name)
         if not numbers and hub.endpoint(name) is None:
-            known = ", ".join(each.name for each in hub.endpoints) or "none"
-            raise HubError(Code.NOT_FOUND, f"The hub {hub.name} has no endpoint {name} of its own; it has: {known}")
+            raise _no_endpoint(hub, name)
         return numbers
 
     def _listed(self, hub: Hub, numbers: Iterable[int], first: int, most: int) -> list[Json]:
@@ -148,6 +160,11 @@ class ArmEndpoints:
 
     def _changed(self, call: Call, hub: Hub, what: str) -> None:
         self._journal.write(change_of(call, hub.name, what))
+
+
+def _no_endpoint(hub: Hub, name: str) -> HubError:
+    known = ", ".join(each.name for each in hub.endpoints) or "none"
+    return HubError(Code.NOT_FOUND, f"The hub {hub.name} has no endpoint {name} of its own; it has: {known}")
 
 
 def _in_brief(hub: Hub, endpoint: str, buried: Buried) -> Json:
