@@ -90,6 +90,22 @@ def test_a_reason_is_the_target_s_words_once() -> None:
     assert failure_of(error).reason == SEND_CLAIM
 
 
+def test_a_target_that_does_not_answer_in_time_is_told_as_that() -> None:
+    failure = failure_of(TimeoutError())
+    assert (failure.kind, failure.code, failure.reason) == (
+        FailureKind.TRANSIENT,
+        "TimeoutError",
+        "No answer came in time",
+    )
+
+
+def test_what_the_client_of_service_bus_hides_is_found() -> None:
+    inner = Exception(f"CBS Token authentication failed.\nStatus code: 401\nDescription: {ADDRESS}")
+    hidden = ServiceBusConnectionError(message=None, error=inner, condition=b"amqp:client-error")
+    failure = failure_of(hidden)
+    assert (failure.kind, failure.code, failure.reason) == (FailureKind.NETWORK, "401", ADDRESS)
+
+
 def test_a_reason_is_of_bounded_length_and_one_line() -> None:
     reason = failure_of(ConnectError("x\ny" * 1_000)).reason
     assert len(reason) <= REASON_CHARACTERS_MAX

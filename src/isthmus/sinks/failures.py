@@ -76,7 +76,9 @@ def reason_of(error: Exception) -> str:
     """The target's words without what clients put around them, such as their own code, request ids and traces."""
     told = _APPENDED.split(_words(error).strip(), maxsplit=1)[0]
     reason = " ".join(_PREPENDED.sub("", told).split())
-    return reason[:REASON_CHARACTERS_MAX] or type(error).__name__
+    if not reason:
+        return "No answer came in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return reason[:REASON_CHARACTERS_MAX]
 
 
 def _storage_kind(error: HttpResponseError) -> FailureKind:

@@ -22,6 +22,9 @@ from isthmus.sinks.failures import failure_of, reason_of
 from isthmus.sinks.lasting import Lasting
 from isthmus.sinks.messaging_target import SEND_SECONDS_MAX, MessagingTarget
 
+RETRY_SECONDS: Final = 0.1
+"""Before the one more try that finds a link again which the target ended because it was idle."""
+
 _SYSTEM: Final = ("dt-subject", "iothub-interface-id", "iothub-message-schema", "Diagnostic-Id")
 
 
@@ -87,7 +90,7 @@ class ServiceBusSink:
         found = await target.destinations(self._way)
         self._tries += 1
         options = target.options(self._way, found[self._tries % len(found)])
-        options["transport_type"] = TransportType.Amqp
+        options |= {"transport_type": TransportType.Amqp, "retry_total": 1, "retry_backoff_factor": RETRY_SECONDS}
         if target.by_key:
             return _Connected(ServiceBusClient.from_connection_string(target.connection_string, **options))
         credential = self._way.credential(target.endpoint.identity)
