@@ -13,6 +13,8 @@ def stopped(make_hub: Callable[..., RunningHub]) -> RunningHub:
     hub = make_hub(hostname="hub.isthmus.test")
     hub.isthmus("device-identity", "create", "-d", "press")
     hub.isthmus("module-identity", "create", "-d", "press", "-m", "vision")
+    hub.isthmus("eventhubs", "namespace", "create", "-n", "plant-events")
+    hub.isthmus("eventhubs", "eventhub", "create", "-n", "telemetry", "--namespace-name", "plant-events")
     return hub
 
 
@@ -25,6 +27,7 @@ def test_connection_strings_are_the_same_without_a_server(stopped: RunningHub) -
             stopped.device_connection_string("press"),
             stopped.device_connection_string("press", "vision"),
             stopped.isthmus("connection-string", "show", "--all"),
+            stopped.isthmus("connection-string", "--namespace", "plant-events", "--entity", "telemetry"),
             stopped.isthmus("env"),
         ]
 
