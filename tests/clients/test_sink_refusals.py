@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from isthmus.resources.routing_endpoint import (
     RoutingEndpoint,
     StorageSettings,
 )
-from isthmus.routing.sink import Destination, FailureKind, Sink, SinkFailure
+from isthmus.routing.sink import Destination, FailureKind, Sink, SinkFailure, Unacceptable
 from isthmus.sinks.factory import sink_factory
 from sinks.deliveries import delivery
 from sinks.egress import HUB, LaidEgress
@@ -104,15 +105,35 @@ async def test_a_token_for_somebody_else(site: Site, egress: SiteEgress, kind: E
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_is_not_there(site: Site, egress: SiteEgress, kind: EndpointKind) -> None:
+    with may_write(site, kind):
+        failure = await refused(site, egress, kind, entity="absent")
+        assert failure.kind is FailureKind.NOT_FOUND
+        assert await answer(site, egress, kind) is None, "the same way, to what is there"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_message_that_no_target_of_the_kind_takes(site: Site, egress: SiteEgress, kind: EndpointKind) -> None:
+    """It is told apart from those before it, which have arrived, and holds up nobody for ever."""
+    batch = [delivery(b"before", number=0), delivery(b"x" * 2_000_000, number=1), delivery(b"behind", number=2)]
+    sink = sink_factory(SystemClock(), RandomIds())(HUB, endpoint(site, kind, ""), egress)
+    with may_write(site, kind):
+        with pytest.raises(Unacceptable) as caught:
+            await sink.deliver(0, batch)
+        assert caught.value.index == 1
+        await sink.deliver(0, batch[2:])
+    await sink.close()
+
+
+@contextmanager
+def may_write(site: Site, kind: EndpointKind) -> Iterator[None]:
+    """While it lasts, the identity has the role for targets of a kind."""
     role, scope = {
         EndpointKind.STORAGE: ("Storage Blob Data Contributor", site.storage.resource_id),
         EndpointKind.EVENT_HUB: ("Azure Event Hubs Data Sender", site.events.resource_id),
     }.get(kind, ("Azure Service Bus Data Sender", site.bus.resource_id))
     principal = site.hub.json("identity", "show", "-n", "reader")["principalId"]
     assign(site.hub, principal, role, scope)
-    failure = await refused(site, egress, kind, entity="absent")
-    assert failure.kind is FailureKind.NOT_FOUND
-    assert await answer(site, egress, kind) is None, "the same way, to what is there"
+    yield
     site.hub.isthmus("role", "assignment", "delete", "--assignee", principal, "--role", role, "--scope", scope)
 
 
