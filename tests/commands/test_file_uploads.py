@@ -17,7 +17,7 @@ from isthmus.base.limits import FILE_UPLOADS_OPEN_MAX
 from isthmus.base.state import Delete, Put, State, StateClosed
 from isthmus.commands import servicebound
 from isthmus.commands.file_upload import COMPLETED_KEPT_MAX
-from isthmus.commands.file_uploads import SWEEP_MS, Credential, Ended, FileUploads, Opened
+from isthmus.commands.file_uploads import SWEEP_MS, Credential, FileUploads, Opened
 from isthmus.commands.upload_storage import StorageFault
 from isthmus.devices.documents import identity_key
 from isthmus.devices.identity import encode_identity, new_identity, parse_identity
@@ -29,8 +29,6 @@ from queues.fakes import FailingState, MovedClock
 HUB = apply_patch(Hub(HubId(1), "hub", "hub.example.test", 1, 5), storage_body())
 DEVICE = DeviceRef(HUB.number, "dev1")
 BY_KEY = Credential("print")
-SUCCESS = Ended(True, 200, "ok")
-FAILURE = Ended(False, -1, "no")
 
 
 @dataclass
@@ -65,8 +63,8 @@ class Bench:
     async def open(self, name: str = "a.txt", ref: DeviceRef = DEVICE) -> Opened:
         return await self.uploads.open(self.hub, ref.device_id, name, BY_KEY)
 
-    async def complete(self, correlation_id: str, ended: Ended = SUCCESS, ref: DeviceRef = DEVICE) -> None:
-        await self.uploads.complete(self.hub, ref.device_id, correlation_id, ended)
+    async def complete(self, correlation_id: str, *, succeeded: bool = True, ref: DeviceRef = DEVICE) -> None:
+        await self.uploads.complete(self.hub, ref.device_id, correlation_id, succeeded=succeeded)
 
     async def uploaded(self, name: str = "a.txt", body: bytes = b"1234") -> Opened:
         """A file that is in storage and about which nobody was told."""
@@ -121,7 +119,7 @@ async def test_completing_again_is_as_good_as_once(bench: Bench) -> None:
 
 async def test_a_failed_upload_is_told_to_nobody_and_frees_its_place(bench: Bench) -> None:
     opened = await bench.open()
-    await bench.complete(opened.correlation_id, FAILURE)
+    await bench.complete(opened.correlation_id, succeeded=False)
     assert await bench.told() == []
     for _ in range(FILE_UPLOADS_OPEN_MAX):
         await bench.open()

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.limits import FILE_UPLOADS_OPEN_MAX
 
@@ -24,9 +23,6 @@ BLOB_SEGMENTS_MAX = 254
 
 COMPLETED_KEPT_MAX = 10
 """Completed uploads of a device that are remembered, the latest ones."""
-
-DESCRIPTION_CHARACTERS_MAX = 1_024
-"""Of what a device says about an upload that failed, in the journal."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff\ufffe\uffff]")
 _MOMENT = "%Y%m%d%H%M"
@@ -145,11 +141,6 @@ def blob_of(device_id: str, name: str) -> str:
 def modified_text(utc_ms: int) -> str:
     """When a blob was written, to the second, as notifications say it."""
     return datetime.fromtimestamp(utc_ms // 1000, UTC).isoformat()
-
-
-def enqueued_text(utc_ms: int) -> str:
-    """When a notification was enqueued."""
-    return iso_utc(utc_ms)
 
 
 def _bad_name(name: str, remedy: str) -> HubError:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from isthmus.base.clock import Clock
+from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef, Ids
 from isthmus.base.state import Change, Check, Conflict, Delete, Key, Put, State, Stored
@@ -31,7 +31,6 @@ from isthmus.commands.file_upload import (
     Upload,
     Uploads,
     blob_of,
-    enqueued_text,
     modified_text,
     read_correlation,
 )
@@ -82,15 +81,6 @@ class Credential:
 
     key_fingerprint: str
     policy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How an upload ended, as the device says."""
-
-    succeeded: bool
-    status_code: int = 0
-    description: str = ""
 
 
 class FileUploads:
@@ -155,7 +145,7 @@ class FileUploads:
             return Opened(correlation, upload, RELAY_CONTAINER)
         return Opened(correlation, upload, endpoint.container, endpoint.account.place, signature)
 
-    async def complete(self, hub: Hub, device_id: str, correlation_id: str, ended: Ended) -> None:
+    async def complete(self, hub: Hub, device_id: str, correlation_id: str, *, succeeded: bool) -> None:
         """Completes an upload; returns when that, and the notification, are durable. Again is as good as once.
 
         Raises HubError INVALID_CORRELATION_ID, EXPIRED_CORRELATION_ID, INVALID_STORAGE_OR_BLOB, NO_STORAGE_ENDPOINT,
@@ -166,7 +156,7 @@ class FileUploads:
         if upload.completed:
             return
         message = b""
-        if ended.succeeded:
+        if succeeded:
             facts = await self._facts(hub, upload)
             if hub.file_upload.notify:
                 message = self._notification(hub, device_id, upload, facts)
@@ -238,7 +228,7 @@ class FileUploads:
             blob_name=upload.blob,
             last_updated_time=modified_text(facts.stamp.modified_ms),
             blob_size_in_bytes=facts.size,
-            enqueued_time_utc=enqueued_text(self._clock.utc_ms()),
+            enqueued_time_utc=iso_utc(self._clock.utc_ms()),
         )
         return msgspec.json.encode(told)
 
@@ -326,7 +316,7 @@ def _bad_correlation(text: str) -> HubError:
 
 
 def _expired(said: CorrelationId) -> HubError:
-    value = f"opened {enqueued_text(said.opened_ms)}"
+    value = f"opened {iso_utc(said.opened_ms)}"
     remedy = "Upload faster, or raise storageEndpoints.$default.sasTtlAsIso8601 of the hub."
     refusal = Refusal(Hop.LIMIT, "limit.file-upload-time", value, remedy)
     return HubError(Code.EXPIRED_CORRELATION_ID, "The correlation id has expired", refusal)

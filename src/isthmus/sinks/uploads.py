@@ -188,9 +188,6 @@ class _Exactly:
     def __init__(self, block: Block) -> None:
         self._block = block
 
-    def __len__(self) -> int:
-        return self._block.size
-
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self._block.size
         async for piece in self._block.body:

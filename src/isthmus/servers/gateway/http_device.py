@@ -27,7 +27,7 @@ from isthmus.base.ids import DeviceRef, is_probe
 from isthmus.base.limits import C2D_QUEUE_DEPTH_MAX, LOG_BACKLOG_BYTES_MAX
 from isthmus.base.state import Damaged
 from isthmus.commands.cloud_to_device import Locked
-from isthmus.commands.file_uploads import Credential, Ended, Opened
+from isthmus.commands.file_uploads import Credential, Opened
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.awaited_commit import AwaitedCommit
 from isthmus.servers.gateway.device_rates import DeviceRates
@@ -69,7 +69,7 @@ class Uploads(Protocol):
     async def open(self, hub: Hub, device_id: str, name: str, credential: Credential) -> Opened:
         """Opens an upload; raises `HubError`, as the other one does."""
 
-    async def complete(self, hub: Hub, device_id: str, correlation_id: str, ended: Ended) -> None:
+    async def complete(self, hub: Hub, device_id: str, correlation_id: str, *, succeeded: bool) -> None:
         """Completes an upload."""
 
 
@@ -199,8 +199,9 @@ class DeviceApi:
         return json_reply(upload_answer(opened, call.host or hub.host_name))
 
     async def _complete_upload(self, call: DeviceCall) -> Reply:
-        correlation_id, ended = upload_end(call.body, call.lock_token)
-        await self._services.uploads.complete(self._hub(call.ref), call.ref.device_id, correlation_id, ended)
+        correlation_id, succeeded = upload_end(call.body, call.lock_token)
+        hub, device_id = self._hub(call.ref), call.ref.device_id
+        await self._services.uploads.complete(hub, device_id, correlation_id, succeeded=succeeded)
         return Reply(204)
 
     def _hub(self, ref: DeviceRef) -> Hub:

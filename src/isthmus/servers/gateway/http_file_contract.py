@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.commands.file_uploads import Ended, Opened
+from isthmus.commands.file_uploads import Opened
 from isthmus.commands.relay_signature import signed_query
 
 
@@ -19,6 +19,8 @@ class _File(msgspec.Struct):
 
 
 class _End(msgspec.Struct):
+    """What clients say of an upload that ended; status and description are their own words, checked and passed over."""
+
     is_success: bool = msgspec.field(name="isSuccess")
     correlation_id: str = msgspec.field(name="correlationId", default="")
     status_code: int | None = msgspec.field(name="statusCode", default=None)
@@ -33,8 +35,8 @@ def file_name(body: bytes) -> str:
         raise HubError(Code.DESERIALIZATION_ERROR, "The body does not name a blob", _bad_body(error)) from error
 
 
-def upload_end(body: bytes, in_path: str) -> tuple[str, Ended]:
-    """The correlation id, which older clients have in the path, and how the upload ended.
+def upload_end(body: bytes, in_path: str) -> tuple[str, bool]:
+    """The correlation id, which older clients have in the path, and whether the upload succeeded.
 
     Raises HubError INVALID_COMPLETION_STATUS.
     """
@@ -43,8 +45,7 @@ def upload_end(body: bytes, in_path: str) -> tuple[str, Ended]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = "The body does not say how the upload ended"
         raise HubError(Code.INVALID_COMPLETION_STATUS, message, _bad_body(error)) from error
-    ended = Ended(end.is_success, end.status_code or 0, end.status_description or "")
-    return in_path or end.correlation_id, ended
+    return in_path or end.correlation_id, end.is_success
 
 
 def upload_answer(opened: Opened, host: str) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ from isthmus.base.ids import DeviceRef, Ids
 from isthmus.base.state import StateClosed
 from isthmus.commands.file_upload import Upload
 from isthmus.commands.file_uploads import refused_by_storage
-from isthmus.commands.relay_signature import opens
+from isthmus.commands.relay_signature import VERSION, opens
 from isthmus.commands.upload_storage import Block, BlockList, StorageRefused, UploadStorage, UploadTarget
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.gate import Admitted, Gate, device_name
@@ -69,7 +69,6 @@ IDLE_SECONDS_MAX = 60.0
 
 CREATED = 201
 VERSION_HEADER = "x-ms-version"
-VERSION = "2021-12-02"
 
 logger = logging.getLogger(__name__)
 
