@@ -77,10 +77,6 @@ async def test_dead_letters_are_listed_with_what_they_were(world: World) -> None
     assert {(each.letter.reason, each.letter.code) for each in listed} == {("too far behind", "Code")}
     assert listed[0].envelope == Envelope("pump", properties={"a": "b"})
     assert letters.listed(PLANT.number, 2, first=1, most=1) == listed[1:2]
-    assert letters.require(PLANT.number, 2, 2) == listed[2]
-    with pytest.raises(HubError) as missing:
-        letters.require(PLANT.number, 2, 3)
-    assert missing.value.code is Code.NOT_FOUND
 
 
 async def test_they_are_driven_once_more_in_order_as_records_of_their_endpoint_only(

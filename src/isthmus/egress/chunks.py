@@ -36,11 +36,6 @@ class Chunks:
         self._streams: frozenset[int] = frozenset()
         self._kept: deque[Chunk] = deque(maxlen=CHUNKS_MAX)
 
-    @property
-    def end(self) -> int:
-        """Where the log ends now."""
-        return self._reader.committed
-
     def serve(self, streams: frozenset[int]) -> None:
         """Whose records are wanted."""
         if streams != self._streams:
