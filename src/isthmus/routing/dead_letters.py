@@ -6,6 +6,7 @@ purged is told by a mark for each endpoint, the number of the first dead letter 
 the re-driven records are durable in the hub's log, so that a crash in between drives some twice and loses none.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,6 +119,21 @@ class DeadLetters:
                 break
             found.append(each)
         return found
+
+    async def find(self, hub: HubId, endpoint: int, place: tuple[int, int]) -> tuple[Buried, bool] | None:
+        """The dead letter of a record, by its partition and offset, and whether it is still there.
+
+        One that was re-driven or purged is found until the dead-letter log lets it go; with more than
+        `FIND_LETTERS_MAX` the oldest of these are looked at.
+        """
+        for looked, each in enumerate(self._from(hub, endpoint, 0), start=1):
+            if (each.letter.partition, each.letter.offset) == place:
+                return each, each.number >= self._mark(hub, endpoint)
+            if looked >= FIND_LETTERS_MAX:
+                return None
+            if looked % READ_RECORDS_MAX == 0:
+                await asyncio.sleep(0)
+        return None
 
     def name(self, hub: Hub, endpoint: int) -> str:
         """What an endpoint is called, or was when its first dead letter was buried; empty for one without any."""
