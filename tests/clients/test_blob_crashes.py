@@ -72,5 +72,5 @@ def _parsed(blob: bytes, encoding: str) -> list[int]:
 
 def _counter(name: str) -> int:
     """Of blobs that were begun in the same minute."""
-    stem, _, counter = name.rpartition("/")[2].partition(".")[0].partition("-")
+    stem, _, counter = name.rpartition("/")[2].partition(".")[0].partition("_")
     return int(counter or 0) + 1_000 * int(stem)

@@ -163,7 +163,7 @@ async def test_a_blob_ends_with_its_size_and_the_next_has_a_counter(
     assert {name: len(read_avro(blob)) for name, blob in blobs.items()} == {
         f"{FIRST}.avro": 2,
         f"{FIRST}_001.avro": 2,
-        f"{FIRST}-2.avro": 1,
+        f"{FIRST}_002.avro": 1,
     }
     assert all(len(blob) <= 10_000 for blob in blobs.values())
 
