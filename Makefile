@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 CHECKED := src tests benchmarks tools examples
 
 # Processes that run tests side by side; most tests wait for others rather than compute.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # Commands that tests drive, and the Debian packages that have them.
 TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tools wireguard-go=wireguard-go \
@@ -30,7 +30,7 @@ run: install
 test: install
 	@tools/system_packages.sh $(TOOLS)
 	@tools/npm_packages.sh tests/node
-	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 40
 
 test-long: install
 	@tools/system_packages.sh $(TOOLS)

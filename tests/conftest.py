@@ -10,6 +10,9 @@ from support.loopback import Loopback
 from support.server import RunningHub
 from support.watched_loop import Stalls, WatchedLoop
 
+HERE = Path(__file__).parent
+WITH_SERVERS = frozenset({"clients", "lab", "app", "examples", "sinks", "cli", "names", "namespaces", "checks"})
+
 STALLS = pytest.StashKey[Stalls]()
 
 # No test judges by how fast a machine is. The daily run says the same twice; `make test-long` looks for new examples.
@@ -25,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, Callable[[], WatchedLoop]]:
     """The loop the server runs on, for every asynchronous test."""
     return {"uvloop": lambda: WatchedLoop.reporting_to(config.stash[STALLS])}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start servers come first: they wait most of the time, and side by side they wait together."""
+    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in WITH_SERVERS)
 
 
 @pytest.fixture(autouse=True)

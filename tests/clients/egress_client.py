@@ -38,6 +38,15 @@ class Task:
     seconds: float = 60.0
 
 
+def text_of(body: str | bytes) -> str:
+    """The text in a body; of messages of others, which are there as well, nothing."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return ""
+    return str(found.get("text", "")) if isinstance(found, dict) else ""
+
+
 class Readers:
     """The stock clients of one task."""
 
@@ -49,13 +58,14 @@ class Readers:
     def of_json(self) -> Iterator[str]:
         """Bodies in JSON lines."""
         for blob in self._blobs(self._task.json_blobs):
-            yield from (json.loads(line)["Body"]["text"] for line in blob.splitlines())
+            bodies = (json.loads(line)["Body"] for line in blob.splitlines())
+            yield from (body["text"] for body in bodies if isinstance(body, dict))
 
     def of_avro(self) -> Iterator[str]:
         """Bodies in Avro files."""
         for blob in self._blobs(self._task.avro_blobs):
             records: Any = fastavro.reader(io.BytesIO(blob))
-            yield from (json.loads(record["Body"])["text"] for record in records)
+            yield from (text_of(record["Body"]) for record in records)
 
     def of_event_hub(self) -> Iterator[str]:
         """Bodies of all events from the beginning on."""
@@ -69,7 +79,7 @@ class Readers:
         failures: list[Exception] = []
 
         def take(_: Any, events: list[Any]) -> None:
-            found.extend(json.loads(event.body_as_str())["text"] for event in events)
+            found.extend(text_of(event.body_as_str()) for event in events)
             if set(self._task.wanted) <= set(found):
                 over.set()
 
@@ -103,7 +113,7 @@ class Readers:
     def _completed(self, receiver: Any) -> Iterator[str]:
         for message in receiver:
             receiver.complete_message(message)
-            yield json.loads(str(message))["text"]
+            yield text_of(str(message))
 
     def _bus_client(self, host: str) -> ServiceBusClient:
         trusted: dict[str, Any] = {"connection_verify": self._task.ca, "retry_total": 0}

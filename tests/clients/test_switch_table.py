@@ -9,6 +9,7 @@ before the role. What devices sent meanwhile waits, and arrives in order when th
 import base64
 import itertools
 import json
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any, Final
@@ -229,17 +230,20 @@ def first_seen(numbers: list[int]) -> list[int]:
 
 def events_of(site: Site, count: int) -> list[int]:
     numbers: list[int] = []
+    over = threading.Event()
     client = EventHubConsumerClient(
         site.events.host, ENTITY, "$Default", site.reader, connection_verify=str(site.hub.ca)
     )
 
     def take(_: Any, events: list[Any]) -> None:
         numbers.extend(json.loads(event.body_as_str())["number"] for event in events)
-        if not events or len(set(numbers)) == count:
-            client.close()
+        if len(set(numbers)) == count:
+            over.set()
 
+    options = {"starting_position": "-1"}
     with client:
-        client.receive_batch(take, starting_position="-1", max_wait_time=10)
+        threading.Thread(target=client.receive_batch, args=(take,), kwargs=options, daemon=True).start()
+        over.wait(60)
     return numbers
 
 

@@ -70,19 +70,23 @@ class SilentDevice(FakeDevice):
         raise AssertionError("nobody sets it")
 
 
+COUNT = 201
+"""Devices, one more than a page."""
+
+
 async def test_a_twin_job_patches_every_device_once_and_tells_who_is_connected() -> None:
     world = World()
-    refs = [await world.add(f"d{number:03}") for number in range(250)]
+    refs = [await world.add(f"d{number:03}") for number in range(COUNT)]
     device = world.connected.devices[refs[3]] = FakeDevice()
     job = await world.done("j1", TWIN_JOB)
-    assert (job.status, job.total, job.succeeded, job.failed) == (JobStatus.COMPLETED, 250, 250, 0)
+    assert (job.status, job.total, job.succeeded, job.failed) == (JobStatus.COMPLETED, COUNT, COUNT, 0)
     twins = [(await world.twins.get(ref)).twin for ref in refs]
     assert {(twin.tags["a"], twin.properties.desired["x"], twin.desired_version) for twin in twins} == {(1, 2, 2)}
     assert device.desired == [({"x": 2, "$version": 2}, 2)]
     assert {row.status for row in (await world.rows("j1")).values()} == {DeviceJobStatus.COMPLETED}
     events = [event for event in await world.events() if event.source is MessageSource.DEVICE_JOB_LIFECYCLE]
     assert [event.op_type for event in events] == ["queued", "running", "completed"]
-    assert msgspec.json.decode(events[-1].body)["deviceJobStatistics"]["succeededCount"] == 250
+    assert msgspec.json.decode(events[-1].body)["deviceJobStatistics"]["succeededCount"] == COUNT
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ async def test_a_method_job_calls_who_is_there_and_then_who_comes_until_its_time
 async def test_devices_that_do_not_answer_delay_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isthmus.jobs.scheduled_run.CALLS_AT_ONCE", 2)
     world = World()
-    for number in range(250):
+    for number in range(COUNT):
         ref = await world.add(f"d{number:03}")
         world.connected.devices[ref] = FakeDevice(MethodAnswer(200, b"{}")) if number else SilentDevice()
     await world.create("j", {**METHOD_JOB, "maxExecutionTimeInSeconds": 60})

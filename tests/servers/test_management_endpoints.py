@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from isthmus.access.journal import Journal
+from isthmus.access.journal import Journal, JournalFilter
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId, RandomIds
@@ -142,6 +142,8 @@ async def test_letters_of_a_deleted_endpoint_wait_for_one_of_its_name(world: Wor
 async def test_an_owner_gives_up_on_what_waits(world: World) -> None:
     assert await world.call("POST", f"{LETTERS}/*/bury", "Hot") == {"endpointName": "hot"}
     assert world.given_up == (world.hub.number, 2, "given up by its owner")
+    noted = await world.journal.read(JournalFilter(limit=1))
+    assert [each.detail for each in noted] == ["what waits for hot given up"]
     with pytest.raises(HubError, match="no endpoint cold"):
         await world.call("POST", f"{LETTERS}/*/bury", "cold")
 

@@ -124,6 +124,9 @@ class NamespaceClient:
         try:
             connection.send(msgspec.json.encode(order))
             packet, descriptors, _, _ = socket.recv_fds(connection, ORDER_BYTES_MAX, 1)
+            for descriptor in descriptors:
+                # What came over a socket is inherited unless told otherwise, and a child would listen on for ever.
+                os.set_inheritable(descriptor, False)
             if not packet:
                 raise ConnectionResetError("it has ended; its log says why")
             return decode_answer(packet), socket.socket(fileno=descriptors[0]) if descriptors else None

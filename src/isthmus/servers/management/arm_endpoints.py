@@ -7,9 +7,11 @@ what a device has sent, which is not for whoever may only look at resources.
 
 import base64
 from collections.abc import Iterable
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Protocol
 
+from isthmus.access.explain import change_texts
 from isthmus.access.journal import Journal
 from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, HubError
@@ -113,7 +115,7 @@ class ArmEndpoints:
         if endpoint is None:
             raise _no_endpoint(hub, names[1])
         self._deliveries.bury_waiting(hub.number, endpoint.number, f"given up by {call.who or 'its owner'}")
-        self._changed(call, hub, f"what waits for {endpoint.name} given up")
+        self._changed(call, hub, f"what waits for {endpoint.name} given up", "waiting", "given up")
         return Reply(ACCEPTED, {"endpointName": endpoint.name})
 
     async def _redrive(self, call: Call, names: tuple[str, ...]) -> Reply:
@@ -125,21 +127,21 @@ class ArmEndpoints:
                 f"The endpoint {names[1]} was deleted: make one of that name to have its dead letters, or purge them"
             )
             raise HubError(Code.ARGUMENT_INVALID, message)
-        until, count = _until(call), 0
+        until, count, there = _until(call), 0, self._count(hub, numbers)
         for number in numbers:
             last = until if number == numbers[-1] else None
             count += await self._dead_letters.redrive(hub, number, last, to=target.number)
-        self._changed(call, hub, f"{count} dead letters of {target.name} re-driven")
+        self._changed(call, hub, f"{count} dead letters of {target.name} re-driven", there, there - count)
         return Reply(value={"endpointName": target.name, "redriven": count})
 
     async def _purge(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
         numbers = self._of_name(hub, names[1])
-        until, count = _until(call), 0
+        until, count, there = _until(call), 0, self._count(hub, numbers)
         for number in numbers:
             last = until if number == numbers[-1] else None
             count += await self._dead_letters.purge(hub.number, number, last)
-        self._changed(call, hub, f"{count} dead letters of {names[1]} purged")
+        self._changed(call, hub, f"{count} dead letters of {names[1]} purged", there, there - count)
         return Reply(value={"endpointName": names[1], "purged": count})
 
     def _of_name(self, hub: Hub, name: str) -> tuple[int, ...]:
@@ -158,8 +160,13 @@ class ArmEndpoints:
             listed += [_in_brief(hub, name, each) for each in found]
         return listed
 
-    def _changed(self, call: Call, hub: Hub, what: str) -> None:
-        self._journal.write(change_of(call, hub.name, what))
+    def _count(self, hub: Hub, numbers: Iterable[int]) -> int:
+        return sum(self._dead_letters.count(hub.number, number) for number in numbers)
+
+    def _changed(self, call: Call, hub: Hub, what: str, before: object, after: object) -> None:
+        """Journals a change of how many dead letters there are."""
+        was, now = change_texts({"deadLetters": before}, {"deadLetters": after})
+        self._journal.write(replace(change_of(call, hub.name, what), before=was, after=now))
 
 
 def _no_endpoint(hub: Hub, name: str) -> HubError:
