@@ -136,10 +136,10 @@ async def test_devices_that_do_not_answer_delay_nobody_else(monkeypatch: pytest.
         ref = await world.add(f"d{number:03}")
         world.connected.devices[ref] = FakeDevice(MethodAnswer(200, b"{}")) if number else SilentDevice()
     await world.create("j", {**METHOD_JOB, "maxExecutionTimeInSeconds": 60})
-    await world.seen("j", lambda job: job.succeeded == 249)
+    await world.seen("j", lambda job: job.succeeded == COUNT - 1)
     world.clock.now_ms += 61_000
     job = await world.seen("j", lambda job: job.is_ended)
-    assert (job.succeeded, job.failed) == (249, 1)
+    assert (job.succeeded, job.failed) == (COUNT - 1, 1)
     assert (await world.rows("j"))["d000"].status is DeviceJobStatus.FAILED
 
 

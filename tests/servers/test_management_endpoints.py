@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from isthmus.access.journal import Journal, JournalFilter
+from isthmus.access.journal import Journal
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId, RandomIds
+from isthmus.base.state import JournalFilter
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
 from isthmus.routing.dead_letters import DeadLetters
