@@ -47,12 +47,10 @@ class World(fakes.World):
 
     async def seen(self, job_id: str, wanted: Callable[[ScheduledJob], bool]) -> ScheduledJob:
         """The job as soon as it is what is waited for."""
-        for _ in range(100_000):
-            job = await self.scheduled.get(HUB, job_id)
-            if wanted(job):
-                return job
-            await asyncio.sleep(0)
-        raise AssertionError("the job does not move")
+        async with asyncio.timeout(SEEN_SECONDS_MAX):
+            while not wanted(job := await self.scheduled.get(HUB, job_id)):
+                await asyncio.sleep(0.001)
+        return job
 
     async def done(self, job_id: str, body: object) -> ScheduledJob:
         await self.create(job_id, body)
@@ -70,6 +68,7 @@ class SilentDevice(FakeDevice):
         raise AssertionError("nobody sets it")
 
 
+SEEN_SECONDS_MAX = 30.0
 COUNT = 201
 """Devices, one more than a page."""
 
