@@ -48,7 +48,7 @@ class World(fakes.World):
     async def seen(self, job_id: str, wanted: Callable[[ScheduledJob], bool]) -> ScheduledJob:
         """The job as soon as it is what is waited for."""
         async with asyncio.timeout(SEEN_SECONDS_MAX):
-            while not wanted(job := await self.scheduled.get(HUB, job_id)):
+            while not wanted(job := await self.scheduled.get(HUB, job_id)):  # noqa: ASYNC110 - many things make it so
                 await asyncio.sleep(0.001)
         return job
 
