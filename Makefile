@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 CHECKED := src tests benchmarks tools examples
 
 # Processes that run tests side by side; most tests wait for others rather than compute.
-WORKERS ?= 4
+WORKERS ?= 3
 
 # Commands that tests drive, and the Debian packages that have them.
 TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tools wireguard-go=wireguard-go \

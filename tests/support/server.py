@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from support.commands import COMMANDS
+
 ISTHMUS = Path(sys.executable).with_name("isthmus")
 START_SECONDS_MAX = 30.0
 """A first start makes keys and certificates; measured well below a second, and other tests may have the processor."""
@@ -120,14 +122,7 @@ class RunningHub:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a command against this hub, whatever becomes of it."""
-        return subprocess.run(
-            [str(ISTHMUS), *arguments, "--data", str(self.data)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS_MAX,
-            check=False,
-        )
+        return COMMANDS.run([*arguments, "--data", str(self.data)], COMMAND_SECONDS_MAX)
 
     def json(self, *arguments: str) -> Any:
         """What a command printed, parsed; None when it printed nothing."""
