@@ -52,11 +52,13 @@ bench: install
 docs: install
 	$(BIN)/python tools/reference.py
 
-# Resolves anew within pyproject.toml's bounds, for every Python from 3.11 on; the file names no registry.
+# Resolves anew within the bounds of pyproject.toml, for every Python from 3.11 on, and of tests/node/package.json; the
+# files name no registry.
 lock: install
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements.lock
+	$(BIN)/python tools/node_lock.py tests/node
 
 clean:
 	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/mqttload

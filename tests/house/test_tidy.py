@@ -1,6 +1,7 @@
 """The style sheet's ceilings and prohibitions (CONTRIBUTING.md), with a ratchet: an offender may only shrink."""
 
 import ast
+import json
 import re
 import statistics
 import subprocess
@@ -104,6 +105,14 @@ def test_the_lock_file_has_hashes_and_no_addresses() -> None:
     assert "://" not in lock
     unhashed = [entry for entry in re.split(r"\n(?=\S)", lock) if "==" in entry and "--hash=sha256:" not in entry]
     assert not unhashed
+
+
+def test_the_lock_file_of_node_packages_has_hashes_and_no_addresses() -> None:
+    lock = (ROOT / "tests" / "node" / "package-lock.json").read_text()
+    assert "://" not in lock
+    packages: dict[str, dict[str, object]] = json.loads(lock)["packages"]
+    assert len(packages) > 1
+    assert not [name for name, package in packages.items() if name and "integrity" not in package]
 
 
 def _judge(lengths: dict[str, int], limit: int, allowed: dict[str, int]) -> None:
