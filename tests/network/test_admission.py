@@ -102,3 +102,17 @@ def test_the_remedy_of_a_pending_endpoint_is_its_approval() -> None:
     assert admission.refusal.remedy == (
         "isthmus network private-endpoint-connection approve -n pending --resource-name hub"
     )
+
+
+@pytest.mark.parametrize("resource", [OPEN, CLOSED, Guarded(rules=NetworkRules(DefaultAction.DENY))])
+def test_whom_a_resource_trusts_passes_its_public_door_from_anywhere(resource: Guarded) -> None:
+    admission = admit(resource, door=PUBLIC_DOOR, address="203.0.113.9", trusted=True)
+    assert admission == Allow("public", "network.trusted-service")
+
+
+@pytest.mark.parametrize("connection", ["pending", "rejected", "gone"])
+def test_trust_opens_no_private_door(connection: str) -> None:
+    assert admit(OPEN, door=private(connection), address="10.0.0.9", trusted=True) == admit(
+        OPEN, door=private(connection), address="10.0.0.9"
+    )
+    assert isinstance(admit(OPEN, door=private(connection), address="10.0.0.9", trusted=True), Deny)

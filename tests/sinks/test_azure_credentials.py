@@ -14,10 +14,11 @@ from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 from isthmus.base.ids import HubId
 from isthmus.routing.sink import FailureKind, SinkFailure
 from isthmus.sinks.azure_credentials import azure_credentials
-from isthmus.sinks.clients import STORAGE_SCOPE, WayOut
+from isthmus.sinks.clients import WayOut
 from sinks.egress import LaidEgress
 
 SECRET = "a secret of the identity"
+SCOPE = "https://storage.azure.com/.default"
 
 
 class TokenEndpoint(BaseHTTPRequestHandler):
@@ -55,7 +56,7 @@ async def test_the_process_s_own_identity_is_shown(
 ) -> None:
     egress = LaidEgress(tmp_path / "ca.pem", has_identity=False)
     credential = WayOut(HubId(1), egress, azure_credentials(make)).credential("")
-    token = await credential.get_token(STORAGE_SCOPE)
+    token = await credential.get_token(SCOPE)
     assert token.token == "token for https://storage.azure.com"
     assert not egress.scopes, "the hub's own identity is not asked"
 
@@ -66,5 +67,5 @@ async def test_without_any_identity_the_failure_says_so(monkeypatch: pytest.Monk
     once = partial(ManagedIdentityCredential, retry_total=0)
     credential = WayOut(HubId(1), LaidEgress(tmp_path), azure_credentials(once)).credential("")
     with pytest.raises(SinkFailure) as caught:
-        await credential.get_token(STORAGE_SCOPE)
+        await credential.get_token(SCOPE)
     assert caught.value.kind is FailureKind.IDENTITY

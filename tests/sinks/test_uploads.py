@@ -21,7 +21,7 @@ from isthmus.commands.upload_storage import (
 )
 from isthmus.resources.file_upload import StorageEndpoint
 from isthmus.resources.routing_endpoint import EndpointAuthentication
-from isthmus.sinks.clients import blob_by_address, blob_service_by_key
+from isthmus.sinks.clients import blob_service_by_key, container_by_address
 from isthmus.sinks.uploads import KEPT_SECONDS, UploadAccounts, upload_accounts
 from sinks.egress import HUB, LaidEgress
 from support.azurite import ACCOUNT, Azurite
@@ -153,8 +153,8 @@ async def test_a_wrong_key_is_found_out_within_a_minute(
 
 def opened(target: UploadTarget, signature: str, egress: LaidEgress) -> BlobClient:
     """The official client at a blob's signed address."""
-    address = f"{target.endpoint.account.blob_url}/{target.endpoint.container}/{target.blob}?{signature}"
-    return blob_by_address(egress.way, address)
+    address = f"{target.endpoint.account.blob_url}/{target.endpoint.container}?{signature}"
+    return container_by_address(egress.way, address).get_blob_client(target.blob)
 
 
 async def pieces(body: bytes) -> AsyncIterator[bytes]:

@@ -85,7 +85,9 @@ class Server:
         self._stores = stores
         self.domain = Domain(stores.state, stores.clock, stores.ids, self._objection)
         egress = self._egress = hub_egress(config, self.domain, lambda: self._doors.ports)
-        self.domain.uploads.storage = LoadedStorage(stores.clock, egress, config.egress.credentials)
+        storage = LoadedStorage(stores.clock, egress, config.egress.credentials)
+        self.domain.uploads.storage = storage
+        self.domain.hubs.on_change(storage.hub_changed)
         self.jobs = Jobs(stores, self.domain, egress, config.egress.credentials)
         self.gateway = Gateway(config, stores, self.domain, self.jobs)
         self.gateway.metrics.readings = self._readings

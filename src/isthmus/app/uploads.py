@@ -6,8 +6,10 @@ Hubs without file upload start as fast as ever, and where the client is not inst
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from isthmus.base.clock import Clock
+from isthmus.base.ids import HubId
 from isthmus.commands.upload_storage import (
     BlobFacts,
     BlobStamp,
@@ -18,7 +20,15 @@ from isthmus.commands.upload_storage import (
     UploadStorage,
     UploadTarget,
 )
+from isthmus.resources.hub import Hub
 from isthmus.routing.sink import Egress
+
+
+class HubsStorage(UploadStorage, Protocol):
+    """`UploadStorage` that holds something for each hub."""
+
+    async def forget(self, hub: HubId) -> None:
+        """Gives back what is held for a hub that is gone."""
 
 
 class LoadedStorage:
@@ -28,7 +38,7 @@ class LoadedStorage:
         self._clock = clock
         self._egress = egress
         self._credentials = credentials
-        self._loading: asyncio.Task[UploadStorage] | None = None
+        self._loading: asyncio.Task[HubsStorage] | None = None
 
     async def sign(self, target: UploadTarget, expires_ms: int) -> str:
         return await (await self._loaded()).sign(target, expires_ms)
@@ -42,16 +52,21 @@ class LoadedStorage:
     async def commit_blocks(self, target: UploadTarget, blocks: BlockList) -> BlobStamp:
         return await (await self._loaded()).commit_blocks(target, blocks)
 
+    async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
+        """Listens to the hubs: nothing is held for one that is gone."""
+        if old is not None and new is None and self._loading is not None:
+            await (await self._loading).forget(old.number)
+
     async def close(self) -> None:
         if self._loading is not None:
             await (await self._loading).close()
 
-    async def _loaded(self) -> UploadStorage:
+    async def _loaded(self) -> HubsStorage:
         if self._loading is None:
             self._loading = asyncio.create_task(self._load())
         return await asyncio.shield(self._loading)
 
-    async def _load(self) -> UploadStorage:
+    async def _load(self) -> HubsStorage:
         """Loads in a thread, so that others do not wait meanwhile; connections are the loop's."""
         try:
             make = await asyncio.to_thread(_factory, self._credentials)
@@ -62,7 +77,7 @@ class LoadedStorage:
         return make(self._clock, self._egress)
 
 
-def _factory(credentials: str) -> Callable[[Clock, Egress], UploadStorage]:
+def _factory(credentials: str) -> Callable[[Clock, Egress], HubsStorage]:
     from isthmus.sinks.azure_credentials import credentials_of
     from isthmus.sinks.uploads import upload_accounts
 

@@ -22,7 +22,6 @@ from isthmus.cli.target import Target
 
 NO_HUB = ("--hub-name",)
 NAMESPACE_COMING = ("identity", "encryption", "schema-registry", "application-group", "failover", "nsp-configuration")
-RIGHTS = ("Listen", "Send", "Manage")
 ACCESS = ("Enabled", "Disabled")
 
 Function = Callable[..., Any]

@@ -21,7 +21,7 @@ from isthmus.resources.hub import LOCATION, check_host_name
 from isthmus.resources.stored_resources import Form, StoredResources
 
 NEIGHBOURS_MAX = 1_000
-"""Neighbours of one kind, or rather of one domain, in a process; each has a certificate and its TLS context."""
+"""Namespaces, and storage accounts, of a process; each has a certificate and a TLS context. The next is refused."""
 
 NeighbourRule = Callable[[Neighbour], Neighbour]
 """A pure change of a neighbour; raises HubError to refuse."""

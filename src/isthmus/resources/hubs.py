@@ -1,6 +1,6 @@
 """The hubs of an installation (see `stored_resources` for how they are kept)."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from isthmus.base.clock import Clock
@@ -24,9 +24,6 @@ from isthmus.resources.hub import (
 from isthmus.resources.hub_identity import FindIdentity, completed, no_such_identity
 from isthmus.resources.shared_access_policies import completed_policies
 from isthmus.resources.stored_resources import Form, StoredResources
-
-HubListener = Callable[[Hub | None, Hub | None], Awaitable[None]]
-"""Is told of a hub's old and new snapshot; None before it was made and after it was deleted."""
 
 HubRule = Callable[[Hub], Hub]
 """A pure change of a hub; raises HubError to refuse."""

@@ -20,16 +20,15 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient, LinearRetry
+from azure.storage.blob.aio import BlobServiceClient, ContainerClient, LinearRetry
 
 from isthmus.base.hosts import is_address
 from isthmus.base.ids import HubId
 from isthmus.routing.sink import Destination, Egress
 
-STORAGE_SCOPE: Final = "https://storage.azure.com/.default"
 EVENT_HUBS_SCOPE: Final = "https://eventhubs.azure.net//.default"
 SERVICE_BUS_SCOPE: Final = "https://servicebus.azure.net//.default"
-"""What the official clients ask tokens for; the two slashes are theirs."""
+"""What the official clients of messaging ask tokens for; the two slashes are theirs."""
 
 CONNECT_SECONDS_MAX: Final = 10
 """A target that takes longer to answer a connection is down; whoever waits has others to serve."""
@@ -119,12 +118,6 @@ def container_by_address(
     """A client of the container at an address; without an identity the address carries its own signature. Close it."""
     credential = None if identity is None else way.credential(identity)
     return ContainerClient.from_container_url(container_url, credential=credential, **_options(way, tries_again))
-
-
-def blob_by_address(way: WayOut, blob_url: str, identity: str | None = None, *, tries_again: int = 0) -> BlobClient:
-    """A client of the blob at an address; without an identity the address carries its own signature. Close it."""
-    credential = None if identity is None else way.credential(identity)
-    return BlobClient.from_blob_url(blob_url, credential=credential, **_options(way, tries_again))
 
 
 def trust(way: WayOut) -> ssl.SSLContext:

@@ -35,9 +35,6 @@ SCHEMA: Final = fastavro.parse_schema(
         ],
     }
 )
-MARKER_BYTES: Final = 16
-"""The marker behind each block of an Avro file."""
-
 SYSTEM_NAMES: Final = (
     ("message-id", "messageId"),
     ("user-id", "userId"),

@@ -1,8 +1,8 @@
 """Storage accounts that devices put files into, by the official client; the port is `commands.upload_storage`.
 
-A client is kept for each hub as long as its endpoint stays what it is. With an identity, signatures are made with a
-user delegation key that the account gives; with a key they are made here. Whether the container is there is asked every
-minute at most, and it is made when it is not.
+A client is kept for each hub as long as its endpoint stays what it is, so there are as many as hubs at most. With an
+identity, signatures are made with a user delegation key that the account gives; with a key they are made here. Whether
+the container is there is asked every minute at most, and it is made when it is not.
 """
 
 import base64
@@ -51,9 +51,6 @@ taken away, or a door that was closed may go unnoticed."""
 
 SKEW_MINUTES = 15
 """Keys begin that much earlier, for accounts whose clock is behind ("Best practices when using SAS")."""
-
-ACCOUNTS_MAX = 64
-"""Clients kept, one for each hub; as many as there may be hubs."""
 
 TRIES_AGAIN = 1
 """Requests without a body are repeated once, as a connection that was idle may have gone."""
@@ -137,12 +134,14 @@ class UploadAccounts:
             )
             return BlobStamp(_milliseconds(answer["last_modified"]), answer["etag"])
 
+    async def forget(self, hub: HubId) -> None:
+        """Gives the connections of a hub back that is gone."""
+        await _end(self._accounts.pop(hub, None))
+
     async def close(self) -> None:
         """Gives connections back."""
-        for account in self._accounts.values():
-            await account.service.close()
-            await account.relay.close()
-        self._accounts.clear()
+        for hub in tuple(self._accounts):
+            await self.forget(hub)
 
     async def _account(self, target: UploadTarget) -> _Account:
         account = self._accounts.get(target.hub)
@@ -151,9 +150,7 @@ class UploadAccounts:
         way = self._way_of(target.hub)
         made = _Account(target.endpoint, _client(way, target.endpoint, TRIES_AGAIN), _client(way, target.endpoint, 0))
         self._accounts[target.hub] = made
-        if account is not None:
-            await account.service.close()
-            await account.relay.close()
+        await _end(account)
         return made
 
     async def _have_container(self, account: _Account) -> None:
@@ -175,6 +172,12 @@ class UploadAccounts:
             account.key = await account.service.get_user_delegation_key(start, _moment(covers_ms))
             account.key_covers_ms, account.key_kept_until_ms = covers_ms, now_ms + KEPT_SECONDS * 1000
         return account.key
+
+
+async def _end(account: _Account | None) -> None:
+    if account is not None:
+        await account.service.close()
+        await account.relay.close()
 
 
 def upload_accounts(clock: Clock, egress: Egress, credentials: CredentialFactory = HubCredential) -> UploadAccounts:

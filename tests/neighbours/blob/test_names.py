@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
-from isthmus.neighbours.blob.names import ROOT, Target, is_account_name, is_container_name, target_of
+from isthmus.neighbours.blob.names import ROOT, Target, is_container_name, target_of
 from neighbours.blob.blobs import refused_as
 
 
@@ -69,8 +69,6 @@ def test_any_path_is_read_or_refused(raw: bytes) -> None:
     assert code is None or code.status == 400
 
 
-def test_names_of_accounts_and_containers() -> None:
-    assert is_account_name("st0")
-    assert not any(map(is_account_name, ("st", "St0", "st-0", "s" * 25)))
+def test_names_of_containers() -> None:
     assert all(map(is_container_name, ("box", "a-b-c", "0" * 63, "$root", "$web")))
     assert not any(map(is_container_name, ("bo", "-box", "box-", "a--b", "Box", "0" * 64, "$logs", "b.x")))

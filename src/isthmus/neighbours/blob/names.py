@@ -20,7 +20,6 @@ BLOB_NAME_SEGMENTS_MAX = 254
 ROOT = "$root"
 """The container that a path of one segment leads to."""
 
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _RESERVED = frozenset({ROOT, "$web"})
 _SEPARATORS = re.compile(r"[/\\]")
@@ -32,11 +31,6 @@ class Target:
 
     container: str = ""
     blob: str = ""
-
-
-def is_account_name(text: str) -> bool:
-    """True for 3 to 24 small letters and digits."""
-    return _ACCOUNT.fullmatch(text) is not None
 
 
 def is_container_name(text: str) -> bool:

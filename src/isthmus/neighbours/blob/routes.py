@@ -100,15 +100,6 @@ CREATE_ONLY = frozenset({Operation.PUT_BLOCK_BLOB, Operation.PUT_APPEND_BLOB, Op
                          Operation.PUT_BLOCK_LIST})  # fmt: skip
 """Operations that a right to create allows while there is no such blob yet, and a right to write always."""
 
-READS = frozenset(
-    {
-        Operation.GET_BLOB, Operation.GET_BLOB_PROPERTIES, Operation.GET_BLOB_METADATA, Operation.GET_BLOCK_LIST,
-        Operation.LIST_BLOBS, Operation.LIST_CONTAINERS, Operation.GET_CONTAINER, Operation.GET_CONTAINER_ACL,
-        Operation.GET_SERVICE_PROPERTIES, Operation.GET_ACCOUNT_INFORMATION, Operation.GET_USER_DELEGATION_KEY,
-    }
-)  # fmt: skip
-"""Operations that change nothing."""
-
 
 def find_operation(verb: str, target: Target, query: Mapping[str, str], headers: Mapping[str, str]) -> Operation:
     """The operation; names of `headers` and `query` are in small letters. Raises StorageError."""

@@ -24,9 +24,6 @@ COUNTS: Final = "http://schemas.microsoft.com/netservices/2011/06/servicebus"
 INSTANCE: Final = "http://www.w3.org/2001/XMLSchema-instance"
 SCHEMA: Final = "http://www.w3.org/2001/XMLSchema"
 
-BODY_BYTES_MAX: Final = 64 * 1024
-"""A description; the largest is a rule with all the properties it may name."""
-
 DESCRIPTIONS: Final = {
     EntityKind.QUEUE: "QueueDescription",
     EntityKind.TOPIC: "TopicDescription",
