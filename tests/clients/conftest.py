@@ -35,11 +35,13 @@ def swept_up() -> Iterator[None]:
 def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     """A hub of this module's own, on its own loopback address.
 
-    The module may say `HUB_OPTIONS`, more options of `isthmus up`, and `HUB_HOST`, the host name.
+    The module may say `HUB_OPTIONS`, more options of `isthmus up`, `HUB_HOST`, the host name, and `HUB_SETTINGS`, the
+    settings file.
     """
     options, host = getattr(request.module, "HUB_OPTIONS", ()), getattr(request.module, "HUB_HOST", "")
+    folder, settings = tmp_path_factory.mktemp("hub"), getattr(request.module, "HUB_SETTINGS", "")
     with Loopback() as loopback:
-        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take(), hostname=host, options=options)
+        running = RunningHub(folder, loopback.take(), hostname=host, settings=settings, options=options)
         try:
             running.start()
             yield running

@@ -2,32 +2,18 @@
 
 import json
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from support.loopback import Loopback
 from support.server import RunningHub
 
-HOST = "hub.isthmus.test"
+HUB_HOST = "hub.isthmus.test"
 CONTAINER = "telemetry"
 CONTRIBUTOR = "Storage Blob Data Contributor"
 SWITCHES = ["identity", "authenticationType", "trustedServices", "role"]
 STEPS = ["identity", "token", "role", "network", "name", "write"]
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with Loopback() as loopback:
-        running = RunningHub(tmp_path_factory.mktemp("hub"), loopback.take(), hostname=HOST)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
 
 
 @dataclass

@@ -14,17 +14,16 @@ from clients.devices import connected, until
 from clients.hosted import Namespace, namespace
 from clients.names import resolved
 from clients.reading import EventCollector
-from support.loopback import Loopback
 from support.server import RunningHub
 
-HOST = "hub.isthmus.test"
+HUB_HOST = "hub.isthmus.test"
 ACCOUNT = "plantstore"
 CONTAINER = "telemetry"
 ENTITY = "telemetry"
 EVENT_HUBS_ROLE = "Azure Event Hubs Data Sender"
 SERVICE_BUS_ROLE = "Azure Service Bus Data Sender"
 STORAGE_ROLE = "Storage Blob Data Contributor"
-SETTINGS = "[egress]\ndead_after_seconds = 1\n"
+HUB_SETTINGS = "[egress]\ndead_after_seconds = 1\n"
 
 
 class Site:
@@ -59,25 +58,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with Loopback() as loopback:
-        folder = tmp_path_factory.mktemp("hub")
-        running = RunningHub(folder, loopback.take(), hostname=HOST, settings=SETTINGS)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
-
-
-@pytest.fixture(scope="module")
 def site(hub: RunningHub) -> Iterator[Site]:
     with ExitStack() as stack:
         events = stack.enter_context(namespace(hub, "eventhubs"))
         bus = stack.enter_context(namespace(hub, "servicebus"))
         site = Site(hub, events, bus)
-        stack.enter_context(resolved(HOST, hub.address))
+        stack.enter_context(resolved(HUB_HOST, hub.address))
         stack.enter_context(resolved(site.blobs.removeprefix("https://").strip("/").partition(":")[0], hub.address))
         yield site
 

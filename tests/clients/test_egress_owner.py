@@ -18,31 +18,18 @@ from clients.devices import connected, until
 from clients.hosted import Namespace, namespace
 from clients.managing import GROUP, MANAGEMENT_OPTIONS, Managing, make_token, managing
 from clients.names import resolved
-from support.loopback import Loopback
 from support.server import RunningHub
 
-HOST = "hub.isthmus.test"
-SETTINGS = '[egress]\ndead_after_seconds = 1\nwhen_dead = "dead-letter"\n'
+HUB_HOST = "hub.isthmus.test"
+HUB_OPTIONS = MANAGEMENT_OPTIONS
+HUB_SETTINGS = '[egress]\ndead_after_seconds = 1\nwhen_dead = "dead-letter"\n'
 ROLE = "Azure Service Bus Data Sender"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with Loopback() as loopback:
-        folder = tmp_path_factory.mktemp("hub")
-        running = RunningHub(folder, loopback.take(), hostname=HOST, settings=SETTINGS, options=MANAGEMENT_OPTIONS)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
 
 
 @pytest.fixture(scope="module")
 def bus(hub: RunningHub) -> Iterator[Namespace]:
     with ExitStack() as stack:
-        stack.enter_context(resolved(HOST, hub.address))
+        stack.enter_context(resolved(HUB_HOST, hub.address))
         bus = stack.enter_context(namespace(hub, "servicebus"))
         hub.isthmus("iot", "hub", "identity", "assign", "--system-assigned")
         yield bus

@@ -19,28 +19,14 @@ from azure.identity import ClientSecretCredential
 from clients.hosted import Namespace, namespace
 from clients.reading import WAIT_SECONDS, EventCollector
 from isthmus.base.partitioning import partition_of
-from support.loopback import Loopback
 from support.server import RunningHub
 
-HOST = "hub.isthmus.test"
+HUB_HOST = "hub.isthmus.test"
+HUB_SETTINGS = "[authority]\nenabled = true\n"
 TENANT = "00000000-0000-0000-0000-000000000000"
 SENDER = "Azure Event Hubs Data Sender"
 RECEIVER = "Azure Event Hubs Data Receiver"
 ENTITY = "telemetry"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub whose token authority is served."""
-    with Loopback() as loopback:
-        folder, settings = tmp_path_factory.mktemp("hub"), "[authority]\nenabled = true\n"
-        running = RunningHub(folder, loopback.take(), hostname=HOST, settings=settings)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from azure.servicebus.management import ServiceBusAdministrationClient
 from clients.bus_clients import bearer_client, client, receive, texts
 from clients.hosted import Namespace, namespace
 from clients.names import resolved
-from support.loopback import Loopback
 from support.server import RunningHub
 
-HOST = "hub.isthmus.test"
+HUB_HOST = "hub.isthmus.test"
+HUB_SETTINGS = "[authority]\nenabled = true\n"
 TENANT = "00000000-0000-0000-0000-000000000000"
 SENDER = "Azure Service Bus Data Sender"
 RECEIVER = "Azure Service Bus Data Receiver"
@@ -25,20 +25,6 @@ OWNER = "Azure Service Bus Data Owner"
 QUEUE = "orders"
 PREVENTED = "Ip has been prevented to connect to the endpoint"
 REFUSED = (ServiceBusError, ServiceBusAuthorizationError)
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub whose token authority is served."""
-    with Loopback() as loopback:
-        folder, settings = tmp_path_factory.mktemp("hub"), "[authority]\nenabled = true\n"
-        running = RunningHub(folder, loopback.take(), hostname=HOST, settings=settings)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
 
 
 @pytest.fixture

@@ -26,26 +26,13 @@ from azure.storage.blob import (
 
 from clients.hosted import identity_with
 from clients.storage import Account, storage_account
-from support.loopback import Loopback
 from support.server import RunningHub
 
+HUB_HOST = "hub.isthmus.test"
+HUB_SETTINGS = "[authority]\nenabled = true\napp_service = true\n"
 CONTRIBUTOR = "Storage Blob Data Contributor"
 READER = "Storage Blob Data Reader"
 SOON = timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub at which the stock credential gets tokens."""
-    with Loopback() as loopback:
-        folder, settings = tmp_path_factory.mktemp("hub"), "[authority]\nenabled = true\napp_service = true\n"
-        running = RunningHub(folder, loopback.take(), hostname="hub.isthmus.test", settings=settings)
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.kill()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ and go with it, their decisions are not journaled, their events not relayed.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 
 from isthmus.backends.comparing import next_revisions
 from isthmus.base.ids import HubId
@@ -25,6 +24,7 @@ from isthmus.base.state import (
     State,
     Stored,
     Wake,
+    overlaid,
 )
 
 
@@ -50,9 +50,7 @@ class RehearsalState:
             if (key.kind, key.hub) == (kind, hub) and key.name.startswith(prefix) and key.name > after
         }
         found = await self._committed.scan(kind, hub, prefix=prefix, after=after, limit=limit + len(written))
-        merged: dict[str, Stored | None] = {stored.key.name: stored for stored in found}
-        merged.update(written)
-        return list(islice((stored for _, stored in sorted(merged.items()) if stored is not None), limit))
+        return overlaid(found, written, limit)
 
     async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
         committed = await self._committed.count(kind, hub, prefix=prefix)

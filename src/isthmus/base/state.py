@@ -38,9 +38,10 @@ Kinds in use, and the names below them:
 | `meta`     | other names                       | counters, versions, what the last start used     |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from isthmus.base.ids import HubId
@@ -254,6 +255,16 @@ class Damaged(Exception):  # noqa: N818 - a state, not a fault of the caller
     def __init__(self, key: Key) -> None:
         super().__init__(f"stored document {key.kind} {key.name!r} of hub {key.hub} does not match its checksum")
         self.key = key
+
+
+def overlaid(found: Iterable[Stored], written: Mapping[str, Stored | None], limit: int) -> list[Stored]:
+    """The first documents of a scan, in the order of their names, as if `written` were committed; None is removed.
+
+    `found` reaches as far as `limit` and one more for each name in `written`.
+    """
+    merged: dict[str, Stored | None] = {stored.key.name: stored for stored in found}
+    merged.update(written)
+    return list(islice((stored for _, stored in sorted(merged.items()) if stored is not None), limit))
 
 
 class Documents(Protocol):

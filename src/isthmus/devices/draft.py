@@ -10,10 +10,21 @@ will. Used by one task at a time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from isthmus.base.ids import HubId
-from isthmus.base.state import Change, Check, Conflict, Delete, Documents, Equals, Key, OutboxEvent, Put, Stored
+from isthmus.base.state import (
+    Change,
+    Check,
+    Conflict,
+    Delete,
+    Documents,
+    Equals,
+    Key,
+    OutboxEvent,
+    Put,
+    Stored,
+    overlaid,
+)
 
 
 @dataclass(slots=True)
@@ -68,9 +79,7 @@ class Draft:
             if (key.kind, key.hub) == (kind, hub) and key.name.startswith(prefix) and key.name > after
         }
         found = await self._committed.scan(kind, hub, prefix=prefix, after=after, limit=limit + len(drafted))
-        merged: dict[str, Stored | None] = {stored.key.name: stored for stored in found}
-        merged.update(drafted)
-        return list(islice((stored for _, stored in sorted(merged.items()) if stored is not None), limit))
+        return overlaid(found, drafted, limit)
 
     async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
         committed = await self._committed.count(kind, hub, prefix=prefix)

@@ -131,10 +131,6 @@ class UserIdentities:
             return no_such_identity(resource_id)
         return found.as_attached
 
-    def by_client_id(self, client_id: str) -> UserIdentity | None:
-        """The identity of that client id."""
-        return next((each for each in self._by_name.values() if each.client_id == client_id.lower()), None)
-
     def by_principal_id(self, principal_id: str) -> UserIdentity | None:
         """The identity of that principal id."""
         return next((each for each in self._by_name.values() if each.principal_id == principal_id.lower()), None)
