@@ -26,7 +26,7 @@ from isthmus.resources.hub import hub_resource_id
 HUB = hub_resource_id("plant")
 SPACE = Neighbour(HubId(7), ResourceKind.EVENT_HUBS, "plant-events", "plant-events.servicebus.isthmus.test", 5)
 ACCOUNT = Neighbour(HubId(8), ResourceKind.STORAGE, "plantstore", "plantstore.blob.isthmus.test", 5)
-NEIGHBOUR_KINDS = (*NAMESPACES, ResourceKind.STORAGE)
+NEIGHBOUR_KINDS = [kind for kind in ResourceKind if kind in NAMESPACES | {ResourceKind.STORAGE}]
 
 
 @pytest.mark.parametrize("name", ["abc", "plantstore1", "7plants", "a" * 24])
