@@ -1,7 +1,6 @@
 """Stock azure-servicebus clients of a hosted namespace, and what tests of it read and wait for."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from azure.servicebus import ServiceBusClient, ServiceBusReceivedMessage, ServiceBusReceiver
@@ -36,11 +35,3 @@ def receive(receiver: ServiceBusReceiver, count: int) -> list[ServiceBusReceived
 def texts(messages: list[ServiceBusReceivedMessage]) -> list[str]:
     """Their bodies."""
     return [str(message) for message in messages]
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Returns once it is so."""
-    end = time.monotonic() + WAIT_SECONDS
-    while not true():
-        assert time.monotonic() < end, "it does not come to that"
-        time.sleep(0.02)

@@ -24,7 +24,8 @@ from azure.servicebus.exceptions import (
     ServiceBusError,
 )
 
-from clients.bus_clients import client, receive, texts, until
+from clients.bus_clients import client, receive, texts
+from clients.devices import until
 from clients.hosted import Namespace, namespace
 from support.server import RunningHub
 

@@ -14,7 +14,8 @@ import pytest
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from azure.servicebus.exceptions import ServiceBusError
 
-from clients.bus_clients import client, until
+from clients.bus_clients import client
+from clients.devices import until
 from clients.hosted import Namespace, namespace
 from support.server import RunningHub
 

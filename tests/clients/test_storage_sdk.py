@@ -7,9 +7,8 @@ import io
 import random
 import ssl
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
+from clients.devices import until
 from clients.storage import Account, storage_account
 from support.server import RunningHub
 
@@ -336,7 +336,7 @@ def kill_while_writing(hub: RunningHub, ledger: Ledger, more: int) -> None:
     writer = threading.Thread(target=ledger.write)
     wanted = len(ledger.blobs) + more
     writer.start()
-    eventually(lambda: len(ledger.blobs) >= wanted or not writer.is_alive())
+    until(lambda: len(ledger.blobs) >= wanted or not writer.is_alive())
     assert writer.is_alive(), "the writer was refused before anything was killed"
     hub.kill()
     writer.join()
@@ -400,16 +400,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(
     connection.putheader("x-ms-blob-type", "BlockBlob")
     connection.putheader("Content-Length", str(4 * MIB))
     connection.endheaders(bytes(MIB))
-    eventually(lambda: len(list(content.glob("*/*"))) > before)
+    until(lambda: len(list(content.glob("*/*"))) > before)
     connection.close()
-    eventually(lambda: len(list(content.glob("*/*"))) == before)
+    until(lambda: len(list(content.glob("*/*"))) == before)
     assert not container.get_blob_client("x").exists()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Waits until something holds."""
-    deadline = time.monotonic() + 60
-    pause = threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline
-        pause.wait(0.02)
