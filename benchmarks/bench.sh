@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the load generator, installs the peers where that is possible, and runs the comparison (arguments: run.py's;
-# `carriers`, `jobs` or `targets` first: those of that script).
+# `carriers`, `jobs`, `planes` or `targets` first: those of that script).
 set -eu
 cd "$(dirname "$0")"
 
@@ -25,7 +25,7 @@ install_peers
 make -s mqttload
 script=run.py
 case "${1-}" in
-carriers | jobs | targets)
+carriers | jobs | planes | targets)
   script=$1.py
   shift
   ;;

@@ -22,8 +22,8 @@ from isthmus.base.sas_token import sign
 
 USER, PASSWORD = "dev", "secret"
 HOST_NAME = "hub.bench.test"
-DEVICES_MAX = 2000
-"""Devices registered with our own server: as many as the largest shape has connections."""
+DEVICES = 2000
+"""Devices registered with our own server: as many as the largest shape of `run.py` has connections."""
 TOKEN_SECONDS = 3600
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
@@ -164,8 +164,8 @@ class Own:
     promise = "on disk"
     port = 22993
 
-    def __init__(self) -> None:
-        self._keys = {f"dev{number}": RandomIds().key() for number in range(DEVICES_MAX)}
+    def __init__(self, devices: int = DEVICES) -> None:
+        self._keys = {f"dev{number}": RandomIds().key() for number in range(devices)}
 
     def needs(self) -> list[str]:
         return [str(_isthmus())]

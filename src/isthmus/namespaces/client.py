@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -95,11 +95,13 @@ class NamespaceClient:
         self._lane.shutdown(wait=False)
 
     async def _ask(self, order: Order) -> tuple[Answer, socket.socket | None]:
-        asked = asyncio.get_running_loop().run_in_executor(self._lane, self._exchange, order)
+        passed = self._lane.submit(self._exchange, order)
         try:
-            answer, opened = await asyncio.shield(asked)
+            answer, opened = await asyncio.shield(asyncio.wrap_future(passed))
         except asyncio.CancelledError:
-            asked.add_done_callback(_close_passed)
+            if not passed.cancel():
+                # In the thread, and so ahead of whatever is ordered next, which may want the same address.
+                self._lane.submit(_close_passed, passed)
             raise
         if answer.reason:
             _close(opened)
@@ -241,9 +243,9 @@ def _namespace(place: str) -> str:
     return name
 
 
-def _close_passed(asked: "asyncio.Future[tuple[Answer, socket.socket | None]]") -> None:
-    if not asked.cancelled() and asked.exception() is None:
-        _close(asked.result()[1])
+def _close_passed(passed: Future[tuple[Answer, socket.socket | None]]) -> None:
+    if passed.exception() is None:
+        _close(passed.result()[1])
 
 
 def _close(opened: socket.socket | None) -> None:
