@@ -1,8 +1,5 @@
 """A log read as a whole: what is lost is told by partition and number, and nothing that is there is called lost."""
 
-import asyncio
-import os
-import random
 import shutil
 from pathlib import Path
 
@@ -16,9 +13,6 @@ from isthmus.telemetry.ports import Partition
 from isthmus.telemetry.segment import index_name, segment_bases, segment_name
 from isthmus.telemetry.verify import LogReport, verify_log
 from telemetry.fakes import P0, P1, SetClock, read_whole, store
-
-FLIPS = 400
-"""In each run of the suite; the long run flips 10,000."""
 
 SMALL = LogConfig(segment_bytes=900)
 
@@ -42,17 +36,6 @@ def lost(report: LogReport) -> dict[Partition, set[int]]:
     return found
 
 
-async def readable(folder: Path) -> dict[Partition, set[int]]:
-    """What a log gives after a start on a copy of the folder."""
-    copy = folder.with_name("copy")
-    shutil.copytree(folder, copy)
-    log = SegmentLog.open(copy, SetClock(), config=SMALL)
-    found = {partition: {record.sequence for record in read_whole(log, partition)} for partition in (P0, P1)}
-    await log.close()
-    shutil.rmtree(copy)
-    return found
-
-
 async def test_a_whole_log_is_whole(tmp_path: Path) -> None:
     held = await filled(tmp_path)
     report = verify_log(tmp_path)
@@ -68,49 +51,6 @@ async def test_a_log_that_is_being_written_is_judged_up_to_its_last_commit(tmp_p
         report = verify_log(tmp_path)
         assert (report.is_whole, report.records) == (True, number + 1)
     await log.close()
-
-
-async def flipped(folder: Path, chance: random.Random) -> str:
-    """Flips one bit of a segment that is there, and says of which."""
-    name = segment_name(chance.choice(segment_bases(FolderFiles(folder).names())))
-    data = bytearray((folder / name).read_bytes())
-    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    (folder / name).write_bytes(data)
-    return name
-
-
-@pytest.mark.parametrize("flips", [FLIPS, pytest.param(10_000, marks=pytest.mark.long)])
-async def test_whatever_bit_flips_what_is_told_and_what_is_read_are_all_there_was(tmp_path: Path, flips: int) -> None:
-    original, broken = tmp_path / "log", tmp_path / "broken"
-    held = await filled(original)
-    chance = random.Random(flips)
-    for _ in range(flips):
-        shutil.copytree(original, broken)
-        name = await flipped(broken, chance)
-        report = verify_log(broken)
-        assert not report.is_whole, name
-        told, given = lost(report), await readable(broken)
-        for partition, numbers in held.items():
-            assert given[partition] <= set(numbers)
-            assert not told[partition] & given[partition]
-            # Where nothing later of a partition is left, the stretch is told, and no number.
-            untold = set(numbers) - given[partition] - told[partition]
-            assert all(number > max(given[partition]) for number in untold)
-        shutil.rmtree(broken)
-
-
-def test_a_tail_that_is_cut_anywhere_is_told(tmp_path: Path) -> None:
-    original, cut = tmp_path / "log", tmp_path / "cut"
-    asyncio.run(filled(original))
-    name = segment_name(segment_bases(FolderFiles(original).names())[-1])
-    for size in range((original / name).stat().st_size):
-        shutil.copytree(original, cut)
-        os.truncate(cut / name, size)
-        report = verify_log(cut)
-        assert not report.is_whole
-        assert report.damages[-1].end == report.end
-        assert all(damage.acknowledged for damage in report.damages)
-        shutil.rmtree(cut)
 
 
 async def test_a_segment_that_is_gone_is_told_with_its_events(tmp_path: Path) -> None:

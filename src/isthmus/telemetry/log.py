@@ -39,6 +39,7 @@ from isthmus.telemetry.record import HEADER_BYTES, RECORD_BYTES_MAX
 from isthmus.telemetry.recovery import Recovered, RecoveryReport, recover
 from isthmus.telemetry.segment import Tail, index_name, segment_name
 from isthmus.telemetry.tail import TailCache
+from isthmus.telemetry.tails import Tails
 from isthmus.telemetry.writer import Begun, Commit, Writer
 
 COMMIT_WAIT_SECONDS = 0.001
@@ -101,13 +102,21 @@ class SegmentLog:
     """The embedded `Log`: see the theory of operation above. Not thread-safe: all calls on its event loop."""
 
     def __init__(
-        self, files: Files, clock: Clock, head: Head, recovered: Recovered, config: LogConfig, on_damage: OnDamage
+        self,
+        files: Files,
+        clock: Clock,
+        head: Head,
+        tails: Tails,
+        recovered: Recovered,
+        config: LogConfig,
+        on_damage: OnDamage,
     ) -> None:
         """Starts the writer thread; must be called on the event loop. Use `open`."""
         self.recovery: RecoveryReport = recovered.report
         self.counters = LogCounters()
         self._files = files
         self._head = head
+        self._tails = tails
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._archive = Archive(files, on_damage)
@@ -130,7 +139,8 @@ class SegmentLog:
         self._roll = False
         self._closed: asyncio.Future[None] | None = None
         self._lock: int | None = None
-        self._writer = Writer(files, clock, head, recovered.carry, recovered.end, config.segment_bytes)
+        tails.start(recovered.known)
+        self._writer = Writer(files, clock, head, tails, recovered, config.segment_bytes)
         if recovered.appendable:
             self._writer.resume(recovered.segments[-1])
         self._writer.tell()
@@ -158,8 +168,9 @@ class SegmentLog:
         lock = _lock(folder)
         try:
             files = files or FolderFiles(folder)
-            head = Head.open(files, writable=True)
-            log = cls(files, clock, head, recover(files, head.read()), config, on_damage)
+            head, tails = Head.open(files, writable=True), Tails.open(files, writable=True)
+            recovered = recover(files, head.read(), tails.read())
+            log = cls(files, clock, head, tails, recovered, config, on_damage)
         except BaseException:
             os.close(lock)
             raise
@@ -278,14 +289,15 @@ class SegmentLog:
             self._next()
         stored = self.stored_bytes
         let_go = segments[0].base if segments else 0
+        retired: list[SegmentIndex] = []
         for segment in segments[:-1]:
             if stored <= self._config.retention_bytes and segment.newest_ms >= now_ms - self._config.retention_ms:
                 break
             stored -= _size(segment)
             let_go = segment.end
             if keep_from is None or segment.end <= keep_from:
-                segments.pop(0)
-                self._retire(segment)
+                retired.append(segments.pop(0))
+        self._retire(retired)
         return let_go
 
     async def close(self) -> None:
@@ -415,17 +427,23 @@ class SegmentLog:
             return
         self._post(_unload, sealed)
 
-    def _retire(self, segment: SegmentIndex) -> None:
-        self._archive.drop(segment.base)
-        self._cache.forget_before(segment.end)
-        self.counters.retired_segments += 1
-        self._jobs.put(lambda: self._remove(segment.base))
+    def _retire(self, retired: list[SegmentIndex]) -> None:
+        if not retired:
+            return
+        for segment in retired:
+            self._archive.drop(segment.base)
+            self._cache.forget_before(segment.end)
+            self.counters.retired_segments += 1
+        begin = self._archive.segments[0].base
+        self._jobs.put(lambda: self._remove([segment.base for segment in retired], begin))
 
-    def _remove(self, base: int) -> None:
+    def _remove(self, bases: list[int], begin: int) -> None:
         """On the writer thread. What cannot be removed now is found and removed again after the next start."""
-        with contextlib.suppress(OSError):
-            self._files.remove(segment_name(base))
-            self._files.remove(index_name(base))
+        self._writer.begin_at(begin)
+        for base in bases:
+            with contextlib.suppress(OSError):
+                self._files.remove(segment_name(base))
+                self._files.remove(index_name(base))
 
     def _fail_taken(self, reason: str) -> None:
         if self._in_flight is None:
@@ -452,6 +470,7 @@ class SegmentLog:
         self._thread.join()
         self._archive.close()
         self._head.close()
+        self._tails.close()
         if self._lock is not None:
             os.close(self._lock)
         if self._closed is not None and not self._closed.done():

@@ -16,7 +16,7 @@ from isthmus.telemetry.head import Head, Mark
 from isthmus.telemetry.index import SegmentIndex, decode_index
 from isthmus.telemetry.ports import Partition, Record
 from isthmus.telemetry.record import Found, Gap, Header, scan, to_record
-from isthmus.telemetry.segment import index_name, open_segment, segment_bases
+from isthmus.telemetry.segment import index_name, list_segments, open_segment
 
 SCAN_BYTES_MAX = 1024 * 1024
 """Of the log, looked at in one call where most may be passed over: some milliseconds of whoever waits."""
@@ -118,7 +118,7 @@ class LogReader:
 
     def _list(self, mark: Mark) -> None:
         known = {segment.base: segment for segment in self._archive.segments}
-        bases = [base for base in segment_bases(self._files.names()) if base < mark.committed]
+        bases = [base for base in list_segments(self._files, known) if base < mark.committed]
         for gone in known.keys() - set(bases):
             self._archive.drop(gone)
         limits = [*bases[1:], mark.committed]

@@ -1,7 +1,9 @@
 """Segments: their names, and the header that lets each stand alone when the ones before it are gone."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +19,12 @@ SEGMENT_VERSION = 1
 HEADER_BYTES_MAX = 1024 * 1024
 """A segment's header: 20 bytes for each partition that ever had an event, 2,048 of them at most (64 hubs of 32)."""
 
+HEADER_BYTES_LIKELY = 4096
+"""What is read of a header first: room for 150 partitions."""
+
 INDEX_SUFFIX = ".index"
+
+NOTHING_SKIPPED: Mapping[Partition, int] = MappingProxyType({})
 
 _SEGMENT_NAME = re.compile(r"(\d{20})\.segment")
 
@@ -51,10 +58,27 @@ class Carry(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The beginning of a segment; `carry` is None when its header is damaged."""
+    """The beginning of a segment; `carry` is None when its header is damaged.
+
+    `used` is where partitions really were, where `carry` has skipped numbers that lost records may have had.
+    """
 
     carry: Carry | None
     data_start: int
+    used: Mapping[Partition, int]
+
+    @property
+    def is_one(self) -> bool:
+        """False for a file that holds neither a header nor a record of its place: a copy, or all of it is damaged."""
+        return self.carry is not None or self.data_start > 0
+
+    def reached(self) -> dict[Partition, Tail]:
+        """The tails of partitions as the events before this segment left them; none when its header is damaged."""
+        tails = self.carry.tails if self.carry is not None else {}
+        return {
+            partition: tail._replace(next_sequence=self.used.get(partition, tail.next_sequence))
+            for partition, tail in tails.items()
+        }
 
 
 def segment_name(base: int) -> str:
@@ -68,8 +92,17 @@ def index_name(base: int) -> str:
 
 
 def segment_bases(names: Iterable[str]) -> list[int]:
-    """Where the segments among `names` begin, in order."""
+    """Where the files among `names` that are called segments begin, in order."""
     return sorted(int(match[1]) for match in map(_SEGMENT_NAME.fullmatch, names) if match)
+
+
+def list_segments(files: Files, known: Container[int] = ()) -> list[int]:
+    """Where the segments of a folder begin, in order; those of `known` are not looked at.
+
+    A file in which nothing is of its place is left out: then what its neighbours hold is read to its end, and what it
+    should have held is missing between them. Raises `NewerFormat` or `OSError`.
+    """
+    return [base for base in segment_bases(files.names()) if base in known or _is_there(files, base)]
 
 
 def open_segment(files: Files, base: int) -> Opened:
@@ -79,11 +112,23 @@ def open_segment(files: Files, base: int) -> Opened:
     """
     handle = files.open_read(segment_name(base))
     try:
-        return Opened(*decode_header(files.read(handle, HEADER_BYTES_MAX, 0)))
+        header = _read_header(files, handle)
+        if header.base == base:
+            return Opened(header.carry, header.data_start, header.used)
+        return Opened(None, _find_data_start(files, handle, base), NOTHING_SKIPPED)
     except Damaged:
-        return Opened(None, _find_data_start(files, handle, base))
+        return Opened(None, _find_data_start(files, handle, base), NOTHING_SKIPPED)
     finally:
         files.close(handle)
+
+
+class SegmentHeader(NamedTuple):
+    """What a segment's file begins with; see `Opened`."""
+
+    base: int
+    carry: Carry
+    data_start: int
+    used: Mapping[Partition, int]
 
 
 class _StoredHeader(msgspec.Struct, array_like=True):
@@ -92,24 +137,41 @@ class _StoredHeader(msgspec.Struct, array_like=True):
     tails: list[tuple[int, int, int, int, int]]
     outbox: list[tuple[int, int]]
     unseen_sequence: int
+    used: list[tuple[int, int, int]] = []
 
 
-def encode_header(base: int, created_ms: int, carry: Carry) -> bytes:
+def encode_header(base: int, created_ms: int, carry: Carry, used: Mapping[Partition, int] = NOTHING_SKIPPED) -> bytes:
     """What a segment's file begins with; its length is the segment's `data_start`."""
     tails = [(*partition, *tail) for partition, tail in carry.tails.items()]
     stored = _StoredHeader(base, created_ms, tails, list(carry.outbox.items()), carry.unseen_sequence)
+    stored.used = [(*partition, following) for partition, following in used.items()]
     return frame(SEGMENT_MAGIC, SEGMENT_VERSION, msgspec.msgpack.encode(stored))
 
 
-def decode_header(data: bytes) -> tuple[Carry, int]:
-    """What was known where the segment begins, and `data_start`; raises `Damaged` or `NewerFormat`."""
+def decode_header(data: bytes) -> SegmentHeader:
+    """What a segment's file begins with; raises `Damaged` or `NewerFormat`."""
     body, data_start = unframe(SEGMENT_MAGIC, SEGMENT_VERSION, data)
     try:
         stored = msgspec.msgpack.decode(body, type=_StoredHeader)
     except msgspec.DecodeError as error:
         raise Damaged(str(error)) from error
     tails = {Partition(stream, number): Tail(*tail) for stream, number, *tail in stored.tails}
-    return Carry(tails, dict(stored.outbox), stored.unseen_sequence), data_start
+    used = {Partition(stream, number): following for stream, number, following in stored.used}
+    return SegmentHeader(stored.base, Carry(tails, dict(stored.outbox), stored.unseen_sequence), data_start, used)
+
+
+def _is_there(files: Files, base: int) -> bool:
+    try:
+        return open_segment(files, base).is_one
+    except FileNotFoundError:  # retired by the writing process a moment ago
+        return False
+
+
+def _read_header(files: Files, handle: int) -> SegmentHeader:
+    """Most headers are short: only a long one, or a damaged one, is read as if it were as long as may be."""
+    with contextlib.suppress(Damaged):
+        return decode_header(files.read(handle, HEADER_BYTES_LIKELY, 0))
+    return decode_header(files.read(handle, HEADER_BYTES_MAX, 0))
 
 
 def _find_data_start(files: Files, handle: int, base: int) -> int:

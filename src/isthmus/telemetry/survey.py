@@ -43,10 +43,26 @@ class Survey:
                 self._take(joined)
         self.unfinished.clear()
 
+    def miss(self, start: int, end: int) -> None:
+        """Counts as a gap what the file ends too early for; it is one with a gap that it follows."""
+        if start >= end:
+            return
+        if self.gaps and self.gaps[-1].end == start:
+            start = self.gaps.pop().start
+        self.gaps.append(Gap(start, end))
+
     def compare(self, after: Mapping[Partition, Tail]) -> None:
-        """Takes what is known behind the segment: events that are missing before it were lost in the last gap."""
+        """Takes what is known behind the segment: events that are missing before it were lost in a gap."""
         for partition, tail in after.items():
-            self._expect(partition, tail.next_sequence)
+            gap = next((gap for gap in self.gaps if gap.start <= tail.last_offset < gap.end), None)
+            self._expect(partition, tail.next_sequence, gap)
+
+    def learn(self, reached: Mapping[Partition, Tail]) -> None:
+        """As `compare`, and goes on from there: for the last segment, behind which nothing tells."""
+        self.compare(reached)
+        for partition, tail in reached.items():
+            if tail.next_sequence > self.carry.tail(partition).next_sequence:
+                self.carry.tails[partition] = tail
 
     def damages(self, mark: int) -> list[Damage]:
         """The gaps; those before `mark` were acknowledged once."""
@@ -76,9 +92,10 @@ class Survey:
         following = stretch.sequence + len(stretch.positions)
         self.carry.tails[stretch.partition] = Tail(following, stretch.enqueued_ms, stretch.positions[-1])
 
-    def _expect(self, partition: Partition, sequence: int) -> None:
+    def _expect(self, partition: Partition, sequence: int, gap: Gap | None = None) -> None:
+        """Where an event is not the next one, those between were lost in `gap`, or else in the last one so far."""
         if not self.gaps:
             return
         expected = self.carry.tail(partition).next_sequence
         if expected < sequence:
-            self._lost.setdefault(self.gaps[-1], []).append(Lost(partition, expected, sequence - 1))
+            self._lost.setdefault(gap or self.gaps[-1], []).append(Lost(partition, expected, sequence - 1))

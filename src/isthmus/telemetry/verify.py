@@ -14,8 +14,10 @@ from isthmus.telemetry.files import Files, FolderFiles
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.head import HEAD_NAME, Head, Mark
 from isthmus.telemetry.index import SegmentIndex, decode_index
-from isthmus.telemetry.segment import Carry, index_name, open_segment, segment_bases, segment_name
+from isthmus.telemetry.recovery import all_missing, carry_at_the_beginning, missing_at_the_beginning
+from isthmus.telemetry.segment import Carry, index_name, list_segments, open_segment, segment_name
 from isthmus.telemetry.survey import Survey
+from isthmus.telemetry.tails import NOTHING_KNOWN, TAILS_NAME, read_known
 
 RETRIES_MAX = 3
 """How often a segment that retention took away meanwhile makes the whole be read again."""
@@ -64,13 +66,19 @@ class _RetiredError(Exception):
 
 
 def _mark(files: Files) -> Mark:
-    """The committed mark; where it is damaged, the end of the last file stands for it, as at a start."""
-    mark = _stored_mark(files) if files.size(HEAD_NAME) else None
-    bases = segment_bases(files.names())
-    if mark is None and bases:
-        start = open_segment(files, bases[-1]).data_start
-        return Mark(bases[-1] + max(0, files.size(segment_name(bases[-1])) - start), bases[-1])
-    return mark or Mark(0, 0)
+    """The committed mark; where it is damaged, the end in the tails file stands for it, or that of the last segment."""
+    names, bases = files.names(), list_segments(files)
+    if not bases and not {HEAD_NAME, TAILS_NAME} & set(names):
+        raise FileNotFoundError
+    mark = _stored_mark(files) if HEAD_NAME in names and files.size(HEAD_NAME) else None
+    if mark is not None:
+        return mark
+    last = bases[-1] if bases else 0
+    known = read_known(files).end
+    if known is not None or not bases:
+        return Mark(known or 0, last)
+    start = open_segment(files, last).data_start
+    return Mark(last + max(0, files.size(segment_name(last)) - start), last)
 
 
 def _stored_mark(files: Files) -> Mark | None:
@@ -86,14 +94,18 @@ class _Verification:
         self._files = files
         self._mark = mark
         self._records = 0
+        self._known = NOTHING_KNOWN
         self._damages: list[Damage] = []
         self._bad_indexes: list[str] = []
 
     def run(self) -> LogReport:
-        bases = [base for base in segment_bases(self._files.names()) if base < self._mark.committed]
-        if not bases and self._mark.committed:
-            self._damages.append(Damage(0, self._mark.committed, (), acknowledged=True))
-        carry: Carry | None = None
+        bases = [base for base in list_segments(self._files) if base < self._mark.committed]
+        self._known = read_known(self._files)  # after the list, as retention moves the beginning before it removes
+        if bases:
+            self._damages += missing_at_the_beginning(self._files, bases[0], self._known)
+        elif (self._known.begin or 0) < self._mark.committed:
+            self._damages.append(all_missing(self._known, self._mark.committed))
+        carry = carry_at_the_beginning(bases[0], self._known) if bases else None
         for base, limit in itertools.pairwise([*bases, self._mark.committed]):
             try:
                 carry = self._segment(base, limit, carry)
@@ -125,10 +137,10 @@ class _Verification:
             self._files.close(handle)
         survey.finish()
         if limit != self._mark.committed:
-            after = open_segment(self._files, limit).carry
-            if after is not None:
-                survey.compare(after.tails)
+            survey.compare(open_segment(self._files, limit).reached())
             self._check_index(base, limit, survey)
+        else:
+            survey.learn(self._known.before(limit))
         self._records += survey.records
         self._damages += survey.damages(self._mark.committed)
         return survey.carry_past_gaps() if survey.gaps else survey.carry

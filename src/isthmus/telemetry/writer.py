@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from isthmus.base.clock import Clock
 from isthmus.telemetry.batch import Batch, Item, Run
 from isthmus.telemetry.files import Files
+from isthmus.telemetry.frame import NewerFormat
 from isthmus.telemetry.head import Head, Mark
 from isthmus.telemetry.index import SegmentIndex
-from isthmus.telemetry.segment import Carry, encode_header, segment_name
+from isthmus.telemetry.recovery import Recovered
+from isthmus.telemetry.segment import NOTHING_SKIPPED, encode_header, open_segment, segment_name
+from isthmus.telemetry.tails import Tails
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,18 @@ class Commit:
 class Writer:
     """Owns the active segment and what is known at its end; tells the committed mark."""
 
-    def __init__(self, files: Files, clock: Clock, head: Head, carry: Carry, end: int, segment_bytes: int) -> None:
+    def __init__(
+        self, files: Files, clock: Clock, head: Head, tails: Tails, recovered: Recovered, segment_bytes: int
+    ) -> None:
         self._files = files
         self._clock = clock
         self._head = head
-        self._carry = carry
-        self._end = end
+        self._tails = tails
+        self._recovered = recovered
+        self._carry = recovered.carry
+        self._end = recovered.end
         self._segment_bytes = segment_bytes
-        self._base = end
+        self._base = recovered.end
         self._data_start = 0
         self._handle: int | None = None
         self._begun: Begun | None = None
@@ -66,6 +73,7 @@ class Writer:
 
     def tell(self) -> None:
         """Moves the committed mark to the end of what is durable."""
+        self._tails.reach(self._end)
         self._head.write(Mark(self._end, self._base))
 
     def commit(self, items: list[Item], *, roll: bool) -> Commit:
@@ -87,10 +95,18 @@ class Writer:
         else:
             batch.settle()
             self._end = batch.end
+            for run in batch.runs:
+                self._tails.move(run.partition, self._carry.tails[run.partition], run.sequence)
             self.tell()
         seconds = self._clock.monotonic() - started
         begun = None if error else self._begun
         return Commit(batch.runs, batch.outbox, batch.end, batch.newest_ms, begun, seconds, error, trouble)
+
+    def begin_at(self, base: int) -> None:
+        """Tells that the log begins with the segment at `base` from now on, before those below it are removed."""
+        with contextlib.suppress(OSError, NewerFormat):
+            reached = open_segment(self._files, base).reached()
+            self._tails.begin_at(base, {partition: tail.next_sequence for partition, tail in reached.items()})
 
     def close(self) -> None:
         """Gives the active segment back."""
@@ -121,7 +137,8 @@ class Writer:
             self._files.sync(self._handle)
 
     def _begin(self) -> None:
-        header = encode_header(self._end, self._clock.utc_ms(), self._carry)
+        used = self._recovered.used if self._end == self._recovered.end else NOTHING_SKIPPED
+        header = encode_header(self._end, self._clock.utc_ms(), self._carry, used)
         handle = self._files.create(segment_name(self._end), header)
         self.close()
         self._handle, self._base, self._data_start = handle, self._end, len(header)
