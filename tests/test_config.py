@@ -84,6 +84,7 @@ class Configured:
             [log]
             retention_days = 2.5
             retention_gib = 0.25
+            scrub_mib_per_second = 0.5
 
             [sockets]
             sockets_max = 77
@@ -334,6 +335,7 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "seed": lambda it: KEY in it.hub.device_connection_string("seeded"),
     "log.retention_days": lambda it: it.metric("log_retention_seconds") == 2.5 * 86_400,
     "log.retention_gib": lambda it: it.metric("log_retention_bytes") == 2**28,
+    "log.scrub_mib_per_second": lambda it: it.metric("log_scrub_bytes_per_second_max") == 2**19,
     "sockets.sockets_max": lambda it: it.metric("sockets_max") == 77,
     "metrics.address": lambda it: b"isthmus_sockets_max 77.0" in it.scraped("/metrics"),
     "names.port": lambda it: it.private_address in it.private_name().to_text(),

@@ -23,6 +23,7 @@ from isthmus.app.gateway import Gateway
 from isthmus.app.identities import metadata_doors, name_issuer
 from isthmus.app.jobs import Jobs
 from isthmus.app.links import link_door, link_face
+from isthmus.app.log_watch import LogWatch
 from isthmus.app.places import HelpedPlaces
 from isthmus.app.stores import Stores, log_config
 from isthmus.app.uploads import LoadedStorage
@@ -117,6 +118,7 @@ class Server:
         self._metadata = metadata_doors(config, self.domain, self.gateway.gate, self._listeners, self._places.client)
         name_issuer(config, self.domain, lambda: self._doors.ports[Plane.HTTPS])
         self.deliveries = HubDeliveries(config, stores, self.domain, lambda: self._doors.ports)
+        self._logs = LogWatch(config, stores, self.domain.journal)
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None
@@ -350,6 +352,7 @@ class Server:
         full = self.domain.journal.is_full
         return [
             *self._stores.health(),
+            *self._logs.parts(),
             Part("listeners", bool(self._listeners.bound)),
             Part("private-endpoints", not missing, missing),
             Part("namespaces", not unattended, unattended),
@@ -378,6 +381,7 @@ class Server:
         yield Reading("log_stored_bytes", "Bytes of all segments", log.stored_bytes)
         yield Reading("log_retention_bytes", "Bytes above which the oldest go", settings.retention_bytes)
         yield Reading("log_retention_seconds", "Age beyond which records go", settings.retention_ms / 1000)
+        yield from self._logs.readings()
         accept = self.gateway.accept
         yield Reading("routing_orphaned", "Telemetry messages no route took", accept.orphaned, total=True)
         yield Reading("routing_undefined", "Conditions undefined for a message", accept.undefined, total=True)
@@ -433,6 +437,8 @@ class Server:
         yield "ledger of deliveries", self.deliveries.office.write
         yield "private doors", self._look_after_doors
         yield "journal heads", self._heads.run
+        if self._logs.scrub is not None:
+            yield "scrub", self._logs.scrub.run
         if self._prover is not None and self._config.check.interval_seconds:
             yield "paths", partial(self._prover.run, self._config.check.interval_seconds)
 

@@ -49,8 +49,8 @@ class Stores:
 
     def health(self) -> list[Part]:
         """How they are doing."""
-        log = self.log.health
-        parts = [Part("log", log.ok, log.reason)]
+        log, dead = self.log.health, self.dead_letters.health
+        parts = [Part("log", log.ok, log.reason), Part("dead-letters", dead.ok, dead.reason)]
         if isinstance(self.state, SqliteState):
             failure = self.state.health.failure
             parts.append(Part("state", not failure, failure))
@@ -121,8 +121,6 @@ def _report_recovery(log: SegmentLog) -> None:
     report = log.recovery
     if not report.is_clean:
         logger.warning("log repaired", extra={"torn_bytes": report.torn_bytes, "rebuilt": list(report.rebuilt)})
-    for damage in report.damages:
-        _log_damage(damage)
 
 
 def _log_damage(damage: Damage) -> None:

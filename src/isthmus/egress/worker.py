@@ -44,6 +44,7 @@ from isthmus.logs import configure_logging
 from isthmus.routing.delivery import Batch
 from isthmus.routing.egress_policy import OutboundRules
 from isthmus.routing.sink import FailureKind, HubName, Sink, SinkFactory, SinkFailure
+from isthmus.telemetry.damage import Damage
 from isthmus.telemetry.reader import LogReader
 
 REPORT_SECONDS = 0.2
@@ -73,12 +74,16 @@ async def _run(end: socket.socket, log_folder: Path, factory: FactoryOf) -> None
     first = await channel.hear()
     if not isinstance(first, Settings):
         return
-    reader = LogReader(log_folder, indexed=False)
+    reader = LogReader(log_folder, indexed=False, on_damage=_passed_over)
     worker = Worker(channel, reader, first, factory(first), SystemClock())
     try:
         await worker.run()
     finally:
         reader.close()
+
+
+def _passed_over(damage: Damage) -> None:
+    logger.error("damage in the log passed over", extra={"start": damage.start, "end": damage.end})
 
 
 class Worker:

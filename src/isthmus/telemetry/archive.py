@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from isthmus.telemetry.damage import Damage, DamageReports, Lost, OnDamage
+from isthmus.telemetry.damage import Damage, Damages, Lost
 from isthmus.telemetry.files import Files
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.index import Blocks, SegmentIndex, Span, decode_index
@@ -36,10 +36,11 @@ class Place(NamedTuple):
 class Archive:
     """Segments in order of their positions. Not thread-safe; owned by the thread that reads."""
 
-    def __init__(self, files: Files, on_damage: OnDamage) -> None:
+    def __init__(self, files: Files, damages: Damages) -> None:
+        """What readers find damaged goes to `damages`."""
         self.segments: list[SegmentIndex] = []
         self._files = files
-        self.reports = DamageReports(on_damage)
+        self.damages = damages
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._indexes: OrderedDict[int, dict[Partition, Blocks]] = OrderedDict()
 
@@ -168,7 +169,7 @@ class Archive:
             self._report(partition, gap, expected, after - 1)
 
     def _report(self, partition: Partition, gap: Gap, first: int, last: int) -> None:
-        self.reports.add(Damage(gap.start, gap.end, (Lost(partition, first, last),), acknowledged=True))
+        self.damages.add(Damage(gap.start, gap.end, (Lost(partition, first, last),), acknowledged=True))
 
     def _handle(self, base: int) -> int:
         handle = self._handles.get(base)

@@ -22,7 +22,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError
 from isthmus.telemetry.archive import Archive
 from isthmus.telemetry.batch import Item
-from isthmus.telemetry.damage import OnDamage
+from isthmus.telemetry.damage import Damages, OnDamage
 from isthmus.telemetry.files import Files, FolderFiles
 from isthmus.telemetry.head import Head
 from isthmus.telemetry.index import SegmentIndex, encode_index
@@ -95,6 +95,15 @@ class LogCounters:
     retired_segments: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ToCheck:
+    """A segment from `base` to `end`; `reached` is how far partitions have got there, where no segment follows."""
+
+    base: int
+    end: int
+    reached: Mapping[Partition, Tail] | None
+
+
 DEFAULT_CONFIG = LogConfig()
 
 
@@ -119,16 +128,21 @@ class SegmentLog:
         self._tails = tails
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._archive = Archive(files, on_damage)
+        self.damages = Damages(on_damage)
+        for damage in recovered.report.damages:
+            self.damages.add(damage)
+        self._archive = Archive(files, self.damages)
         self._archive.segments = recovered.segments
         for sealed in recovered.segments[:-1]:
             sealed.blocks = None
         self._cache = TailCache(recovered.end, config.tail_cache_bytes)
         self._known = recovered.carry.copy()
-        self._end = recovered.end
+        self._end = self._recovered_end = recovered.end
+        self._recovered_tails = recovered.known.tails
         self._health = Health(ok=True)
         self._growth: dict[Partition, list[Callable[[], None]]] = {}
         self._commit_listeners: list[Callable[[], None]] = []
+        self._health_listeners: list[Callable[[Health], None]] = []
         self._pending: list[Item] = []
         self._pending_bytes = 0
         self._ready: deque[list[Item]] = deque()
@@ -178,13 +192,27 @@ class SegmentLog:
         return log
 
     @property
+    def files(self) -> Files:
+        """Where it lies."""
+        return self._files
+
+    @property
     def health(self) -> Health:
         """Whether the last commit succeeded."""
         return self._health
 
+    def on_health(self, listener: Callable[[Health], None]) -> None:
+        """Calls `listener` on the event loop whenever commits begin to fail, or to succeed again."""
+        self._health_listeners.append(listener)
+
     @property
     def backlog_bytes(self) -> int:
         return self._backlog
+
+    @property
+    def end(self) -> int:
+        """The position behind the last durable record."""
+        return self._end
 
     @property
     def stored_bytes(self) -> int:
@@ -300,6 +328,17 @@ class SegmentLog:
         self._retire(retired)
         return let_go
 
+    def next_to_check(self, behind: int) -> ToCheck | None:
+        """The first segment that begins behind a position, as far as it is durable now; None when there is none."""
+        segments = self._archive.segments
+        for number, segment in enumerate(segments):
+            if segment.base > behind:
+                if number + 1 < len(segments):
+                    return ToCheck(segment.base, segment.end, None)
+                tails = self._recovered_tails if self._end == self._recovered_end else self._known.tails
+                return ToCheck(segment.base, segment.end, dict(tails))
+        return None
+
     async def close(self) -> None:
         if self._closed is None:
             self._closed = self._loop.create_future()
@@ -375,10 +414,10 @@ class SegmentLog:
         items, self._in_flight = self._in_flight or [], None
         self.counters.retried += bool(commit.trouble and not commit.error)
         if commit.error:
-            self._health = Health(ok=False, reason=commit.error)
+            self._be(Health(ok=False, reason=commit.error))
             self._fail(items, commit.error)
             return
-        self._health = Health(ok=True)
+        self._be(Health(ok=True))
         self._show(commit, len(items))
         self._next()
         for waiter, cookies in _by_waiter(items):
@@ -388,6 +427,12 @@ class SegmentLog:
                 self._guard(wake)
         for wake in self._commit_listeners:
             self._guard(wake)
+
+    def _be(self, health: Health) -> None:
+        before, self._health = self._health, health
+        if before.ok != health.ok:
+            for listener in self._health_listeners:
+                self._guard(listener, health)
 
     def _show(self, commit: Commit, records: int) -> None:
         """Makes a commit visible to readers."""
@@ -435,6 +480,7 @@ class SegmentLog:
             self._cache.forget_before(segment.end)
             self.counters.retired_segments += 1
         begin = self._archive.segments[0].base
+        self.damages.forget_before(begin)
         self._jobs.put(lambda: self._remove([segment.base for segment in retired], begin))
 
     def _remove(self, bases: list[int], begin: int) -> None:

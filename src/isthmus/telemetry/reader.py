@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from isthmus.telemetry.archive import Archive, index_events
-from isthmus.telemetry.damage import Damage, OnDamage
+from isthmus.telemetry.damage import Damage, Damages, OnDamage
 from isthmus.telemetry.files import Files, FolderFiles
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.head import Head, Mark
@@ -43,7 +43,7 @@ class LogReader:
         self._indexed = indexed
         self._files = files or FolderFiles(folder)
         self._head = Head.open(self._files, writable=False)
-        self._archive = Archive(self._files, on_damage)
+        self._archive = Archive(self._files, Damages(on_damage))
         self._mark = NOTHING
 
     @property
@@ -76,7 +76,7 @@ class LogReader:
             cursor = stop
             for item in self._scan(segment, start, stop):
                 if not isinstance(item, Found):
-                    self._archive.reports.add(Damage(item.start, item.end, (), acknowledged=True))
+                    self._archive.damages.add(Damage(item.start, item.end, (), acknowledged=True))
                     continue
                 position = item.header.position
                 if len(records) == max_records or (streams is not None and position - start >= max_bytes):

@@ -27,9 +27,16 @@ class Survey:
     def run(self, read: ReadAt, end: int) -> None:
         """Scans from the index's end up to `end`."""
         for item in scan(read, self.index.end, end):
-            self.unfinished.append(item)
-            if isinstance(item, Found) and item.header.flags & BATCH_END:
-                self.finish()
+            self.take(item)
+
+    def take(self, item: Found | Gap) -> int:
+        """Takes the next item of a scan; returns where it ends."""
+        self.unfinished.append(item)
+        if isinstance(item, Gap):
+            return item.end
+        if item.header.flags & BATCH_END:
+            self.finish()
+        return item.header.end
 
     def finish(self) -> None:
         """Counts what was held back."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.base.errors import ConfigurationError
+from isthmus.telemetry.check import SegmentCheck
 from isthmus.telemetry.damage import Damage
 from isthmus.telemetry.files import Files, FolderFiles
 from isthmus.telemetry.frame import Damaged, NewerFormat
 from isthmus.telemetry.head import HEAD_NAME, Head, Mark
-from isthmus.telemetry.index import SegmentIndex, decode_index
+from isthmus.telemetry.index import decode_index
 from isthmus.telemetry.recovery import all_missing, carry_at_the_beginning, missing_at_the_beginning
 from isthmus.telemetry.segment import Carry, index_name, list_segments, open_segment, segment_name
-from isthmus.telemetry.survey import Survey
 from isthmus.telemetry.tails import NOTHING_KNOWN, TAILS_NAME, read_known
 
 RETRIES_MAX = 3
@@ -124,33 +124,25 @@ class _Verification:
 
     def _segment(self, base: int, limit: int, before: Carry | None) -> Carry:
         """Reads one segment; `before` is what was known where it begins, by all that was read so far."""
-        opened = open_segment(self._files, base)
-        if opened.carry is None:
-            self._damages.append(Damage(base, base, (), acknowledged=True))
-        carry = opened.carry or before or Carry({}, {}, 0)
-        survey = Survey(SegmentIndex(base, opened.data_start), carry.copy())
-        handle = self._files.open_read(segment_name(base))
+        check = SegmentCheck(self._files, base, limit, before or Carry({}, {}, 0))
         try:
-            shift = opened.data_start - base
-            survey.run(lambda position, size: self._files.read(handle, size, position + shift), limit)
+            check.step()
         finally:
-            self._files.close(handle)
-        survey.finish()
-        if limit != self._mark.committed:
-            survey.compare(open_segment(self._files, limit).reached())
-            self._check_index(base, limit, survey)
+            check.close()
+        if limit == self._mark.committed:
+            reached = self._known.before(limit)
         else:
-            survey.learn(self._known.before(limit))
-        self._records += survey.records
-        self._damages += survey.damages(self._mark.committed)
-        return survey.carry_past_gaps() if survey.gaps else survey.carry
+            reached = open_segment(self._files, limit).reached()
+            self._check_index(base, limit, check.survey.index.data_start)
+        self._damages += check.damages(reached)
+        self._records += check.survey.records
+        return check.carry()
 
-    def _check_index(self, base: int, limit: int, survey: Survey) -> None:
-        survey.index.end = limit
+    def _check_index(self, base: int, limit: int, data_start: int) -> None:
         try:
             index = decode_index(self._files.read_whole(index_name(base)))
         except (FileNotFoundError, Damaged):
             self._bad_indexes.append(index_name(base))
             return
-        if (index.base, index.end, index.data_start) != (base, limit, survey.index.data_start):
+        if (index.base, index.end, index.data_start) != (base, limit, data_start):
             self._bad_indexes.append(index_name(base))
