@@ -24,8 +24,8 @@ from azure.storage.blob import BlobServiceClient
 from clients.devices import until
 from clients.hosted import Namespace
 from clients.names import resolved
+from clients.publisher import Publisher, acknowledged_by_all, wait_for_acknowledgements
 from clients.reading import EventCollector, sender
-from clients.test_kill import Publisher, acknowledged_by_all, wait_for_acknowledgements
 from support.cable import Cable
 from support.loopback import Loopback
 from support.server import RunningHub
