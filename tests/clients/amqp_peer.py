@@ -116,10 +116,19 @@ class AmqpPeer:
                     self._flush()
                     return found
             self._flush()
-            data = await self._reader.read(READ_BYTES)
-            if not data:
-                raise ConnectionResetError("the peer closed")
-            self._engine.receive(data, self._now())
+            await self._read()
+
+    async def _read(self) -> None:
+        """Reads what comes until the engine has to say something by itself: a heartbeat."""
+        try:
+            async with asyncio.timeout_at(self._engine.next_deadline):
+                data = await self._reader.read(READ_BYTES)
+        except TimeoutError:
+            self._engine.tick(self._now())
+            return
+        if not data:
+            raise ConnectionResetError("the peer closed")
+        self._engine.receive(data, self._now())
 
     def _flush(self) -> None:
         if data := self._engine.data_to_send():

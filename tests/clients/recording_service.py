@@ -13,8 +13,9 @@ from typing import Any
 import aiohttp
 
 from clients.amqp_peer import amqp_peer, service_credentials
+from clients.mqtt_peer import LOST
 from clients.raw import tls_context
-from clients.recording_device import LOST, Power, RecordingDevice
+from clients.recording_device import Power, RecordingDevice
 from clients.sas import sas_token
 from isthmus.wire.amqp import message
 from isthmus.wire.amqp.message import Properties
