@@ -1,6 +1,7 @@
 """Builds everything and connects it; the only room that knows all, and contains no rules of its own."""
 
 from isthmus.app.audit import Evidence, records_of, verify_file, verify_folder
+from isthmus.app.backups import restore
 from isthmus.app.logs import log_report
 from isthmus.app.offline import offline
 from isthmus.app.serving import serve
@@ -14,6 +15,7 @@ __all__ = [
     "log_report",
     "offline",
     "records_of",
+    "restore",
     "serve",
     "verify_file",
     "verify_folder",

@@ -59,6 +59,7 @@ from isthmus.servers.management.arm_routing import ArmRouting
 from isthmus.servers.management.arm_service_bus import ArmServiceBus
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.authority_calls import AuthorityCalls
+from isthmus.servers.management.backup_calls import BackupCalls, BackupMaker
 from isthmus.servers.management.connectors import ConnectorCalls, LinkFace
 from isthmus.servers.management.dry_runs import DryRuns, Live, Rehearsal
 from isthmus.servers.management.endpoint_calls import EndpointCalls
@@ -234,12 +235,14 @@ def management_api(
     endpoints_health: Callable[[Hub], list[dict[str, object]]] = lambda hub: [],
     routing_endpoints: EndpointCalls | None = None,
     traces: TraceCalls | None = None,
+    backups: BackupMaker | None = None,
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
     `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, `more` are routes
     of resources that the domain does not have, `endpoints_health` tells how routing endpoints do, and
-    `routing_endpoints` proves where they lead, `traces` tells what became of messages there.
+    `routing_endpoints` proves where they lead, `traces` tells what became of messages
+    there, and `backups` makes backups.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(
@@ -263,6 +266,7 @@ def management_api(
         authority=AuthorityCalls(domain.authority, domain.journal),
         routing_endpoints=routing_endpoints,
         traces=traces,
+        backups=BackupCalls(backups, domain.journal) if backups is not None else None,
     )
 
 

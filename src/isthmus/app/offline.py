@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from isthmus.access.journal import Verdict
+from isthmus.app.backups import backup_stopped
 from isthmus.app.domain import Domain, https_port_used, management_api
 from isthmus.app.stores import STATE_FILE, in_a_sentence
+from isthmus.backends.data_folder import require_whole
 from isthmus.backends.sqlite import SqliteState
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import Code, HubError
@@ -15,28 +17,41 @@ from isthmus.base.ids import DeviceRef, RandomIds
 from isthmus.base.state import NO_HUB, JournalLimit
 from isthmus.devices.views import identity_to_wire
 from isthmus.servers.management.arm import change_of
+from isthmus.servers.management.backup_calls import destination_of
 from isthmus.servers.management.request import Call, Reply, call_of, refused
 
 NOTHING_PRUNED = JournalLimit(2**62)
 """The configuration is not known here, so what it lets go and when is left to the next start."""
 
 
-def offline(data: Path, method: str, target: str) -> tuple[int, bytes] | None:
-    """Answers a reading call from the folder of a server that does not run; None when that cannot be done.
+def offline(data: Path, method: str, target: str, body: bytes = b"") -> tuple[int, bytes] | None:
+    """Answers a reading call, or makes a backup, from the folder of a server that does not run.
 
-    Raises `ConfigurationError` when a server has the folder open after all.
+    None when that cannot be done. Raises `ConfigurationError` when a server has the folder open after all.
     """
     if not (data / STATE_FILE).is_file() or method not in ("GET", "POST"):
         return None
-    return asyncio.run(_offline(data, method, target))
+    require_whole(data)
+    call = call_of(method, target, body=body, who=f"owner:uid:{os.getuid()}")
+    if (call.method, call.path) == ("POST", ("backup",)):
+        return asyncio.run(_offline_backup(data, call))
+    return asyncio.run(_offline(data, call))
 
 
-async def _offline(data: Path, method: str, target: str) -> tuple[int, bytes] | None:
+async def _offline_backup(data: Path, call: Call) -> tuple[int, bytes]:
+    try:
+        reply = Reply(value=await backup_stopped(data, destination_of(call)))
+    except HubError as error:
+        reply = refused(error)
+    return reply.status, reply.body
+
+
+async def _offline(data: Path, call: Call) -> tuple[int, bytes] | None:
     """Answers from the state alone; the log is not opened."""
     state = await SqliteState.open(data / STATE_FILE, journal=NOTHING_PRUNED)
     try:
         with in_a_sentence():
-            return await _offline_answer(state, call_of(method, target, who=f"owner:uid:{os.getuid()}"))
+            return await _offline_answer(state, call)
     finally:
         await state.close()
 

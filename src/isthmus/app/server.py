@@ -15,6 +15,7 @@ from aiohttp import web
 
 from isthmus.access.journal import Decision, Verdict
 from isthmus.app.audit import head_export
+from isthmus.app.backups import Backups
 from isthmus.app.deliveries import HubDeliveries
 from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.egress import hub_egress
@@ -289,6 +290,7 @@ class Server:
             endpoints.health_of,
             self._endpoint_calls(),
             TraceCalls(domain.hubs, domain.twins.snapshots, deliveries.ledger, deliveries.dead_letters),
+            Backups(self._stores, config.data_folder),
         )
 
     def _endpoint_calls(self) -> EndpointCalls:

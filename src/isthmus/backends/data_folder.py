@@ -11,12 +11,16 @@ from isthmus.base.errors import ConfigurationError
 LOCK_FILE = "server.lock"
 """Held by the server while it runs; it stays, because removing it would let two servers hold a lock each."""
 
+UNFINISHED_RESTORE = "restore.unfinished"
+"""Lies in a folder from the first file of a backup that comes back until the last one is durable."""
+
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Makes the folder (0700) where it is missing and holds it; the lock goes with the process, however that ends.
 
-    Raises `ConfigurationError` when a server runs on it already, or when it cannot be made or written.
+    Raises `ConfigurationError` when a server runs on it already, when it cannot be made or written, or when a restore
+    has not come to its end there.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -26,9 +30,16 @@ def held(folder: Path) -> Iterator[None]:
         raise ConfigurationError(f"{folder} cannot be used as the data folder: {reason}.") from error
     try:
         _lock(lock, folder)
+        require_whole(folder)
         yield
     finally:
         os.close(lock)
+
+
+def require_whole(folder: Path) -> None:
+    """Raises `ConfigurationError` for what a restore has left that did not come to its end."""
+    if (folder / UNFINISHED_RESTORE).exists():
+        raise ConfigurationError(f"A restore into {folder} did not end: remove the folder and restore again.")
 
 
 def _lock(lock: int, folder: Path) -> None:

@@ -1,5 +1,7 @@
 """What lies where in a data folder, for the server that writes it and the command line that finds it."""
 
+from fnmatch import fnmatchcase
+
 MANAGEMENT_SOCKET = "management.sock"
 """The Unix socket of the management API, mode 0600."""
 
@@ -16,3 +18,14 @@ TENANT = "00000000-0000-0000-0000-000000000000"
 AUDIT_SIGNING_KEY = "audit/signing-key.pem"
 AUDIT_PUBLIC_KEY = "audit/public-key.pem"
 """The key that signs the journal's heads (mode 0600), and its public half for whoever verifies them."""
+
+SEALING_KEY = "sealing.key"
+"""The sealing key of a data folder that was given none from elsewhere (mode 0600). In no backup."""
+
+NEVER_BACKED_UP = (SEALING_KEY, MANAGEMENT_SOCKET, "server.lock", "*.lock", "namespaces.added")
+"""What no backup holds: the key to everything else in it, and what is of the machine or of a run (`fnmatch`)."""
+
+
+def is_backed_up(name: str) -> bool:
+    """Whether a file of a data folder, by its path in there with `/`, belongs into a backup."""
+    return not any(fnmatchcase(name, pattern) for pattern in NEVER_BACKED_UP)

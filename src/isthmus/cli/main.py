@@ -11,6 +11,7 @@ import click
 
 from isthmus.cli.audit import audit
 from isthmus.cli.authority import authority
+from isthmus.cli.backups import backup, restore
 from isthmus.cli.checks import check
 from isthmus.cli.command import Group
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
@@ -92,7 +93,7 @@ check.add_command(check_endpoint)
 hub.add_command(hub_identity)
 for own in (up, demo, ca, env, explain, trace, audit, log, check, health, metrics, namespace_helper, egress_worker):
     root.add_command(own)
-for own in (network, token, lab, connector, iot, c2d_message):
+for own in (backup, restore, network, token, lab, connector, iot, c2d_message):
     root.add_command(own)
 for own in (door_policy, identity, role, authority, dead_letter, storage, eventhubs, servicebus):
     root.add_command(own)

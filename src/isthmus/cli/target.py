@@ -108,6 +108,11 @@ class Target:
             raise Rehearsed(self._server.send(Request(method, rehearsed, body, headers, DRY_RUN_SECONDS_MAX)).json())
         return self._server.send(Request(method, _with_query(path, asked), body, headers)).json()
 
+    def backup(self, destination: Path) -> Any:
+        """Has the server of the data folder copy it, or copies that of a stopped one, however long that takes."""
+        request = Request("POST", "/backup", {"destination": str(destination)}, timeout=None)
+        return LocalServer(self.data).send(request).json()
+
     def ask(self, path: str) -> Answer:
         """What a management path answers, whatever it is."""
         return self._server.send(Request("GET", path))

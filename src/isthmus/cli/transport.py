@@ -91,7 +91,7 @@ class LocalServer:
         from isthmus.app import offline
 
         try:
-            answer = offline(self._data, request.method, request.path)
+            answer = offline(self._data, request.method, request.path, request.encoded)
         except ConfigurationError as error:
             raise CommandError(str(error)) from error
         return None if answer is None else Answer(*answer)

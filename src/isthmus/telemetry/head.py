@@ -56,9 +56,18 @@ class Head:
 
     def write(self, mark: Mark) -> None:
         """Moves the mark."""
-        data = _MARK.pack(_MAGIC, mark.committed, mark.active_base)
-        self._mapped[: _MARK.size + _CHECKSUM.size] = data + _CHECKSUM.pack(zlib.crc32(data))
+        self._mapped[: _MARK.size + _CHECKSUM.size] = _encode(mark)
 
     def close(self) -> None:
         """Gives the mapping back."""
         self._mapped.close()
+
+
+def head_file(mark: Mark) -> bytes:
+    """The content of the file that tells a mark."""
+    return _encode(mark).ljust(HEAD_FILE_BYTES, b"\0")
+
+
+def _encode(mark: Mark) -> bytes:
+    data = _MARK.pack(_MAGIC, mark.committed, mark.active_base)
+    return data + _CHECKSUM.pack(zlib.crc32(data))

@@ -22,7 +22,8 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError
 from isthmus.telemetry.archive import Archive
 from isthmus.telemetry.batch import Item
+from isthmus.telemetry.cut import Cut
 from isthmus.telemetry.damage import Damages, OnDamage
 from isthmus.telemetry.files import Files, FolderFiles
 from isthmus.telemetry.head import Head
@@ -151,6 +153,7 @@ class SegmentLog:
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
         self._roll = False
+        self._keepers = 0
         self._closed: asyncio.Future[None] | None = None
         self._lock: int | None = None
         tails.start(recovered.known)
@@ -306,6 +309,21 @@ class SegmentLog:
         """Calls `wake` on the event loop after each commit, whatever it holds, for as long as the log is open."""
         self._commit_listeners.append(wake)
 
+    def cut(self) -> "Future[Cut]":
+        """What is durable between two commits. May be called from any thread; a log that closes never answers."""
+        answer: Future[Cut] = Future()
+        self._jobs.put(lambda: answer.set_result(self._writer.cut()))
+        return answer
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """While it lasts no segment is removed, however much disk that takes; retention makes up for it afterwards."""
+        self._keepers += 1
+        try:
+            yield
+        finally:
+            self._keepers -= 1
+
     def tick(self, now_ms: int, keep_from: int | None = None) -> int:
         """Seals an old active segment, and removes segments that retention lets go. Call it about once a minute.
 
@@ -323,7 +341,7 @@ class SegmentLog:
                 break
             stored -= _size(segment)
             let_go = segment.end
-            if keep_from is None or segment.end <= keep_from:
+            if not self._keepers and (keep_from is None or segment.end <= keep_from):
                 retired.append(segments.pop(0))
         self._retire(retired)
         return let_go

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from isthmus.base.clock import Clock
 from isthmus.telemetry.batch import Batch, Item, Run
+from isthmus.telemetry.cut import Cut
 from isthmus.telemetry.files import Files
 from isthmus.telemetry.frame import NewerFormat
 from isthmus.telemetry.head import Head, Mark
@@ -107,6 +108,10 @@ class Writer:
         with contextlib.suppress(OSError, NewerFormat):
             reached = open_segment(self._files, base).reached()
             self._tails.begin_at(base, {partition: tail.next_sequence for partition, tail in reached.items()})
+
+    def cut(self) -> Cut:
+        """Everything that is durable now."""
+        return Cut(self._end, self._carry.copy())
 
     def close(self) -> None:
         """Gives the active segment back."""

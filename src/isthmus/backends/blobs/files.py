@@ -130,10 +130,19 @@ class ContentFiles:
             raise DamagedContentError(f"the content file {number:x} is not there") from error
 
     def _path(self, number: int) -> Path:
-        return self._bucket(number % BUCKETS) / f"{number:x}"
+        return self._folder / content_name(number)
 
     def _bucket(self, bucket: int) -> Path:
-        return self._folder / f"{bucket:02x}"
+        return self._folder / _bucket_name(bucket)
+
+
+def content_name(number: int) -> str:
+    """Where a content file lies in the folder of all."""
+    return f"{_bucket_name(number % BUCKETS)}/{number:x}"
+
+
+def _bucket_name(bucket: int) -> str:
+    return f"{bucket:02x}"
 
 
 class ExtentWriter:

@@ -18,6 +18,7 @@ from isthmus.backends.blobs.drafts import AppendPlaces, FileDraft, StoredContent
 from isthmus.backends.blobs.files import ContentFiles
 from isthmus.backends.blobs.schema import prepare_index, reader_of
 from isthmus.backends.blobs.writer import IndexWriter
+from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.base.clock import Clock
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.sas_token import decode_key
@@ -46,7 +47,7 @@ class FileBlobStore:
     """Implements `BlobStore` on a folder; belongs to the event loop that opened it."""
 
     def __init__(self, folder: Path, start: int, clock: Clock, ids: Ids) -> None:
-        index = folder / INDEX_FILE
+        index = self._index = folder / INDEX_FILE
         self._clock = clock
         self._ids = ids
         self._files = ContentFiles(folder / CONTENT_FOLDER, start)
@@ -72,6 +73,19 @@ class FileBlobStore:
         await store.on_disk(store._files.prepare)
         store._sweeping = asyncio.create_task(store._sweep())
         return store
+
+    def snapshot(self) -> Snapshot:
+        """Of the index, to be pinned while the store is `kept`."""
+        return Snapshot(self._index)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """While it lasts no content is removed that the index refers to at its beginning or later."""
+        try:
+            with self._files.reading():
+                yield
+        finally:
+            await self._remove_free()
 
     @property
     def failure(self) -> str:

@@ -4,14 +4,16 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from isthmus.access.chain import JOURNAL_ENTRIES_MAX
 from isthmus.backends.sqlite import documents
 from isthmus.backends.sqlite.journal import ends, prune, read
 from isthmus.backends.sqlite.readers import Readers
 from isthmus.backends.sqlite.schema import Connect, connect, prepare
+from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.backends.sqlite.writer import GroupWriter, Health
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.ids import HubId
@@ -34,11 +36,14 @@ from isthmus.base.state import (
 JOURNAL_LIMIT = JournalLimit(JOURNAL_ENTRIES_MAX)
 """What holds unless the configuration says otherwise."""
 
+T = TypeVar("T")
+
 
 class SqliteState:
     """Implements `State` on one file; belongs to the event loop that opened it."""
 
-    def __init__(self, writer: GroupWriter, readers: Readers, lock: int) -> None:
+    def __init__(self, path: Path, writer: GroupWriter, readers: Readers, lock: int) -> None:
+        self._path = path
         self._writer = writer
         self._readers = readers
         self._lock = lock
@@ -62,7 +67,7 @@ class SqliteState:
         except BaseException:
             os.close(lock)
             raise
-        return cls(GroupWriter(path, connecting, limit=journal, journal_entries=kept), readers, lock)
+        return cls(path, GroupWriter(path, connecting, limit=journal, journal_entries=kept), readers, lock)
 
     @property
     def health(self) -> Health:
@@ -151,6 +156,27 @@ class SqliteState:
     @property
     def journal_full(self) -> bool:
         return self._writer.journal_full
+
+    async def cut(self, beside: Callable[[], T]) -> tuple[Snapshot, T]:
+        """The state as it is now, and what `beside` gives before anything else is committed.
+
+        `beside` runs on the writer's thread, which waits for it, and raises `OSError`. The snapshot is the caller's to
+        close.
+        """
+        self._require_open()
+        snapshot = Snapshot(self._path)
+
+        def job(_: sqlite3.Connection) -> T:
+            snapshot.pin()
+            return beside()
+
+        pinning = self._writer.submit(job)
+        try:
+            return snapshot, await asyncio.shield(pinning)
+        except BaseException:
+            await asyncio.wait([pinning])
+            snapshot.close()
+            raise
 
     async def close(self) -> None:
         if self._closing is None:

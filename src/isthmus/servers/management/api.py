@@ -19,6 +19,7 @@ from isthmus.resources.hubs import Hubs
 from isthmus.servers.management.arm import Arm
 from isthmus.servers.management.audit import Audit
 from isthmus.servers.management.authority_calls import AuthorityCalls
+from isthmus.servers.management.backup_calls import BackupCalls
 from isthmus.servers.management.connectors import ConnectorCalls
 from isthmus.servers.management.dry_runs import DryRuns, is_dry_run
 from isthmus.servers.management.endpoint_calls import EndpointCalls
@@ -50,7 +51,7 @@ class CommandBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     properties: dict[str, str] = {}
 
 
-_Calls = TypeVar("_Calls", EndpointCalls, TraceCalls)
+_Calls = TypeVar("_Calls", EndpointCalls, TraceCalls, BackupCalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class ManagementApi:
     authority: AuthorityCalls
     routing_endpoints: EndpointCalls | None = None
     traces: TraceCalls | None = None
+    backups: BackupCalls | None = None
 
     async def answer(self, call: Call) -> Reply:
         """The reply to a call, a refusal included."""
@@ -130,6 +132,8 @@ class ManagementApi:
                 return await _running(self.routing_endpoints).answer(call)
             case "POST", ("trace",):
                 return await _running(self.traces).answer(call)
+            case _, ("backup", *_):
+                return await _running(self.backups).answer(call)
             case _, ("check", *_):
                 return await self.paths.answer(call)
             case "GET", ("health",):
@@ -167,14 +171,14 @@ class ManagementApi:
 def _running(part: _Calls | None) -> _Calls:
     """What only a server that runs has; raises HubError InvalidOperation without one."""
     if part is None:
-        raise HubError(Code.INVALID_OPERATION, "A server that runs delivers to endpoints: isthmus up")
+        raise HubError(Code.INVALID_OPERATION, "Only a server that runs does that: isthmus up")
     return part
 
 
 def _administers(call: Call) -> bool:
     """True for what changes a resource; making room in the journal is what helps when it is full."""
     reads = call.method in ("GET", "HEAD") or call.path[-1].lower() in QUESTIONS
-    return not reads and call.path[0].lower() not in ("hubs", "audit", "check", "trace")
+    return not reads and call.path[0].lower() not in ("hubs", "audit", "check", "trace", "backup")
 
 
 def health_reply(parts: Sequence[Part]) -> Reply:
