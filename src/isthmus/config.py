@@ -260,7 +260,7 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError(f"The configuration file {path} cannot be read: {reason}.") from error
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"The configuration file {path} is not valid TOML: {error}.") from error
     values |= {key: value for key, value in _in_tables(values, flags).items() if value is not None}
     try:

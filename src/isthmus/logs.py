@@ -10,6 +10,9 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 """What every log record has; the rest came as `extra`."""
 
 
+logger = logging.getLogger(__name__)
+
+
 class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON: time, level, logger, message, then its fields."""
 
@@ -27,8 +30,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def tell_unraisable(event: "sys.UnraisableHookArgs") -> None:
+    """Logs what could not be raised to anybody, save what a stranger can cause at will.
+
+    Python reads a server name in a client hello (RFC 6066 §3) as ASCII and tells so here when it is not, with the name
+    as the object; the handshake fails of it, which is told where it fails.
+    """
+    if event.exc_type is UnicodeDecodeError and isinstance(event.object, bytes):
+        return
+    error = event.exc_value
+    logger.error("an error that nobody could be told", exc_info=error, extra={"object": repr(event.object)[:200]})
+
+
 def configure_logging(level: int = logging.INFO) -> None:
-    """Sends the logs of the whole process to standard error."""
+    """Sends the logs of the whole process to standard error, with what could not be raised to anybody."""
+    sys.unraisablehook = tell_unraisable
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()

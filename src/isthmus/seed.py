@@ -87,7 +87,7 @@ def load_seed(path: str) -> Seed:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"The seed file {path} cannot be read: {reason}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"The seed file {path} is not valid TOML: {error}.") from error
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"The seed file {path} is not valid: {error}.") from error

@@ -4,7 +4,7 @@ Invariant: whatever bytes a connection brings, and however they are cut, the ser
 gives the same answers, never raises, answers in whole frames that a peer can decode, keeps no more than one frame and
 what its limits allow, says nothing more after the connection is closed, and is finished in the end.
 
-The committed corpus is replayed by `test_amqp_corpus.py`; a finding becomes one more file of it. Run with any fuzzer
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it. Run with any fuzzer
 that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
 """
 

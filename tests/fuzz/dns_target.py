@@ -3,7 +3,7 @@
 Invariant: whatever bytes come in, answering never raises; what is answered can be parsed, has the query's id, is a
 response, and fits into the client's size; what is handed on to others can be asked of them.
 
-The committed corpus is replayed by `test_dns_corpus.py`; a finding becomes one more file of it. Run with any fuzzer
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it. Run with any fuzzer
 that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
 """
 

@@ -4,7 +4,7 @@ Invariant: whatever bytes a connection brings, and however they are cut, both si
 the same reason, never raise anything but their own errors, hold less than one frame, and say nothing that the other
 side's decoder does not take.
 
-The committed corpus is replayed by `test_link_corpus.py`; a finding becomes one more file of it. Run with any fuzzer
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it. Run with any fuzzer
 that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
 """
 

@@ -4,7 +4,7 @@ Invariant: whatever bytes lie on the disk, a scan covers them without overlap by
 however they come from the disk; an intact record is, byte for byte, what encoding its content gives; no two gaps touch.
 Headers of segments and index files are read, or refused as damaged or newer; nothing else is ever raised.
 
-The committed corpus is replayed by `test_log_corpus.py`; a finding becomes one more file of it.
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it.
 """
 
 import contextlib

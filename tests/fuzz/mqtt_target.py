@@ -4,7 +4,7 @@ Invariant: whatever bytes a connection brings, and however they are cut, the ser
 same answers and the same output of its own, never raises, holds no more than one packet of the agreed length, and once
 it has failed says nothing more.
 
-The committed corpus is replayed by `test_mqtt_corpus.py`; a finding becomes one more file of it. Run with any fuzzer
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it. Run with any fuzzer
 that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
 """
 

@@ -4,7 +4,7 @@ Invariant: whatever bytes a connection begins with, and however they are cut, th
 same bytes behind it, or refuses for the same reason, or waits; it holds less than the longest header, and a header it
 took is taken again from its encoding.
 
-The committed corpus is replayed by `test_proxy_protocol_corpus.py`; a finding becomes one more file of it. Run with any
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it. Run with any
 fuzzer that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
 """
 

@@ -3,7 +3,7 @@
 Invariant: whatever bytes a connection brings, and however they are cut, the server's side gives the same payload, the
 same last ping and the same end, never raises, holds no more than a control frame, and is silent behind the end.
 
-The committed corpus is replayed by `test_websocket_corpus.py`; a finding becomes one more file of it. Run with any
+The committed corpus is replayed by `test_targets.py`; a finding becomes one more file of it. Run with any
 fuzzer that calls a function with bytes (for example `atheris.Setup(sys.argv, check)`).
 """
 

@@ -44,11 +44,13 @@ def ticks(utc_ms: int) -> int:
 
 
 def parse_iso_ms(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 date, UTC where no zone is given; None when it is not one."""
+    """Milliseconds since the epoch of an ISO 8601 date, UTC where no zone is given; None when it is not one.
+
+    Nor is a date whose zone takes it out of the years 1 to 9999, in which alone it could be told again.
+    """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1000)

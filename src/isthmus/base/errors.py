@@ -8,6 +8,12 @@ names only, carry their status and three zeros.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
+
+import msgspec
+
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not JSON of the wanted form: text and depth have errors of their own."""
 
 
 class Code(Enum):

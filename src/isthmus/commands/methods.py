@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.base.limits import METHOD_BYTES_MAX, METHODS_IN_FLIGHT_MAX
 from isthmus.devices.ports import ConnectedDevice, ConnectedDevices, MethodAnswer
@@ -70,10 +70,11 @@ _decode_any = msgspec.json.Decoder().decode
 def parse_method(body: bytes) -> MethodRequest:
     """The request in a JSON body; raises `ARGUMENT_INVALID`, `ARGUMENT_NULL`, `FORMAT_ERROR` or `MESSAGE_TOO_LARGE`."""
     try:
+        body.decode()  # the payload goes on as it came, and its text is not looked at below
         parsed = _decode_body(body)
     except msgspec.ValidationError as error:
         raise HubError(Code.ARGUMENT_INVALID, f"The method is not valid: {error}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise HubError(Code.FORMAT_ERROR, "The body is not valid JSON") from error
     if not parsed.method_name:
         raise HubError(Code.ARGUMENT_NULL, "methodName must not be empty")
@@ -172,6 +173,6 @@ def _checked_payload(payload: bytes) -> bytes:
         raise HubError(Code.BAD_DEVICE_RESPONSE, f"The device answered with more than {METHOD_BYTES_MAX} bytes")
     try:
         _decode_any(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise HubError(Code.BAD_DEVICE_RESPONSE, "The device's answer is not valid JSON") from error
     return payload

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.devices.events import wire_properties
 from isthmus.devices.given_twin import GivenTwin, parse_given_twin
 from isthmus.devices.identity import Authentication, AuthenticationType, Identity, SymmetricKey
@@ -82,7 +82,7 @@ def read_line(text: bytes) -> Line | LineError:
         )
     try:
         found = _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         return _malformed(text, str(error))
     if not isinstance(found, dict):
         return _malformed(text, "It is not a JSON object")

@@ -41,7 +41,10 @@ def read_account(connection_string: str, path: str) -> StorageAccount:
     suffix = parts.get("endpointsuffix", PUBLIC_SUFFIX)
     name = parts.get("accountname", "")
     url = parts.get("blobendpoint", f"{scheme}://{name}.blob.{suffix}" if name else "").rstrip("/")
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError as error:
+        raise HubError(Code.ARGUMENT_INVALID, f"{path}: BlobEndpoint is not an address") from error
     if split.scheme not in ("http", "https") or not split.hostname or split.query:
         raise HubError(Code.ARGUMENT_INVALID, f"{path} has neither AccountName nor BlobEndpoint")
     name = name or _named(split.hostname, split.path)

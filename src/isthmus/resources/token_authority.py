@@ -8,9 +8,9 @@ keep the key set for a day know it by then. Keys are made in a thread.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -240,12 +240,12 @@ def authorization_at(issuer: str) -> str:
 def audience_of(scope: str) -> str:
     """What a scope is for; raises HubError ArgumentInvalid for one that is no application's."""
     audience = scope.strip().removesuffix(DEFAULT)
-    parts = urlsplit(audience)
-    is_address = parts.scheme in ("https", "api") and bool(parts.netloc)
+    is_address = _ADDRESS.match(audience) is not None
     is_id = bool(audience) and audience.replace("-", "").isalnum() and audience.isascii()
     if len(audience) > SCOPE_BYTES_MAX or not (is_address or is_id):
         raise HubError(Code.ARGUMENT_INVALID, f"The scope {scope[:64]!r} is not an application's, such as {_EXAMPLE}")
     return audience
 
 
+_ADDRESS = re.compile(r"(?:https|api)://[^/?#]", re.IGNORECASE)
 _EXAMPLE = "https://storage.azure.com/.default"

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from isthmus.base.clock import iso_utc
+from isthmus.base.errors import NOT_JSON
 from isthmus.telemetry.message import Envelope, PropertyValue
 
 JSON_TYPE = "application/json"
@@ -90,7 +91,7 @@ class RoutedMessage:
         try:
             text = self._payload if encoding == "utf-8" else self._payload.decode(encoding)
             return msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from isthmus.base.errors import NOT_JSON
 from isthmus.query.conditions.values import Subject
 from isthmus.resources.hub import Hub, Route, RouteSource
 from isthmus.resources.routes import compiled_condition
@@ -34,7 +35,7 @@ class MadeUpMessage:
             return None
         try:
             return msgspec.json.decode(self.document, type=dict[str, object])
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             return None
 
     def twin(self) -> Mapping[str, object] | None:

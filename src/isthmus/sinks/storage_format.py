@@ -17,6 +17,7 @@ import fastavro
 import msgspec
 
 from isthmus.base.clock import iso_utc
+from isthmus.base.errors import NOT_JSON
 from isthmus.resources.routing_endpoint import BlobEncoding, StorageSettings
 from isthmus.routing.sink import Delivery
 from isthmus.routing.subject import body_encoding
@@ -147,7 +148,7 @@ class JsonLines:
         try:
             payload.decode()
             self._check(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return payload
         # JSON has line breaks between its tokens only, where a space means the same.
         return msgspec.Raw(payload.replace(b"\r", b" ").replace(b"\n", b" "))

@@ -69,7 +69,7 @@ def settings_of(headers: Mapping[str, str], *, with_content_headers: bool = Fals
         value = headers.get(f"x-ms-blob-{name}", "")
         if not value and with_content_headers:
             value = headers.get(name, "")
-        if len(value) > SETTING_CHARACTERS_MAX:
+        if len(value) > SETTING_CHARACTERS_MAX or not value.isprintable():
             raise header_error(f"x-ms-blob-{name}", value)
         return value
 

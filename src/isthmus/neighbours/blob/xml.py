@@ -1,9 +1,10 @@
 """XML as the Blob service takes and gives it: elements without attributes' subtleties, and no document types."""
 
 from collections.abc import Iterable
-from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
+from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
+from isthmus.base import xml
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
@@ -11,23 +12,10 @@ DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 
 def parse_xml(body: bytes) -> Element:
     """The root element; raises StorageError InvalidXmlDocument, also for a document type, which could grow."""
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise StorageError(StorageCode.INVALID_XML)
-    parser = XMLParser(target=_Builder(), encoding=None)
     try:
-        parser.feed(body)
-        root = parser.close()
-    except (ParseError, ValueError, LookupError):
+        return xml.parse_xml(body)
+    except ValueError:
         raise StorageError(StorageCode.INVALID_XML) from None
-    assert isinstance(root, Element)
-    return root
-
-
-class _Builder(TreeBuilder):
-    """Refuses a document type in whatever encoding it comes."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise StorageError(StorageCode.INVALID_XML)
 
 
 def child_text(parent: Element, name: str) -> str:
@@ -62,4 +50,5 @@ def is_writable(text: str) -> bool:
 
 
 def _is_xml(character: str) -> bool:
-    return (character >= " " and character not in "\ufffe\uffff") or character in "\t\n\r"
+    is_half = "\ud800" <= character <= "\udfff"
+    return (character >= " " and not is_half and character not in "\ufffe\uffff") or character in "\t\n\r"

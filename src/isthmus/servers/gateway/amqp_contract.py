@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.numbers import whole_number
 
 READERS_PER_PARTITION_MAX: Final = 5
 """Readers without an epoch of one partition and consumer group, as in Event Hubs; the next one is refused."""
@@ -80,8 +81,9 @@ def path_segments(text: str) -> list[str]:
 
 def partition_number(text: str, partitions: int) -> int:
     """The number of a partition by its id; raises HubError ARGUMENT_INVALID when the hub has none such."""
-    if text.isdecimal() and int(text) < partitions:
-        return int(text)
+    number = whole_number(text)
+    if number is not None and number < partitions:
+        return number
     raise HubError(
         Code.ARGUMENT_INVALID,
         "The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and "

@@ -33,7 +33,7 @@ from isthmus.servers.gateway.blob_message import STALL_SECONDS_MAX, BlobCall, Bl
 from isthmus.servers.gateway.blob_reads import ReadOperations
 from isthmus.servers.gateway.blob_writes import WriteOperations
 from isthmus.servers.gateway.gate import Gate
-from isthmus.servers.gateway.http_app import HttpPeer, HttpSession, JournaledOnce, raw_path
+from isthmus.servers.gateway.http_app import HttpPeer, HttpSession, JournaledOnce, raw_path, raw_query
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import SessionIndex
 
@@ -245,7 +245,7 @@ def _asked(request: web.BaseRequest) -> Asked:
         key = name.lower()
         headers[key] = f"{headers[key]},{value}" if key in headers else value
     try:
-        query, fault = parse_query(request.raw_path.partition("?")[2]), None
+        query, fault = parse_query(raw_query(request)), None
     except StorageError as error:
         query, fault = {}, error
     return Asked(request.method, raw_path(request), query, headers, fault)

@@ -12,6 +12,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.numbers import finite, whole_number
+from isthmus.base.xml import parse_xml
 from isthmus.neighbours.bus_arm import filter_of_sql, members_of
 from isthmus.neighbours.bus_durations import parse_bus_duration
 from isthmus.neighbours.bus_entity import Entity, EntityKind
@@ -108,11 +110,9 @@ def error_document(status: int, detail: str) -> bytes:
 
 def description_of(body: bytes) -> Element:
     """The description in an entry; raises HubError GenericBadRequest."""
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise _malformed("a document type")
     try:
-        entry = ElementTree.fromstring(body)
-    except ElementTree.ParseError as error:
+        entry = parse_xml(body)
+    except ValueError as error:
         raise _malformed(str(error)) from error
     content = entry.find(f"{{{ATOM}}}content")
     if content is None or not len(content):
@@ -180,9 +180,9 @@ def _simple(kind: str, text: str) -> FilterValue:
     try:
         match kind:
             case "int" | "long":
-                return int(text)
+                return _bounded(int(text))
             case "double":
-                return float(text)
+                return finite(float(text))
             case "boolean":
                 return text.lower() == "true"
             case "duration":
@@ -192,12 +192,18 @@ def _simple(kind: str, text: str) -> FilterValue:
     return text
 
 
+def _bounded(number: int) -> int:
+    """A number that AMQP has a type for; raises ValueError."""
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("beyond a long")
+    return number
+
+
 def _typed(name: str, text: str) -> object:
     if text.lower() in _FLAGS:
         return text.lower() == "true"
-    if name in _NUMBERS and text.isdecimal():
-        return int(text)
-    return text
+    number = whole_number(text) if name in _NUMBERS else None
+    return text if number is None else number
 
 
 def _described(told: Told) -> Element:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 from xml.etree.ElementTree import Element
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from isthmus.access.journal import Decision, Verdict
 from isthmus.access.principal import Right
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
+from isthmus.base.numbers import whole_number
 from isthmus.neighbours.bus import Bus, address_of
 from isthmus.neighbours.bus_arm import apply_members, members_of
 from isthmus.neighbours.bus_entities import BusEntities
@@ -31,7 +32,7 @@ from isthmus.resources.guarded import Guarded
 from isthmus.servers.gateway import bus_atom
 from isthmus.servers.gateway.bus_nodes import BusNodes, part_of
 from isthmus.servers.gateway.gate import Admitted, Gate
-from isthmus.servers.gateway.http_app import HttpPeer, JournaledOnce
+from isthmus.servers.gateway.http_app import HttpPeer, JournaledOnce, raw_path, raw_query
 from isthmus.servers.gateway.http_body import check_request_size, read_body
 from isthmus.servers.gateway.namespace_refusals import IP_PREVENTED_LONG, link_refused, token_refused
 from isthmus.servers.gateway.plane import Plane
@@ -123,7 +124,7 @@ class BusFront:
         policies = self._nodes.policies(neighbour, audience)
         if SIGNED_QUERY in token.lower():
             # One client signs the whole address, where others sign the path or the namespace.
-            audience += f"?{urlsplit(request.raw_path).query}"
+            audience += f"?{raw_query(request)}"
         return self._gate.namespace(connection, neighbour, token, audience, policies)
 
     def _require(self, asked: Asked) -> None:
@@ -273,7 +274,7 @@ def _action(asked: Asked) -> str:
 
 def _path(request: web.BaseRequest) -> tuple[str, ...]:
     """The segments of a request's path, decoded."""
-    return tuple(unquote(segment) for segment in urlsplit(request.raw_path).path.split("/") if segment)
+    return tuple(unquote(segment) for segment in raw_path(request).split("/") if segment)
 
 
 def _asked(
@@ -281,7 +282,7 @@ def _asked(
 ) -> Asked:
     namespace = admitted.resource
     assert isinstance(namespace, Neighbour), "a front of neighbours is asked for neighbours"
-    query = parse_qs(urlsplit(request.raw_path).query)
+    query = parse_qs(raw_query(request))
     top = _number(query, "$top", PAGE_MAX)
     return Asked(
         method=request.method,
@@ -297,10 +298,10 @@ def _asked(
 
 
 def _number(query: dict[str, list[str]], name: str, default: int) -> int:
-    text = query.get(name, [str(default)])[0]
-    if not text.isdecimal():
+    number = whole_number(query.get(name, [str(default)])[0])
+    if number is None:
         raise HubError(Code.GENERIC_BAD_REQUEST, f"{name} is a number")
-    return int(text)
+    return number
 
 
 def _next(asked: Asked, count: int) -> str:

@@ -5,7 +5,7 @@ An answer 201 follows when all of it is durable. Refusals are XML, with the text
 
 import logging
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -25,7 +25,7 @@ from isthmus.servers.gateway.event_hub_nodes import EventHubNodes, need_of
 from isthmus.servers.gateway.event_hub_rest import address_of, message_of
 from isthmus.servers.gateway.gate import Admitted, Gate
 from isthmus.servers.gateway.hosted_event import Sender, take
-from isthmus.servers.gateway.http_app import HttpPeer, JournaledOnce
+from isthmus.servers.gateway.http_app import HttpPeer, JournaledOnce, raw_path
 from isthmus.servers.gateway.http_body import read_body
 from isthmus.servers.gateway.namespace_refusals import IP_PREVENTED_LONG, key_refused, link_refused, token_refused
 from isthmus.servers.gateway.plane import Plane
@@ -60,7 +60,7 @@ class EventHubFront:
         return web.Response(status=201)
 
     async def _send(self, request: web.BaseRequest, connection: HttpPeer, neighbour: Guarded) -> None:
-        segments = [unquote(segment) for segment in urlsplit(request.raw_path).path.split("/") if segment]
+        segments = [unquote(segment) for segment in raw_path(request).split("/") if segment]
         address = address_of(segments)
         token = request.headers.get("Authorization", "")
         if is_bearer(token):

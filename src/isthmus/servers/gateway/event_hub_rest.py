@@ -5,11 +5,11 @@ one event, or a JSON array of `Body`, `BrokerProperties` and `UserProperties`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.errors import NOT_JSON, Code, Hop, HubError, Refusal
 from isthmus.servers.gateway.event_hub_contract import EventHubAddress, EventHubNode
 from isthmus.wire.amqp import message as m
 from isthmus.wire.amqp.message import BATCH_FORMAT, Properties, Section
@@ -22,12 +22,16 @@ EVENTS_MAX: Final = 8_192
 KEY: Final = Symbol("x-opt-partition-key")
 
 
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What an AMQP long can be."""
+
+
 class BatchEvent(msgspec.Struct, rename="pascal"):
     """One event of a batch."""
 
     body: str
     broker_properties: dict[str, object] = {}
-    user_properties: dict[str, str | int | float | bool | None] = {}
+    user_properties: dict[str, str | Whole | float | bool | None] = {}
 
 
 _decode_batch = msgspec.json.Decoder(list[BatchEvent]).decode
@@ -58,7 +62,7 @@ def message_of(body: bytes, content_type: str, broker_properties: str) -> tuple[
             broker = _decode_properties(broker_properties or "{}")
             return _message(body, broker, {}, content_type), 0
         events = _decode_batch(body)
-    except msgspec.DecodeError as error:
+    except (*NOT_JSON, UnicodeEncodeError) as error:
         raise _malformed(str(error)) from error
     if not 0 < len(events) <= EVENTS_MAX:
         raise _malformed(f"{len(events)} events")

@@ -455,6 +455,11 @@ def raw_path(request: web.BaseRequest) -> str:
     return _ORIGIN.sub("", request.raw_path, count=1).partition("?")[0]
 
 
+def raw_query(request: web.BaseRequest) -> str:
+    """The query as the client wrote it, without its question mark; empty for none."""
+    return request.raw_path.partition("?")[2]
+
+
 def host_names(request: web.BaseRequest) -> tuple[str, ...]:
     """Host names in the request: the Host header and the origin of an absolute target."""
     origin = _ORIGIN.match(request.raw_path)

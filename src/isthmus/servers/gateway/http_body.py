@@ -23,7 +23,7 @@ BODY_VERBS = frozenset(("PUT", "POST", "PATCH"))
 async def read_body(request: web.BaseRequest, check: Callable[[int], None]) -> bytes:
     """The body, empty where the verb has none; `check` raises `HubError` for a size that is too large.
 
-    Raises `GENERIC_BAD_REQUEST` when it takes longer than `BODY_SECONDS_MAX`.
+    Raises `GENERIC_BAD_REQUEST` when it takes longer than `BODY_SECONDS_MAX`, is cut off, or is not as it says.
     """
     if request.method not in BODY_VERBS:
         return b""
@@ -37,6 +37,8 @@ async def read_body(request: web.BaseRequest, check: Callable[[int], None]) -> b
                 check(len(body))
     except TimeoutError:
         raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {BODY_SECONDS_MAX:.0f} seconds") from None
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise HubError(Code.GENERIC_BAD_REQUEST, "The body was not received whole") from error
     return bytes(body)
 
 

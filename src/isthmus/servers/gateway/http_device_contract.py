@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from isthmus.base.clock import iso_utc, parse_iso_ms
-from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.errors import NOT_JSON, Code, Hop, HubError, Refusal
 from isthmus.base.ids import DeviceRef
 from isthmus.base.limits import DEVICE_MESSAGES_PER_SECOND
 from isthmus.commands.cloud_to_device import Ack, Locked
@@ -106,7 +106,7 @@ def batch_messages(body: bytes) -> list[DeviceMessage]:
     """
     try:
         entries = _decode_batch(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         said = str(error)
         raise HubError(Code.DESERIALIZATION_ERROR, "The body is not a batch of messages", _no_batch(said)) from error
     if not entries:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.errors import NOT_JSON, Code, Hop, HubError, Refusal
 from isthmus.commands.file_uploads import Opened
 from isthmus.commands.relay_signature import signed_query
 
@@ -31,7 +31,7 @@ def file_name(body: bytes) -> str:
     """What the device calls its file; raises HubError DESERIALIZATION_ERROR."""
     try:
         return msgspec.json.decode(body, type=_File).blob_name
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise HubError(Code.DESERIALIZATION_ERROR, "The body does not name a blob", _bad_body(error)) from error
 
 
@@ -42,7 +42,7 @@ def upload_end(body: bytes, in_path: str) -> tuple[str, bool]:
     """
     try:
         end = msgspec.json.decode(body, type=_End)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         message = "The body does not say how the upload ended"
         raise HubError(Code.INVALID_COMPLETION_STATUS, message, _bad_body(error)) from error
     return in_path or end.correlation_id, end.is_success

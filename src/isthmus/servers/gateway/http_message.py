@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.base.etags import parse_if_match
 from isthmus.base.ids import DeviceRef
 from isthmus.resources.hub import Hub
@@ -60,7 +60,7 @@ class Call:
         """The body's JSON; raises `FORMAT_ERROR`."""
         try:
             return _decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise HubError(Code.FORMAT_ERROR, "The body is not valid JSON") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from isthmus.base.errors import Code, HubError
+from isthmus.base.numbers import whole_number
 from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.jobs.job import JobStatus
 from isthmus.jobs.scheduled import ScheduledJobs
@@ -76,7 +77,7 @@ class ScheduledJobsApi:
         found = [scheduled_to_wire(job) for job in await self._jobs.all(call.hub.number)]
         rows = [row for row in found if all(not value or row[name] == value for name, value in wanted.items())]
         resumed = _resumed(call)
-        start = int(resumed) if resumed.isdecimal() else 0
+        start = whole_number(resumed) or 0
         end = start + page_size(call)
         return _page(rows[start:end], "JobResponse", str(end) if end < len(rows) else "")
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.base.ids import DeviceRef, TrackingId
 from isthmus.servers.gateway.mqtt_contract import TwinGet, TwinPatch, twin_error_body, twin_reply_topic
 from isthmus.servers.gateway.ports import DeviceTwins
@@ -97,6 +97,6 @@ class TwinRequests:
 def _parse(body: bytes) -> object:
     try:
         patch: object = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise HubError(Code.ARGUMENT_INVALID, "Provided json is not a valid 'properties' object") from error
     return patch

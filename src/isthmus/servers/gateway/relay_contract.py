@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from enum import Enum, auto
 from urllib.parse import unquote
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from isthmus.base.clock import iso_utc
+from isthmus.base.xml import parse_xml
 from isthmus.commands.upload_storage import BlobDescription, BlobFacts, BlobStamp, StorageFault, StorageRefused
 from isthmus.resources.file_upload import RELAY_CONTAINER
 
@@ -151,10 +151,8 @@ def stored_id(block_id: str) -> str:
 def block_list(body: bytes) -> list[str]:
     """What the storage calls the blocks of a list; raises `RelayError`."""
     try:
-        if b"<!" in body:
-            raise _bad_list()
-        root = ElementTree.fromstring(body)
-    except ElementTree.ParseError as error:
+        root = parse_xml(body)
+    except ValueError as error:
         raise _bad_list() from error
     if root.tag != "BlockList" or len(root) > BLOCKS_MAX:
         raise _bad_list()

@@ -1,7 +1,6 @@
 """The management calls that end: hubs and endpoints in ARM's paths, explain, health, cloud-to-device messages."""
 
 import base64
-import binascii
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import msgspec
 from isthmus.access.explain import explained, filter_of
 from isthmus.access.journal import Journal
 from isthmus.base.clock import parse_iso_ms
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
+from isthmus.base.numbers import whole_number
 from isthmus.base.state import StateClosed
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
 from isthmus.resources.hubs import Hubs
@@ -151,7 +151,7 @@ class ManagementApi:
         try:
             given = msgspec.json.decode(body, type=CommandBody)
             payload = base64.b64decode(given.body, validate=True)
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except (*NOT_JSON, ValueError) as error:
             raise HubError(Code.ARGUMENT_INVALID, f"The message is not valid: {error}") from error
         message = C2DMessage(
             payload=payload,
@@ -192,7 +192,8 @@ def _expiry(text: str | int | None) -> int | None:
     """Milliseconds since the epoch, given as such or as an ISO 8601 date."""
     if text is None or isinstance(text, int):
         return text
-    expiry = int(text) if text.isdecimal() else parse_iso_ms(text)
+    number = whole_number(text)
+    expiry = parse_iso_ms(text) if number is None else number
     if expiry is None:
         raise HubError(Code.ARGUMENT_INVALID, "expiryTimeUtc is milliseconds since 1970 or an ISO 8601 date and time")
     return expiry

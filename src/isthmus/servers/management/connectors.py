@@ -12,7 +12,7 @@ import msgspec
 from isthmus.access.explain import change_texts
 from isthmus.access.journal import Journal
 from isthmus.base.clock import Clock, iso_utc
-from isthmus.base.errors import Code, ConfigurationError, HubError
+from isthmus.base.errors import NOT_JSON, Code, ConfigurationError, HubError
 from isthmus.resources.connector import TOKEN_SECONDS, Connector, connector_to_json
 from isthmus.resources.connectors import Connectors
 from isthmus.servers.management.arm import change_of
@@ -70,7 +70,7 @@ class ConnectorCalls:
         link = self._running()
         try:
             asked = msgspec.json.decode(call.body or b"{}", type=Invitation)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise HubError(Code.ARGUMENT_INVALID, f"The body is not valid: {error}") from error
         # Both may refuse, and then no token shall wait.
         self.connectors.network_for(asked.name, asked.network)

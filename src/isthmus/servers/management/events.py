@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from isthmus.base.clock import parse_iso_ms
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.resources.consumer_groups import group_to_arm
 from isthmus.resources.hub import Hub
 from isthmus.telemetry.message import Envelope, decode_envelope
@@ -100,7 +100,7 @@ def _payload(payload: bytes, content_type: str) -> object:
     if "json" in content_type.lower():
         try:
             return msgspec.json.decode(payload)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             pass
     return payload.decode("utf-8", "replace")
 

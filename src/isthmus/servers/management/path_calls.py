@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.paths.errand import Way
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
@@ -44,7 +44,7 @@ class PathCalls:
             raise HubError(Code.INVALID_OPERATION, "Paths lead to a server that runs: isthmus up")
         try:
             asked = msgspec.json.decode(call.body or b"{}", type=PathsAsked)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise HubError(Code.ARGUMENT_INVALID, f"The body is not valid: {error}") from error
         hub = self.hubs.require(call.path[2])
         targets = _targets(self.prover, hub, asked)

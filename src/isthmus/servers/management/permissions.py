@@ -13,7 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from isthmus.access.roles import APPROVE, CONNECTABLE, Segments, allows, covers, segments_of
-from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.errors import NOT_JSON, Code, Hop, HubError, Refusal
 from isthmus.resources.hub import GROUP_PATH, hub_resource_id
 from isthmus.resources.tokens import ManagementToken
 from isthmus.servers.management.request import Call, Reply
@@ -238,7 +238,7 @@ def _decoded(body: bytes) -> object:
     """The body as JSON; None for what is none, which the resource itself refuses."""
     try:
         return msgspec.json.decode(body or b"null")
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
 
 

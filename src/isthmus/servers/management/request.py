@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.base.etags import Condition
 from isthmus.network.door import LOCAL_DOOR
 
@@ -37,7 +37,7 @@ class Call:
         """The body as a JSON object; raises HubError ArgumentInvalid."""
         try:
             return msgspec.json.decode(self.body or b"{}", type=dict[str, object])
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise HubError(Code.ARGUMENT_INVALID, f"The body is not a JSON object: {error}") from error
 
 
@@ -71,6 +71,7 @@ def call_of(
 def split_target(target: str) -> tuple[tuple[str, ...], dict[str, str]]:
     """Decoded segments and parameters of a request target; raises HubError GenericBadRequest for what is none."""
     try:
+        target.encode()  # the HTTP library makes surrogates of bytes that are no text
         parts = urlsplit(target)
     except ValueError as error:
         raise HubError(Code.GENERIC_BAD_REQUEST, "The request target cannot be read") from error

@@ -7,7 +7,6 @@ may have been another one then.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
@@ -15,7 +14,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from isthmus.base.clock import iso_utc
-from isthmus.base.errors import Code, HubError
+from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.base.ids import DeviceRef, HubId
 from isthmus.resources.hub import EVENTS_ENDPOINT, Hub
 from isthmus.resources.hubs import Hubs
@@ -73,7 +72,7 @@ class TraceCalls:
             record = msgspec.json.decode(call.body, type=Traced)
             envelope = decode_envelope(base64.b64decode(record.envelope, validate=True))
             payload = base64.b64decode(record.payload, validate=True)
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except (*NOT_JSON, ValueError) as error:
             raise HubError(Code.ARGUMENT_INVALID, f"The record is not valid: {error}") from error
         hub = self.hubs.by_number(HubId(record.stream))
         if hub is None:
@@ -150,7 +149,7 @@ def _why_waiting(endpoint: RoutingEndpoint, page: Delivered) -> str:
 def _authentication(envelope: Envelope) -> object:
     try:
         return msgspec.json.decode(envelope.auth_method) if envelope.auth_method else None
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return envelope.auth_method
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from isthmus.base.errors import NOT_JSON
 from isthmus.wire.link.messages import (
     Certificate,
     Check,
@@ -43,7 +44,7 @@ def decode_connector_message(body: bytes) -> ConnectorMessage:
     """What a connector says; raises `LinkProtocolError`."""
     try:
         message: ConnectorMessage = _decode_connector(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise LinkProtocolError(f"no message of a connector: {error}") from error
     return message
 
@@ -52,7 +53,7 @@ def decode_hub_message(body: bytes) -> HubMessage:
     """What a hub says; raises `LinkProtocolError`."""
     try:
         message: HubMessage = _decode_hub(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise LinkProtocolError(f"no message of a hub: {error}") from error
     return message
 

@@ -1,0 +1,106 @@
+"""Fuzz targets of what is asked: the query language of devices, route conditions, and what enriches messages.
+
+Invariant: a text compiles, or is refused by the language's own error with the place; what has compiled judges any
+message without an exception, as a condition that is undefined for it at the worst.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from fuzz.target import pure
+from isthmus.base.errors import HubError
+from isthmus.base.ids import DeviceRef, HubId
+from isthmus.jobs.selection import parse_selection
+from isthmus.query.conditions.compiler import compile_condition
+from isthmus.query.conditions.lexer import ConditionError
+from isthmus.query.parser import parse
+from isthmus.query.rows import equal_text, row_holds
+from isthmus.query.search import compile_search
+from isthmus.resources.enrichments import checked_enrichments
+from isthmus.resources.hub import Hub
+from isthmus.resources.routes import checked_routes
+from isthmus.routing.stamps import Stamps
+from isthmus.servers.gateway.http_message import Call
+
+ROW: dict[str, object] = {
+    "deviceId": "dev1",
+    "jobId": "job1",
+    "status": "completed",
+    "outcome": {"deviceMethodResponse": {"status": 200, "payload": [1, None, {"a": 1e308}]}},
+}
+TWIN: dict[str, object] = {
+    "deviceId": "dev1",
+    "tags": {"hall": 2, "site": {"name": "Gera", "ids": [1, 2.5, "x", None, True]}},
+    "properties": {"desired": {"interval": 5, "huge": 2**63}, "reported": {"t": -0.0, "$version": 3}},
+}
+BODY: dict[str, object] = {"t": 21.5, "n": None, "b": True, "s": "1e999", "list": [1, [2, {"x": "y"}]], "o": {}}
+HUB = Hub(HubId(1), "hub", "hub.isthmus.test", 4, 0)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message with values of every kind."""
+
+    asked: bool = True
+
+    def body(self) -> Mapping[str, object] | None:
+        return BODY if self.asked else None
+
+    def twin(self) -> Mapping[str, object] | None:
+        return TWIN if self.asked else None
+
+    def application_property(self, name: str) -> str | None:
+        return {"level": "5", "nan": "nan", "big": "9" * 400, "empty": "", "text": "it's"}.get(name)
+
+    def system_property(self, name: str) -> str | None:
+        return {"contenttype": "application/json", "messageid": "1"}.get(name)
+
+
+MESSAGES = (Message(), Message(asked=False))
+
+
+def check_query(data: bytes) -> None:
+    """A query of a service, whatever it asks of; and the condition of a job."""
+    text = data.decode(errors="replace")
+    with suppress(HubError):
+        query = parse(text)
+        if query.where is not None:
+            equal_text(query.where, "jobId")
+            row_holds(query.where, ROW)
+    with suppress(HubError):
+        compile_search(text)
+    with suppress(HubError):
+        parse_selection(text)
+
+
+def check_condition(data: bytes) -> None:
+    """A route's condition."""
+    text = data.decode(errors="replace")
+    for twin_changes in (False, True):
+        with suppress(ConditionError):
+            condition = compile_condition(text, twin_changes=twin_changes)
+            for message in MESSAGES:
+                assert condition.holds(message) in (True, False, None)
+
+
+def check_routing(data: bytes) -> None:
+    """Routes and enrichments of an ARM body, and what the enrichments stamp."""
+    with suppress(HubError):
+        body = Call(HUB, DeviceRef(HubId(1), ""), {}, {}, data).json()
+        members = body if isinstance(body, dict) else {}
+        checked_routes(members.get("routes"), "properties.routing.routes")
+        enrichments = checked_enrichments(members.get("enrichments"), "properties.routing.enrichments")
+        names = {name.lower() for each in enrichments for name in each.endpoint_names}
+        if names <= {"events"}:
+            Stamps(replace(HUB, enrichments=enrichments)).encoded((0,), TWIN)
+            msgspec.json.encode(enrichments)
+
+
+TARGETS = (
+    pure("query", check_query),
+    pure("condition", check_condition),
+    pure("routing", check_routing),
+)
