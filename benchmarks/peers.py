@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,12 +20,17 @@ from typing import Protocol
 from isthmus.base.ids import RandomIds
 from isthmus.base.places import CA_CERTIFICATE
 from isthmus.base.sas_token import sign
+from isthmus.wire.mqtt.client import ClientSession
+from isthmus.wire.mqtt.packets import Connect, SubAck
 
 USER, PASSWORD = "dev", "secret"
 HOST_NAME = "hub.bench.test"
 DEVICES = 2000
 """Devices registered with our own server: as many as the largest shape of `run.py` has connections."""
 TOKEN_SECONDS = 3600
+PACKAGED = Path(__file__).parent / "results" / "peers" / "bin"
+"""Where `bench.sh` puts the peers that come as Python packages."""
+
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 OPEN_FILES = 65_536
@@ -155,6 +161,84 @@ class RabbitQuorum:
             check=False,
             env={**os.environ, **environment},
         )
+
+
+class NatsSynced:
+    """NATS with JetStream on disk and `sync_interval: always`: on disk before it acknowledges, as we are."""
+
+    name = "nats-synced"
+    promise = "on disk"
+    port = 22953
+
+    def needs(self) -> list[str]:
+        return [str(PACKAGED / "nats-server"), "openssl"]
+
+    def command(self, folder: Path) -> tuple[list[str], dict[str, str]]:
+        certificate, key = _certificate(folder)
+        (folder / "nats.conf").write_text(
+            f'listen: "127.0.0.1:{self.port + 2000}"\nserver_name: bench\nmax_connections: 30000\n'
+            f'jetstream {{ store_dir: "{folder}/store", max_file_store: 20G, sync_interval: always }}\n'
+            f'mqtt {{ listen: "127.0.0.1:{self.port}", max_ack_pending: 20000, '
+            f'tls {{ cert_file: "{certificate}", key_file: "{key}" }} }}\n'
+            f"authorization {{ user: {USER}, password: {PASSWORD} }}\n"
+        )
+        return [str(PACKAGED / "nats-server"), "-c", str(folder / "nats.conf")], {}
+
+    def arguments(self, folder: Path) -> list[str]:
+        return _plain_arguments(folder)
+
+    def prepared(self, folder: Path, environment: dict[str, str]) -> None:
+        """Leaves a session behind that messages are kept for; without one they are acknowledged and dropped."""
+        session = ClientSession()
+        trust = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
+        with (
+            socket.create_connection(("127.0.0.1", self.port)) as plain,
+            trust.wrap_socket(plain, server_hostname=HOST_NAME) as secured,
+        ):
+            connect = Connect("keeper", clean_session=False, user_name=USER, password=PASSWORD.encode())
+            secured.sendall(session.connect(connect))
+            while not session.connected:
+                session.receive(secured.recv(4096))
+            secured.sendall(session.subscribe(("t/#", 1)))
+            while not any(isinstance(event, SubAck) for event in session.receive(secured.recv(4096))):
+                pass
+            secured.sendall(session.disconnect())
+
+    def ended(self, environment: dict[str, str]) -> None:
+        """Nothing stays behind."""
+
+
+class Rumqttd:
+    """rumqttd, as the package iotcore has it: a commit log in memory."""
+
+    name = "rumqttd"
+    promise = "in memory"
+    port = 22973
+
+    def needs(self) -> list[str]:
+        return [str(PACKAGED / "iotcore"), "openssl"]
+
+    def command(self, folder: Path) -> tuple[list[str], dict[str, str]]:
+        certificate, key = _certificate(folder)
+        (folder / "rumqttd.toml").write_text(
+            "id = 0\n[router]\nid = 0\nmax_connections = 20010\nmax_outgoing_packet_count = 200\n"
+            "max_segment_size = 104857600\nmax_segment_count = 10\n"
+            f'[v4.1]\nname = "tls"\nlisten = "127.0.0.1:{self.port}"\nnext_connection_delay_ms = 0\n'
+            f'[v4.1.tls]\ncertpath = "{certificate}"\nkeypath = "{key}"\n'
+            "[v4.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 300000\n"
+            f'max_inflight_count = 1000\ndynamic_filters = true\n[v4.1.connections.auth]\n{USER} = "{PASSWORD}"\n'
+        )
+        command = [PACKAGED / "python", "-m", "iotcore", "--config", folder / "rumqttd.toml", "--log-level", "CRITICAL"]
+        return [str(part) for part in command], {}
+
+    def arguments(self, folder: Path) -> list[str]:
+        return _plain_arguments(folder)
+
+    def prepared(self, folder: Path, environment: dict[str, str]) -> None:
+        """Nothing is to be prepared."""
+
+    def ended(self, environment: dict[str, str]) -> None:
+        """Nothing stays behind."""
 
 
 class Own:

@@ -1,6 +1,7 @@
 """Drives each server with the same load and prints them side by side; keeps every run as a JSON line.
 
-    run.py [--peers isthmus,mosquitto,rabbitmq-quorum] [--shapes window1,window16] [--rounds 3] [--seconds 3]
+    run.py [--peers isthmus,rabbitmq-quorum,nats-synced,mosquitto,rumqttd] [--shapes window1,window16] [--rounds 3]
+           [--seconds 3]
 
 Two more peers are our own server with JSON messages, isthmus-json, and with ten routes for them, isthmus-10-routes.
 
@@ -21,7 +22,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from peers import Mosquitto, Own, OwnJson, OwnRouted, Peer, RabbitQuorum, Running, missing, start, stop
+from peers import (
+    Mosquitto,
+    NatsSynced,
+    Own,
+    OwnJson,
+    OwnRouted,
+    Peer,
+    RabbitQuorum,
+    Rumqttd,
+    Running,
+    missing,
+    start,
+    stop,
+)
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -47,6 +61,7 @@ IDLE_HEADINGS = (
     "errors",
 )
 DEFAULT_SHAPES = "window1,window16"
+COMPARED = (Own, RabbitQuorum, NatsSynced, Mosquitto, Rumqttd)
 
 Row = dict[str, Any]
 
@@ -173,7 +188,7 @@ def _tell(row: Row) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default=f"{Own.name},{Mosquitto.name},{RabbitQuorum.name}")
+    parser.add_argument("--peers", default=",".join(peer.name for peer in COMPARED))
     parser.add_argument("--shapes", default=DEFAULT_SHAPES, help=", ".join(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="measured, after one of warm-up")
@@ -181,7 +196,7 @@ def _options() -> argparse.Namespace:
 
 
 def _peers(names: str) -> list[Peer]:
-    known: list[Peer] = [Own(), OwnJson(), OwnRouted(), Mosquitto(), RabbitQuorum()]
+    known: list[Peer] = [peer() for peer in (*COMPARED, OwnJson, OwnRouted)]
     return [peer for name in names.split(",") for peer in known if peer.name == name]
 
 
