@@ -63,9 +63,11 @@ def make_hub(tmp_path: Path, loopback_addresses: Callable[[], str]) -> Iterator[
     """Starts `isthmus up` processes, each at an address and a data folder of its own; ends what still runs."""
     started: list[RunningHub] = []
 
-    def make(*options: str, hostname: str = "", settings: str = "") -> RunningHub:
+    def make(*options: str, hostname: str = "", settings: str = "", forked: bool = False) -> RunningHub:
         folder = tmp_path / f"hub{len(started)}"
-        hub = RunningHub(folder, loopback_addresses(), hostname=hostname, options=options, settings=settings)
+        hub = RunningHub(
+            folder, loopback_addresses(), hostname=hostname, options=options, settings=settings, forked=forked
+        )
         started.append(hub)
         hub.start()
         return hub

@@ -61,7 +61,7 @@ INTO_START_SECONDS = (0.2, 1.5)
 
 @pytest.fixture
 def hub(make_hub: Callable[..., RunningHub]) -> RunningHub:
-    return make_hub()
+    return make_hub(forked=True)
 
 
 async def test_history_of_killed_hub_keeps_every_promise(hub: RunningHub) -> None:

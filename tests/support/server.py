@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from support.commands import COMMANDS
+from support.commands import COMMANDS, Forked
 
 ISTHMUS = Path(sys.executable).with_name("isthmus")
 START_SECONDS_MAX = 30.0
@@ -25,7 +25,8 @@ class RunningHub:
     """Starts, kills and restarts one server; only ever signals the process it started.
 
     Its host name is its address unless `hostname` is given. `log` has what the server printed, all starts in a row.
-    `settings` is the text of a configuration file, `under` a command that starts the server with fewer rights.
+    `settings` is the text of a configuration file, `under` a command that starts the server with fewer rights. With
+    `forked` it is forked from a process that has loaded Python's modules already (`support.commands`).
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class RunningHub:
         options: Sequence[str] = (),
         settings: str = "",
         under: Sequence[str] = (),
+        forked: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.address: Final = address
@@ -49,7 +51,8 @@ class RunningHub:
             (folder / "settings.toml").write_text(settings)
             self._options += ("--config", str(folder / "settings.toml"))
         self._under = tuple(under)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._forked = forked
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._strings: dict[tuple[str, ...], str] = {}
         self.ready: dict[str, Any] = {}
 
@@ -77,6 +80,9 @@ class RunningHub:
         """Starts the process and does not wait for it."""
         assert not self.running, "this hub runs already"
         with self.log.open("ab") as log:
+            if self._forked:
+                self._process = COMMANDS.start(self.command()[1:], self.log.parent, log)
+                return
             self._process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.DEVNULL,
@@ -162,11 +168,11 @@ class RunningHub:
             self._strings[command] = self.isthmus(*command).strip()
         return self._strings[command]
 
-    def _the_process(self) -> subprocess.Popen[bytes]:
+    def _the_process(self) -> subprocess.Popen[bytes] | Forked:
         assert self._process is not None, "this hub was not started"
         return self._process
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes] | Forked) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             if self.ready_file.exists():
