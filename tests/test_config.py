@@ -131,6 +131,23 @@ class Configured:
             syslog = "udp://{self.address}:{self.log_server.getsockname()[1]}"
             heads_interval_seconds = 7.5
             heads_records = 99
+            [throttles]
+            profile = "S3"
+            units = 3
+            device_messages_per_second = 4321
+            daily_messages = 123456
+            [throttles.rates]
+            connections = 7001
+            telemetry = 7002
+            commands = 7003
+            command_receives = 7004
+            methods = 7005
+            twin_reads = 7006
+            twin_updates = 7007
+            identities = 7008
+            queries = 7009
+            jobs = 7010
+            uploads = 7011
             [names]
             port = 15353
             forward = ["{self.metrics_address}:15354"]
@@ -198,9 +215,13 @@ class Configured:
         return self.refused_endpoint("10.1.0.7", "--vnet-name", "away", "--subnet", "line")
 
     def metric(self, name: str) -> float:
-        found = re.search(rf"^isthmus_{name} (\S+)$", self.hub.isthmus("metrics"), re.MULTILINE)
+        found = re.search(rf"^isthmus_{re.escape(name)} (\S+)$", self.hub.isthmus("metrics"), re.MULTILINE)
         assert found is not None
         return float(found[1])
+
+    def rate(self, operation: str) -> float:
+        """The rate of an operation that the only hub has."""
+        return self.metric(f'throttle_rate{{hub="plant",operation="{operation}"}}')
 
     def scraped(self, path: str) -> bytes:
         context = ssl.create_default_context(cafile=str(self.hub.ca))
@@ -371,6 +392,21 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "authority.issuer": lambda it: it.hub.json("authority", "show")["issuer"] == "https://tokens.plant.test",
     "authority.metadata": lambda it: "nowhere-at-all" in it.hub.isthmus("health", code=1),
     "authority.trusted": lambda it: it.refused_bearer() == "auth.bearer-key",
+    "throttles.profile": lambda it: it.metric('throttle_profile{profile="S3",units="3"}') == 1,
+    "throttles.units": lambda it: it.metric('throttle_profile{profile="S3",units="3"}') == 1,
+    "throttles.device_messages_per_second": lambda it: it.metric("throttle_device_rate") == 4_321,
+    "throttles.daily_messages": lambda it: it.metric('daily_messages_max{hub="plant"}') == 123_456,
+    "throttles.rates.connections": lambda it: it.rate("connections") == 7_001,
+    "throttles.rates.telemetry": lambda it: it.rate("telemetry") == 7_002,
+    "throttles.rates.commands": lambda it: it.rate("commands") == 7_003,
+    "throttles.rates.command_receives": lambda it: it.rate("command_receives") == 7_004,
+    "throttles.rates.methods": lambda it: it.rate("methods") == 7_005,
+    "throttles.rates.twin_reads": lambda it: it.rate("twin_reads") == 7_006,
+    "throttles.rates.twin_updates": lambda it: it.rate("twin_updates") == 7_007,
+    "throttles.rates.identities": lambda it: it.rate("identities") == 7_008,
+    "throttles.rates.queries": lambda it: it.rate("queries") == 7_009,
+    "throttles.rates.jobs": lambda it: it.rate("jobs") == 7_010,
+    "throttles.rates.uploads": lambda it: it.rate("uploads") == 7_011,
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }
 """What is different because of a key."""

@@ -208,6 +208,46 @@ class EgressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     credentials: Literal["hub", "azure"] = "hub"
 
 
+PerSecond = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+
+
+class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Operations a second that a hub lets through, each instead of the profile's; 0 stands for any number.
+
+    `connections` of devices; `telemetry` messages; `commands` that services send and `command_receives` that devices
+    ask for over HTTPS; `methods` in bytes; `twin_reads` and `twin_updates` by devices and services; `identities` read
+    or written; `queries`; `jobs` asked about or begun; `uploads` begun.
+    """
+
+    connections: PerSecond | None = None
+    telemetry: PerSecond | None = None
+    commands: PerSecond | None = None
+    command_receives: PerSecond | None = None
+    methods: PerSecond | None = None
+    twin_reads: PerSecond | None = None
+    twin_updates: PerSecond | None = None
+    identities: PerSecond | None = None
+    queries: PerSecond | None = None
+    jobs: PerSecond | None = None
+    uploads: PerSecond | None = None
+
+
+class ThrottleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much hubs and devices may send and ask.
+
+    `profile`: `off`, the default, because users own the machine; `sku` for what each hub's size and units would have in
+    Azure; or a size, of which every hub has `units`. `device_messages_per_second`: telemetry of one device, on by
+    default so that a bad one does not hurt the rest; 0 for any. `daily_messages`: messages that a hub takes between two
+    midnights UTC; 0, the default, for any number, `profile` for what the profile's size has.
+    """
+
+    profile: Literal["off", "sku", "F1", "B1", "B2", "B3", "S1", "S2", "S3"] = "off"
+    units: Annotated[int, msgspec.Meta(ge=1, le=200)] = 1
+    device_messages_per_second: PerSecond = 5_000.0
+    daily_messages: Annotated[int, msgspec.Meta(ge=0, le=10**15)] | Literal["profile"] = 0
+    rates: RateSettings = RateSettings()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `isthmus up` needs to know.
 
@@ -240,6 +280,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     check: CheckSettings = CheckSettings()
     authority: AuthoritySettings = AuthoritySettings()
     egress: EgressSettings = EgressSettings()
+    throttles: ThrottleSettings = ThrottleSettings()
 
     @property
     def data_folder(self) -> Path:

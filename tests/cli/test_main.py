@@ -116,15 +116,20 @@ def test_explain_tells_people_and_programs(management: FakeManagement, run: Run)
         "trackingId": "abc-G:0",
         "count": 3,
     } | dict.fromkeys(("hub", "principal", "detail"), "")
-    management.on("GET", "/explain", [decision])
+    slower = {"time": "2026-01-31T14:01:00.0000000Z", "verdict": "delayed", "hop": "limit", "rule": "limit.device-rate"}
+    slow = {**decision, "value": "", "remedy": "", "trackingId": "", "count": 1} | slower
+    for answer in ([decision], [slow], [decision]):
+        management.on("GET", "/explain", answer)
     assert run("explain", "--device-id", "press-1", "--since", "15m").out.splitlines() == [
         "2026-01-31T14:02:00.123Z device press-1 from 127.0.0.9 by mqtt at the public door was refused, "
         "network: network.public-access, 3 times",
         "    value       publicNetworkAccess is Disabled",
         "    remedy      isthmus iot hub update --set properties.publicNetworkAccess=Enabled",
         "    trackingId  abc-G:0",
+        "2026-01-31T14:01:00.000Z device press-1 from 127.0.0.9 by mqtt at the public door was delayed, "
+        "limit: limit.device-rate",
     ]
-    assert management.last.query["verdict"] == "refused"
+    assert [asked.query["verdict"] for asked in management.asked] == ["refused", "delayed"]
     assert run("explain", "abc-G:0", "-o", "tsv", "--query", "[].rule").out == "network.public-access\n"
     assert management.last.query == {"trackingId": "abc-G:0", "top": "20"}
 

@@ -18,6 +18,7 @@ from isthmus.devices.documents import identity_key
 from isthmus.devices.identity import encode_identity
 from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.resources.guarded import ResourceKind
+from isthmus.resources.throttling import DEFAULT_POLICY, ThrottlePolicy
 from isthmus.servers.gateway.amqp import AmqpGateway, AmqpPump, AmqpServices
 from isthmus.servers.gateway.amqp_event import EventEncoder
 from isthmus.servers.gateway.amqp_nodes import Nodes
@@ -25,6 +26,7 @@ from isthmus.servers.gateway.amqp_reader import EPOCH, SELECTOR, Readers
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.cutting import Cutting
 from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.telemetry.log import SegmentLog
 from isthmus.telemetry.message import Envelope, encode_envelope
 from isthmus.telemetry.ports import EVENTS, Partition
@@ -85,6 +87,7 @@ class AmqpWorld:
 
     doors: GateWorld
     log: SegmentLog
+    policy: ThrottlePolicy = DEFAULT_POLICY
 
     def __post_init__(self) -> None:
         clock, state, ids = self.doors.clock, self.doors.state, self.doors.ids
@@ -106,6 +109,7 @@ class AmqpWorld:
             readers=self.readers,
             clock=clock,
             probe_mail=self.probe_mail,
+            throttles=Throttles(clock, self.policy),
         )
         services = AmqpServices(self.doors.gate, self.sessions, {ResourceKind.HUB: nodes}, clock)
         self.gateway = AmqpGateway(services, lambda: self.timers)
@@ -156,11 +160,11 @@ class AmqpWorld:
 
 
 @asynccontextmanager
-async def amqp_world(folder: Path) -> AsyncIterator[AmqpWorld]:
+async def amqp_world(folder: Path, policy: ThrottlePolicy = DEFAULT_POLICY) -> AsyncIterator[AmqpWorld]:
     """Yields a world whose log is closed afterwards and whose work must have ended by then."""
     doors = await GateWorld().start()
     log = SegmentLog.open(folder / "log", doors.clock)
-    world = AmqpWorld(doors, log)
+    world = AmqpWorld(doors, log, policy)
     await world.register()
     yield world
     await world.gateway.drained()

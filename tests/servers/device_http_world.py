@@ -8,6 +8,7 @@ from isthmus.base.ids import DeviceRef
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice
 from isthmus.commands.feedback import Feedback
 from isthmus.commands.file_uploads import FileUploads
+from isthmus.resources.throttling import DEFAULT_POLICY, ThrottlePolicy
 from isthmus.routing.accept import Accept
 from isthmus.servers.gateway.http_device import DeviceApi, DeviceHttpServices
 from isthmus.telemetry.log import SegmentLog
@@ -27,12 +28,12 @@ class Backlog:
 class DeviceHttpWorld(HttpWorld):
     """A world whose devices are answered; `disk` fails on demand."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, policy: ThrottlePolicy = DEFAULT_POLICY) -> None:
         self.disk = Disk(folder)
         self.log = SegmentLog.open(folder, SetClock(), files=self.disk)
         self.backlog = Backlog()
         self.probe_mail = FakeProbeMail()
-        super().__init__()
+        super().__init__(policy)
 
     def make_devices(self) -> DeviceApi:
         hub_of = self.hubs.by_number
@@ -49,7 +50,14 @@ class DeviceHttpWorld(HttpWorld):
         self.accept = Accept(self.log, self.twins.snapshots)
         self.devices = DeviceApi(
             DeviceHttpServices(
-                self.hubs, self.accept, self.backlog, self.queues, self.uploads, self.probe_mail, self.clock
+                hubs=self.hubs,
+                inlet=self.accept,
+                backlog=self.backlog,
+                devicebound=self.queues,
+                uploads=self.uploads,
+                probe_mail=self.probe_mail,
+                throttles=self.throttles,
+                clock=self.clock,
             )
         )
         return self.devices

@@ -18,14 +18,17 @@ from isthmus.base.state import JournalFilter
 from isthmus.commands.methods import Methods
 from isthmus.devices.fleet import Fleet
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
+from isthmus.resources.daily_messages import DailyMessages
 from isthmus.resources.directory import Directory
 from isthmus.resources.hub import Hub
 from isthmus.resources.hubs import Hubs
+from isthmus.resources.throttling import DEFAULT_POLICY, ThrottlePolicy
 from isthmus.servers.gateway.gate import Gate
 from isthmus.servers.gateway.http_app import Front, GateDoorway, OwnerDoorway
 from isthmus.servers.gateway.http_device import DeviceApi
 from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.sessions import Session
+from isthmus.servers.gateway.throttles import Throttles
 
 HOST = "hub.isthmus.test"
 OTHER_HOST = "other.isthmus.test"
@@ -117,8 +120,9 @@ class HttpWorld(World):
 
     hub: Hub
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ThrottlePolicy = DEFAULT_POLICY) -> None:
         super().__init__()
+        self.throttles = Throttles(self.clock, policy, days=DailyMessages(self.state, self.clock))
         self.hubs = Hubs(self.state, self.clock, self.ids)
         self.journal = Journal(self.state, self.clock)
         self.counters = Counters()
@@ -134,6 +138,7 @@ class HttpWorld(World):
             self.service,
             self.clock,
             devices=self.make_devices(),
+            throttles=self.throttles,
             find_connection=lambda _: self.peer,
         )
         self._owner_front = Front(

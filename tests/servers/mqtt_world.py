@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from isthmus.access.journal import Decision
 from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.refusals import unauthorized
 from isthmus.backends.memory.state import MemoryState
@@ -18,12 +19,14 @@ from isthmus.devices.identity import (
 )
 from isthmus.network.door import PUBLIC_DOOR, Door
 from isthmus.resources.hub import Hub
+from isthmus.resources.throttling import DEFAULT_POLICY, ThrottlePolicy
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import Admitted, Peer
 from isthmus.servers.gateway.kept_sessions import StoredSessions
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Session
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.telemetry.message import Envelope, PropertyValue, decode_envelope
 from isthmus.telemetry.ports import CommitWaiter
 from isthmus.wire.mqtt.client import ClientSession
@@ -448,10 +451,21 @@ class Device:
         await settled()
 
 
-class World:
-    """A hub with its gateway."""
+class FakeNotes:
+    """Collects delays."""
 
     def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+
+    def write(self, decision: Decision) -> bool:
+        self.decisions.append(decision)
+        return True
+
+
+class World:
+    """A hub with its gateway; `policy` has its rates."""
+
+    def __init__(self, policy: ThrottlePolicy = DEFAULT_POLICY) -> None:
         self.clock = MovedClock()
         self.timers = MovedTimers(self.clock)
         self.gate = FakeGate()
@@ -463,6 +477,8 @@ class World:
         self.connected = Connected(self.presence, self.clock)
         self.sessions = FakeSessions()
         self.hubs = FakeHubs()
+        self.notes = FakeNotes()
+        self.throttles = Throttles(self.clock, policy, notes=self.notes)
         self.probe_mail = FakeProbeMail()
         self.services = MqttServices(
             gate=self.gate,
@@ -474,6 +490,7 @@ class World:
             kept=StoredSessions(self.state),
             connected=self.connected,
             sessions=self.sessions,
+            throttles=self.throttles,
             clock=self.clock,
             probe_mail=self.probe_mail,
         )

@@ -377,6 +377,7 @@ def fitted(gate: Gate, hubs: Hubs, inlet: Accept, log: Log, twins: Twins, queue:
         kept=StoredSessions(MemoryState()),
         connected=Connected(Presence(MemoryState(), world.clock), world.clock),
         sessions=world.sessions,
+        throttles=world.throttles,
         clock=world.clock,
         probe_mail=ProbeMail(log, world.clock),
     )

@@ -30,6 +30,7 @@ from isthmus.servers.gateway.listener import Listeners, Plane
 from isthmus.servers.gateway.mqtt import MqttGateway, MqttServices
 from isthmus.servers.gateway.ports import DeviceConnection
 from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.servers.gateway.websocket_upgrade import SubProtocol, WebSockets
 from isthmus.telemetry.message import Envelope
 from isthmus.telemetry.ports import CommitWaiter
@@ -206,6 +207,7 @@ class WebSocketWorld(HttpWorld):
                 kept=StoredSessions(MemoryState()),
                 connected=self.devices,
                 sessions=self.index,
+                throttles=Throttles(self.clock),
                 clock=self.clock,
                 probe_mail=FakeProbeMail(),
             )

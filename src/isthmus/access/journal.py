@@ -66,12 +66,14 @@ _GROUPS = f"{BUILT_IN}/ConsumerGroups/"
 class Verdict(StrEnum):
     """What a decision was.
 
-    `READ` is a look at keys. The last two are the journal's own: entries that were removed from its front, and
+    `READ` is a look at keys; `DELAYED` somebody who is faster than his rate and is read more slowly, which is told now
+    and then. The last two are the journal's own: entries that were removed from its front, and
     decisions that it could not store.
     """
 
     ALLOWED = "allowed"
     REFUSED = "refused"
+    DELAYED = "delayed"
     CHANGED = "changed"
     READ = "read"
     PRUNED = "pruned"
@@ -349,14 +351,14 @@ class _DoorShare:
 
 _TOGETHER = ("", ELSEWHERE, "")
 
-_SHARED = frozenset({Verdict.REFUSED, Verdict.READ})
+_SHARED = frozenset({Verdict.REFUSED, Verdict.DELAYED, Verdict.READ})
 """What has a share of the journal; the rest is stored each."""
 
 
 def _kind(decision: Decision) -> str:
-    """Strangers' refusals, proven peers' refusals and looks at keys have shares of their own."""
-    if decision.verdict is Verdict.READ:
-        return "read"
+    """Strangers' refusals, proven peers' refusals, delays and looks at keys have shares of their own."""
+    if decision.verdict in (Verdict.READ, Verdict.DELAYED):
+        return decision.verdict.value
     return "proven" if decision.principal else "stranger"
 
 
@@ -375,7 +377,7 @@ def _summary(bucket: _Bucket, last: Decision, address: str) -> Decision:
 
 
 def _what(decision: Decision) -> str:
-    return "looks at keys" if decision.verdict is Verdict.READ else "refusals"
+    return {Verdict.READ: "looks at keys", Verdict.DELAYED: "delays"}.get(decision.verdict, "refusals")
 
 
 def _cut(decision: Decision) -> Decision:

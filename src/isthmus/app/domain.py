@@ -28,6 +28,7 @@ from isthmus.neighbours.neighbour import Neighbour
 from isthmus.neighbours.neighbours import namespaces, storage_accounts
 from isthmus.queues import Timed
 from isthmus.resources.connectors import Connectors
+from isthmus.resources.daily_messages import DailyMessages
 from isthmus.resources.directory import Directory
 from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub, hub_name_of
@@ -45,6 +46,7 @@ from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
 from isthmus.servers.gateway.http_routes import Action
 from isthmus.servers.gateway.http_service import Handler, JobRows, ServiceApi
+from isthmus.servers.gateway.http_servicebound import servicebound_handlers
 from isthmus.servers.gateway.proving import Prover
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
@@ -102,6 +104,7 @@ class Domain:
         self.zones = PrivateZones(state, ids, self.directory, self.endpoints, self.networks)
         self.names = NetworkNames(self.directory, self.endpoints, self.networks, self.zones)
         self.journal = Journal(state, clock)
+        self.daily = DailyMessages(state, clock)
         self.presence = Presence(state, clock)
         self.connected = Connected(self.presence, clock)
         hub_of = self.hubs.by_number
@@ -150,11 +153,13 @@ class Domain:
         await self.removal.finish()
         numbers = tuple(hub.number for hub in self.hubs.all())
         await self.presence.open(numbers)
+        await self.daily.start(numbers)
         await self.feedback.start(numbers)
         await self.file_notifications.start(numbers)
         await self.commands.start(numbers)
         await self.service_bus.start()
         self.directory.on_change(self.removal.resource_changed)
+        self.hubs.on_change(self.daily.resource_changed)
         self.namespaces.on_change(self._namespace_changed)
 
     async def _make_first(self, config: Config) -> None:
@@ -206,14 +211,17 @@ class Domain:
     ) -> ServiceApi:
         """The service API over it; `more` answers what has a room of its own, `job_rows` queries over jobs."""
         devices = (self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
-        return ServiceApi(*devices, more, job_rows)
+        return ServiceApi(
+            *devices, {**servicebound_handlers(self.feedback.batches, self.file_notifications), **more}, job_rows
+        )
 
     async def close(self) -> None:
-        """Lets changes under way end, and writes what waits: presences, queues' operations, the journal's counts."""
+        """Lets changes under way end, and writes what waits: presences, counts, queues' operations."""
         await self.registry.settled()
         await self.twins.settled()
         await self.event_hubs.settled()
         await self.presence.flush()
+        await self.daily.write()
         await self.commands.close()
         await self.service_bus.close()
         await self.feedback.close()
@@ -236,17 +244,18 @@ def management_api(
     routing_endpoints: EndpointCalls | None = None,
     traces: TraceCalls | None = None,
     backups: BackupMaker | None = None,
+    messages_today: Callable[[Hub], tuple[int, int]] = lambda hub: (0, 0),
 ) -> ManagementApi:
     """The local owner's calls over a domain; without a `link` no connector can be enrolled.
 
     `live` tells who is connected to a hub, `installation` what is listened at, `prover` walks paths, `more` are routes
     of resources that the domain does not have, `endpoints_health` tells how routing endpoints do, and
-    `routing_endpoints` proves where they lead, `traces` tells what became of messages
-    there, and `backups` makes backups.
+    `routing_endpoints` proves where they lead, `traces` tells what became of messages there, and `backups` makes
+    backups. `messages_today` are a hub's messages of the day and their limit.
     """
     private_dns = ArmPrivateDns(domain.zones, domain.names, domain.networks, domain.journal).routes
     views = ArmHubViews(
-        domain.hubs, domain.registry.statistics, lambda: _log_trouble(health()), endpoints_health
+        domain.hubs, domain.registry.statistics, lambda: _log_trouble(health()), endpoints_health, messages_today
     ).routes
     identities = ArmIdentities(domain.hubs, domain.identities, domain.roles, domain.journal).routes
     further = (private_dns, views, identities, *_neighbour_routes(domain, prepare), *more)

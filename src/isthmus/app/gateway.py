@@ -19,6 +19,7 @@ from isthmus.resources.bearer_tokens import BearerTokens
 from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.guarded import Guarded, ResourceKind
 from isthmus.resources.hub import Hub
+from isthmus.resources.throttling import Operation, ThrottlePolicy
 from isthmus.resources.token_authority import authorization_at
 from isthmus.routing.accept import Accept
 from isthmus.servers.gateway import websocket_upgrade
@@ -46,6 +47,7 @@ from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.probe_mail import ProbeMail
 from isthmus.servers.gateway.relay import RelayFront
 from isthmus.servers.gateway.sessions import Sessions
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.servers.gateway.websocket_upgrade import SubProtocol, WebSockets
 from isthmus.servers.management.metrics import Metrics
 
@@ -75,6 +77,8 @@ class Gateway:
             probe_refused=domain.probes.refused,
         )
         self.service = jobs.service()
+        self.throttles = Throttles(clock, _policy(config), notes=domain.journal, days=domain.daily)
+        domain.hubs.on_change(self.throttles.resource_changed)
         self.accept = Accept(stores.log, domain.twins.snapshots)
         self.readers = Readers(stores.log, EventEncoder(), clock)
         self.event_hubs = EventHubNodes(domain.event_hubs, stores.log, self.readers, clock)
@@ -87,11 +91,7 @@ class Gateway:
                 websocket_upgrade.AMQP: SubProtocol(Plane.AMQP, self.amqp.make_pump),
             },
         )
-        self.devices = DeviceApi(
-            DeviceHttpServices(
-                domain.hubs, self.accept, stores.log, domain.commands, domain.uploads, self.probe_mail, clock
-            )
-        )
+        self.devices = _devices(stores, domain, self)
         front = Front(
             GateDoorway(self.gate, self.sessions, clock),
             self.service,
@@ -99,6 +99,7 @@ class Gateway:
             devices=self.devices,
             websockets=websockets,
             tokens=token_door(config, domain, self.gate),
+            throttles=self.throttles,
         )
         relay = RelayFront(self.gate, self.sessions, domain.uploads, clock, stores.ids)
         neighbours = _fronts(stores, domain, self, bearers)
@@ -137,6 +138,14 @@ class Gateway:
         await self._web.shutdown()
         await self.mqtt.drained()
         await self.amqp.drained()
+
+
+def _policy(config: Config) -> ThrottlePolicy:
+    """What the configuration chose of rates."""
+    chosen = config.throttles
+    rates = {each: rate for each in Operation if (rate := getattr(chosen.rates, each)) is not None}
+    daily = None if isinstance(chosen.daily_messages, str) else chosen.daily_messages
+    return ThrottlePolicy(chosen.profile, chosen.units, rates, chosen.device_messages_per_second, daily)
 
 
 def _let_changes_cut(domain: Domain, gateway: Gateway, bearers: BearerTokens) -> None:
@@ -202,6 +211,21 @@ async def _account_changed(stores: Stores, old: Guarded | None, new: Guarded | N
         await stores.blobs.drop_account(old.number)
 
 
+def _devices(stores: Stores, domain: Domain, gateway: Gateway) -> DeviceApi:
+    return DeviceApi(
+        DeviceHttpServices(
+            hubs=domain.hubs,
+            inlet=gateway.accept,
+            backlog=stores.log,
+            devicebound=domain.commands,
+            uploads=domain.uploads,
+            probe_mail=gateway.probe_mail,
+            throttles=gateway.throttles,
+            clock=stores.clock,
+        )
+    )
+
+
 def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
     return MqttGateway(
         MqttServices(
@@ -214,6 +238,7 @@ def _mqtt(stores: Stores, domain: Domain, gateway: Gateway) -> MqttGateway:
             kept=StoredSessions(stores.state),
             connected=domain.connected,
             sessions=gateway.sessions,
+            throttles=gateway.throttles,
             clock=stores.clock,
             probe_mail=gateway.probe_mail,
         )
@@ -229,6 +254,7 @@ def _amqp(stores: Stores, domain: Domain, gateway: Gateway) -> AmqpGateway:
         readers=gateway.readers,
         clock=stores.clock,
         probe_mail=gateway.probe_mail,
+        throttles=gateway.throttles,
     )
     of_kinds: dict[ResourceKind, NodeSet] = {
         ResourceKind.HUB: nodes,

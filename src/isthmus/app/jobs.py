@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
 from isthmus.base.ids import HubId
+from isthmus.jobs.bulk import BulkRegistry
 from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.jobs.ports import Container, ContainerAddress, ContainerFailure, Containers
 from isthmus.jobs.scheduled import ScheduledJobs
 from isthmus.jobs.scheduled_run import Tools
 from isthmus.routing.sink import Egress
+from isthmus.servers.gateway.http_bulk import BulkApi
 from isthmus.servers.gateway.http_jobs import JobsApi
 from isthmus.servers.gateway.http_scheduled_jobs import ScheduledJobsApi
 from isthmus.servers.gateway.http_service import ServiceApi
@@ -34,6 +36,7 @@ class Jobs:
             LateContainers(egress, credentials),
             is_pressed=lambda: stores.log.backlog_bytes > 0,
         )
+        self.bulk = BulkRegistry(state, registry, twins, clock, stores.ids)
         self.scheduled = ScheduledJobs(Tools(state, clock, registry, twins, domain.methods, domain.connected))
         self._domain = domain
 
@@ -48,11 +51,15 @@ class Jobs:
         """Stops all of them, after the commits under way."""
         await self.transfers.close()
         await self.scheduled.close()
+        await self.bulk.settled()
 
     def service(self) -> ServiceApi:
-        """The service API, with the calls about jobs."""
+        """The service API, with the calls about jobs and about many identities."""
         scheduled = ScheduledJobsApi(self.scheduled, self.transfers)
-        return self._domain.service({**JobsApi(self.transfers).handlers, **scheduled.handlers}, scheduled.rows)
+        handlers = (JobsApi(self.transfers).handlers, scheduled.handlers, BulkApi(self.bulk).handlers)
+        return self._domain.service(
+            {action: each for some in handlers for action, each in some.items()}, scheduled.rows
+        )
 
     def arm_routes(self) -> Routes:
         """ARM of imports and exports."""

@@ -36,6 +36,7 @@ from isthmus.config import Config
 from isthmus.names.forward import Forwarder
 from isthmus.names.serve import NameServer
 from isthmus.queues.upkeep import keep_time
+from isthmus.resources.throttling import Operation
 from isthmus.routing.relay import OutboxRelay
 from isthmus.seed import Seed
 from isthmus.seeding import Seeding
@@ -291,6 +292,7 @@ class Server:
             self._endpoint_calls(),
             TraceCalls(domain.hubs, domain.twins.snapshots, deliveries.ledger, deliveries.dead_letters),
             Backups(self._stores, config.data_folder),
+            self.gateway.throttles.day_of,
         )
 
     def _endpoint_calls(self) -> EndpointCalls:
@@ -389,6 +391,7 @@ class Server:
         yield Reading("routing_undefined", "Conditions undefined for a message", accept.undefined, total=True)
         yield Reading("outbox_relayed", "State events relayed to the log", self._relay.relayed, total=True)
         yield Reading("deleted_hubs_waiting", "Deleted hubs not yet swept up behind", self.domain.removal.waiting)
+        yield from self._throttle_readings()
         yield from self._audit_readings()
         yield from self.jobs.readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
@@ -399,6 +402,29 @@ class Server:
         yield from self._link_readings()
         yield from self._path_readings()
         yield from self.deliveries.readings()
+
+    def _throttle_readings(self) -> Iterator[Reading]:
+        throttles = self.gateway.throttles
+        slowed = "Time that devices were not read for a rate"
+        yield Reading("throttle_slowed_seconds", slowed, throttles.slowed_seconds, total=True)
+        for operation in Operation:
+            labels = {"operation": operation.value}
+            refused = throttles.refused[operation]
+            yield Reading("throttle_refused", "Operations refused for a rate", refused, total=True, labels=labels)
+        policy = throttles.policy
+        labels = {"profile": policy.profile, "units": str(policy.units)}
+        yield Reading("throttle_profile", "What hubs' rates are those of", 1, labels=labels)
+        device = "Telemetry messages a second of one device, 0 for any"
+        yield Reading("throttle_device_rate", device, policy.device_messages_per_second)
+        over = "Messages refused for a day's number"
+        yield Reading("daily_messages_refused", over, throttles.over_quota, total=True)
+        for hub in self.domain.hubs.all():
+            for operation, rate in policy.rates_of(hub.sku).items():
+                labels = {"hub": hub.name, "operation": operation.value}
+                yield Reading("throttle_rate", "Operations a second of a hub", rate.per_second, labels=labels)
+            used, most = throttles.day_of(hub)
+            yield Reading("daily_messages", "Messages of today", used, labels={"hub": hub.name})
+            yield Reading("daily_messages_max", "Messages a day, 0 for any", most, labels={"hub": hub.name})
 
     def _audit_readings(self) -> Iterator[Reading]:
         settings, heads = self._config.audit, self._heads
@@ -450,6 +476,7 @@ class Server:
             now_ms = self._stores.clock.utc_ms()
             self.deliveries.tick(now_ms)
             self.domain.journal.close_minute(now_ms)
+            await self.domain.daily.write()
 
     async def _look_after_doors(self) -> None:
         while True:

@@ -8,6 +8,7 @@ names only, carry their status and three zeros.
 
 from dataclasses import dataclass
 from enum import Enum
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ class Code(Enum):
     ARGUMENT_NULL = ("ArgumentNull", 400005)
     FORMAT_ERROR = ("IotHubFormatError", 400006)
     BLOB_CONTAINER_VALIDATION = ("BlobContainerValidationError", 400008)
+    DEFINED_MULTIPLE_TIMES = ("DeviceDefinedMultipleTimes", 400011)
     DESERIALIZATION_ERROR = ("DeserializationError", 400012)
     NO_STORAGE_ENDPOINT = ("DefaultStorageEndpointNotConfigured", 400014)
     INVALID_CORRELATION_ID = ("InvalidFileUploadCorrelationId", 400015)
@@ -34,6 +36,7 @@ class Code(Enum):
     INVALID_COMPLETION_STATUS = ("InvalidFileUploadCompletionStatus", 400019)
     INVALID_STORAGE_OR_BLOB = ("InvalidStorageEndpointOrBlob", 400020)
     MANAGED_IDENTITY_NOT_ENABLED = ("ManagedIdentityNotEnabled", 400032)
+    INVALID_POLICY_KEY = ("InvalidPolicyKey", 400035)
     HUB_NOT_FOUND = ("IotHubNotFound", 401001)
     UNAUTHORIZED_ACCESS = ("IotHubUnauthorizedAccess", 401002)
     UNAUTHORIZED = ("IotHubUnauthorized", 401003)
@@ -67,6 +70,7 @@ class Code(Enum):
     TOO_MANY_MODULES = ("TooManyModulesOnDevice", 413003)
     UNSUPPORTED_MEDIA_TYPE = ("GenericUnsupportedMediaType", 415000)
     THROTTLED = ("ThrottlingException", 429001)
+    THROTTLE_BACKLOG = ("ThrottleBacklogLimitExceeded", 429002)
     ACTIVE_JOBS_EXCEEDED = ("ThrottlingMaxActiveJobCountExceeded", 429004)
     DEVICE_THROTTLED = ("DeviceThrottlingLimitExceeded", 429005)
     SERVER_ERROR = ("ServerError", 500001)
@@ -135,6 +139,15 @@ class HubError(Exception):
         self.code = code
         self.message = message
         self.refusal = refusal
+
+
+class ThrottledError(HubError):
+    """A rate was exceeded; after `retry_after_seconds`, a whole number and at least 1, the same would pass."""
+
+    def __init__(self, code: Code, operation: str, seconds: float, refusal: Refusal) -> None:
+        self.retry_after_seconds = max(1, ceil(seconds))
+        told = f"The request has been throttled. Wait {self.retry_after_seconds} seconds and try again."
+        super().__init__(code, f"{told} Operation type: {operation}", refusal)
 
 
 class ConfigurationError(Exception):

@@ -20,7 +20,7 @@ from isthmus.cli.target import Target
 
 TOP_DEFAULT = 50
 TOP_MAX = 1_000
-KINDS = ("allowed", "refused", "changed", "read", "pruned", "lost")
+KINDS = ("allowed", "refused", "delayed", "changed", "read", "pruned", "lost")
 TAMPERED = 1
 """Exit code of a verification that found something; 0 is for a whole journal, 2 for one that could not be judged."""
 

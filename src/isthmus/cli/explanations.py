@@ -1,6 +1,8 @@
 """`explain`: why something was refused, in the owner's words."""
 
 import json
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -15,6 +17,8 @@ DETAILS = ("value", "remedy", "detail", "principal", "trackingId")
 """What follows the headline of an explanation, where there is something to tell."""
 DEEDS = {"changed": "changed", "read": "read keys of", "pruned": "pruned the journal of", "lost": "lost decisions of"}
 """Verdicts about something that was done, not about somebody who asked."""
+AGAINST = ("refused", "delayed")
+"""Verdicts that somebody asks about who wonders why it does not work."""
 NOTHING = "Nothing of that kind was refused."
 
 
@@ -26,7 +30,7 @@ NOTHING = "Nothing of that kind was refused."
 @click.option("--top", type=click.IntRange(min=1), default=TOP_DEFAULT, show_default=True, help="How many, the newest.")
 @click.option("--all", "everything", is_flag=True, help="What was allowed or changed, too.")
 def explain(target: Target, tracking_id: tuple[str, ...], everything: bool, since: str, top: int, **given: str) -> Any:
-    """Says why a connection or request was refused, and the smallest change that would let it pass.
+    """Says why a connection or request was refused or delayed, and the smallest change that would let it pass.
 
     Works without a running server.
     """
@@ -36,10 +40,11 @@ def explain(target: Target, tracking_id: tuple[str, ...], everything: bool, sinc
         "address": given["address"],
         "hub": target.hub,
         "since": moment_of("--since", since),
-        "verdict": "" if everything or tracking_id else "refused",
         "top": str(top),
     }
-    decisions = target.manage("GET", "/explain", query=wanted)
+    verdicts = ("",) if everything or tracking_id else AGAINST
+    found = [target.manage("GET", "/explain", query={**wanted, "verdict": verdict}) for verdict in verdicts]
+    decisions = sorted(chain(*found), key=itemgetter("time"), reverse=True)[:top]
     return Readable("\n".join(_told(decision) for decision in decisions) or NOTHING, decisions)
 
 

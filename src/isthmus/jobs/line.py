@@ -84,6 +84,11 @@ def read_line(text: bytes) -> Line | LineError:
         found = _decode(text)
     except NOT_JSON as error:
         return _malformed(text, str(error))
+    return read_item(found, text)
+
+
+def read_item(found: object, text: bytes) -> Line | LineError:
+    """The identity of a line whose JSON was read already; `text` is what an error may show of it."""
     if not isinstance(found, dict):
         return _malformed(text, "It is not a JSON object")
     members: JsonObject = {_KNOWN.get(str(name).lower(), str(name)): value for name, value in found.items()}

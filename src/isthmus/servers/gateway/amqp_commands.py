@@ -9,8 +9,10 @@ from typing import Final
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.commands.cloud_to_device import C2DMessage, CloudToDevice, parse_ack
 from isthmus.resources.hub import Hub
+from isthmus.resources.throttling import Operation
 from isthmus.servers.gateway.amqp_contract import path_segments
 from isthmus.servers.gateway.amqp_links import LinkHandler, Pump, top_up, undecodable
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.telemetry.message import PropertyValue
 from isthmus.wire.amqp.errors import DecodeError
 from isthmus.wire.amqp.events import Transfer
@@ -28,11 +30,12 @@ class CommandReceiver(LinkHandler):
     Messages are stored side by side, so that they share commits, and in the order in which they came.
     """
 
-    def __init__(self, link: Link, pump: Pump, commands: CloudToDevice, hub: Hub) -> None:
+    def __init__(self, link: Link, pump: Pump, commands: CloudToDevice, hub: Hub, throttles: Throttles) -> None:
         self._link = link
         self._pump = pump
         self._commands = commands
         self._hub = hub
+        self._throttles = throttles
         link.accept(properties=link.properties)
 
     def transfer(self, transfer: Transfer) -> None:
@@ -44,6 +47,9 @@ class CommandReceiver(LinkHandler):
         try:
             to, command = decode_command(transfer.payload)
             device = target_device(to)
+            self._throttles.require_day(self._hub)
+            self._throttles.require(self._hub, Operation.COMMANDS)
+            self._throttles.count_day(self._hub, len(transfer.payload))
             await self._commands.send(self._hub, device, command)
         except HubError as error:
             self._link.settle(transfer.delivery_id, Rejected(self._pump.refused(error, device)))

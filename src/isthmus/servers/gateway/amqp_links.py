@@ -50,6 +50,7 @@ _CONDITIONS: Final = MappingProxyType(
 
 _CONDITIONS_OF_RULES: Final = MappingProxyType(
     {
+        "limit.hub-rate": "com.microsoft:device-container-throttled",
         "contract.partition": ARGUMENT_OUT_OF_RANGE,
         "contract.entity-disabled": "com.microsoft:entity-disabled",
         "contract.entity-exists": "com.microsoft:entity-already-exists",

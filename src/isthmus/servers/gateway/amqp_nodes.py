@@ -33,6 +33,7 @@ from isthmus.servers.gateway.amqp_servicebound import ServiceboundSender, encode
 from isthmus.servers.gateway.amqp_tokens import Need
 from isthmus.servers.gateway.http_routes import DATA_ACTIONS
 from isthmus.servers.gateway.ports import ProbeOutlet
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.telemetry.ports import Log, Partition
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.limits import REDIRECT_DETACH_SECONDS
@@ -55,6 +56,7 @@ class Nodes:
     readers: Readers
     clock: Clock
     probe_mail: ProbeOutlet
+    throttles: Throttles
 
     def attach(self, link: Link, pump: Pump, replies: Replies, resource: Guarded) -> LinkHandler | None:
         """Judges a new link and accepts it; None when it was redirected. Raises HubError to refuse it.
@@ -94,7 +96,7 @@ class Nodes:
                 self._redirect(link, hub, address)
                 return None
             case Node.DEVICEBOUND, LinkRole.RECEIVER:
-                return CommandReceiver(link, pump, self.commands, hub)
+                return CommandReceiver(link, pump, self.commands, hub, self.throttles)
             case Node.FEEDBACK, LinkRole.SENDER:
                 return ServiceboundSender(link, pump, self.feedback, hub.number, encode_feedback)
             case Node.FILE_NOTIFICATIONS, LinkRole.SENDER:

@@ -33,7 +33,7 @@ from isthmus.access.journal import Decision, Verdict
 from isthmus.access.principal import HUB_RIGHTS, Principal, PrincipalKind
 from isthmus.access.refusals import unauthorized
 from isthmus.base.clock import Clock
-from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.errors import Code, Hop, HubError, Refusal, ThrottledError
 from isthmus.base.ids import DeviceRef, HubId, TrackingId
 from isthmus.base.state import StateClosed
 from isthmus.network.door import DoorKind
@@ -49,6 +49,7 @@ from isthmus.servers.gateway.http_service import ServiceApi
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import SessionIndex
 from isthmus.servers.gateway.telemetry_contract import check_size
+from isthmus.servers.gateway.throttles import METERED, Throttles, cost_of
 from isthmus.servers.gateway.token_door import TokenCall, TokenDoor, check_form_size
 from isthmus.wire.websocket.handshake import VERSION, VERSION_HEADER
 
@@ -65,6 +66,8 @@ CHANGES: Mapping[Action, str] = MappingProxyType(
     {
         Action.PUT_IDENTITY: "identity written",
         Action.DELETE_IDENTITY: "identity deleted",
+        Action.BULK: "identities written in bulk",
+        Action.RENEW_KEYS: "keys of identities renewed",
         Action.PURGE: "cloud-to-device messages purged",
         Action.CREATE_JOB: "import or export of identities begun",
         Action.CANCEL_JOB: "import or export of identities cancelled",
@@ -335,6 +338,7 @@ class Front:
         devices: DeviceApi | None = None,
         websockets: Upgrades | None = None,
         tokens: TokenDoor | None = None,
+        throttles: Throttles | None = None,
         find_connection: Callable[[web.BaseRequest], HttpPeer | None] = connection_of,
     ) -> None:
         self._doorway = doorway
@@ -343,6 +347,7 @@ class Front:
         self._devices = devices
         self._websockets = websockets
         self._tokens = tokens
+        self._throttles = throttles
         self._find_connection = find_connection
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -373,6 +378,8 @@ class Front:
         tracking_id = self._doorway.refused(visit, error)
         response = _response(refusal_reply(error, tracking_id, envelope=visit.envelope, utc_ms=self._clock.utc_ms()))
         response.headers.update(visit.headers)
+        if isinstance(error, ThrottledError):
+            response.headers["Retry-After"] = str(error.retry_after_seconds)
         if visit.session is not None and visit.session.lost is not None:
             response.force_close()
         return response
@@ -405,15 +412,27 @@ class Front:
             raise found
         check_api_version(request.query.get("api-version"))
         if found.route.right is not None:
-            require_permission(visitor.principal, found.route.right, found.route.data_action)
+            for data_action in found.route.data_actions:
+                require_permission(visitor.principal, found.route.right, data_action)
         if found.route.action in DEVICE_SIDE:
             return await self._answer_device(request, visitor, found)
         visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
         self._service.check_offered(found.route.action)
         if found.route.action in CHANGES:
             self._doorway.require_room()
-        reply = await self._service.answer(found.route.action, await _call(request, visitor.hub, found))
+        call = await _call(request, visitor.hub, found)
+        reply = await self._metered(found.route.action, call)
         self._note(found.route.action, visit, reply)
+        return reply
+
+    async def _metered(self, action: Action, call: Call) -> Reply:
+        """The answer to a call that the hub's rates let through."""
+        operation = METERED.get(action)
+        if self._throttles is None or operation is None:
+            return await self._service.answer(action, call)
+        self._throttles.require(call.hub, operation, cost_of(operation, len(call.body)))
+        reply = await self._service.answer(action, call)
+        self._throttles.owe(call.hub, operation, reply.operations - 1)
         return reply
 
     async def _answer_device(self, request: web.BaseRequest, visitor: Visitor, found: Match) -> Reply:
@@ -491,7 +510,7 @@ async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:
         query=dict(request.query),
         headers={name.lower(): value for name, value in request.headers.items()},
         body=await read_body(request, check_request_size),
-        name=found.name,
+        name=found.name or found.token,
     )
 
 

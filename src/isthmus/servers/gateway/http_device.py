@@ -16,6 +16,7 @@ Files do not come this way: a device is told where to put one, and tells that it
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ from isthmus.base.state import Damaged
 from isthmus.commands.cloud_to_device import Locked
 from isthmus.commands.file_uploads import Credential, Opened
 from isthmus.resources.hub import Hub
+from isthmus.resources.throttling import Operation
 from isthmus.servers.gateway.awaited_commit import AwaitedCommit
 from isthmus.servers.gateway.device_rates import DeviceRates
 from isthmus.servers.gateway.gate import Admitted
@@ -44,7 +46,17 @@ from isthmus.servers.gateway.http_message import Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
 from isthmus.servers.gateway.ports import Backlog, CurrentHubs, ProbeOutlet, TelemetryInlet
 from isthmus.servers.gateway.telemetry_contract import base_envelope
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.telemetry.message import encode_envelope
+
+METERED: Mapping[Action, Operation] = MappingProxyType(
+    {
+        Action.SEND_EVENTS: Operation.TELEMETRY,
+        Action.RECEIVE_COMMAND: Operation.COMMAND_RECEIVES,
+        Action.OPEN_UPLOAD: Operation.UPLOADS,
+    }
+)
+"""What requests count as at their hub."""
 
 
 class Devicebound(Protocol):
@@ -83,6 +95,7 @@ class DeviceHttpServices:
     devicebound: Devicebound
     uploads: Uploads
     probe_mail: ProbeOutlet
+    throttles: Throttles
     clock: Clock
 
 
@@ -109,7 +122,7 @@ class DeviceApi:
 
     def __init__(self, services: DeviceHttpServices) -> None:
         self._services = services
-        self._rates = DeviceRates(services.clock)
+        self._rates = DeviceRates(services.clock, services.throttles.device_rate)
         self.messages = 0
         self._handlers: Mapping[Action, Callable[[DeviceCall], Awaitable[Reply]]] = {
             Action.SEND_EVENTS: self._send_events,
@@ -123,16 +136,27 @@ class DeviceApi:
     def check_offered(self, action: Action, ref: DeviceRef) -> None:
         """Raises `HubError` for what is not offered and for messages there is no room for, before a body is read.
 
-        `NOT_IMPLEMENTED`, `DEVICE_THROTTLED`, or `SERVER_BUSY` while the log is behind. Probes may send only.
+        `NOT_IMPLEMENTED`, `THROTTLED`, `DEVICE_THROTTLED`, `QUOTA_EXCEEDED` when the day's messages are used up, or
+        `SERVER_BUSY` while the log is behind. Probes may send only.
         """
         if action not in self._handlers or (is_probe(ref.device_id) and action is not Action.SEND_EVENTS):
             raise HubError(Code.NOT_IMPLEMENTED, "This operation is not implemented yet")
+        self._require(action, ref)
         if action is Action.SEND_EVENTS:
             self._rates.require_room(ref)
             behind = self._services.backlog.backlog_bytes
             if behind > LOG_BACKLOG_BYTES_MAX:
                 refusal = Refusal(Hop.LIMIT, "limit.backlog", f"{behind} bytes", "Send again later.")
                 raise HubError(Code.SERVER_BUSY, "The hub is busy, try again", refusal)
+
+    def _require(self, action: Action, ref: DeviceRef) -> None:
+        """A hub that is gone meanwhile is found so later."""
+        hub, operation = self._services.hubs.by_number(ref.hub), METERED.get(action)
+        if hub is None or operation is None or is_probe(ref.device_id):
+            return
+        if action is Action.SEND_EVENTS:
+            self._services.throttles.require_day(hub)
+        self._services.throttles.require(hub, operation)
 
     async def answer(self, action: Action, call: DeviceCall) -> Reply:
         """The reply to a call that is offered; raises `HubError`."""
@@ -158,6 +182,9 @@ class DeviceApi:
         services, waiter = self._services, AwaitedCommit(len(messages))
         hub, base, now_ms = self._hub(call.ref), base_envelope(call.ref, call.admitted), services.clock.utc_ms()
         self._rates.sent(call.ref, len(messages))
+        services.throttles.owe(hub, Operation.TELEMETRY, len(messages) - 1)
+        for message in messages:
+            services.throttles.count_day(hub, message.bag.size + len(message.payload))
         self.messages += len(messages)
         for number, message in enumerate(messages):
             bag = message.bag

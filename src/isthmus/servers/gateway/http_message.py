@@ -26,19 +26,23 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer; no body and no content type with 204. `change` is what the operation changed, where that is told."""
+    """An answer; no body and no content type with 204. `change` is what the operation changed, where that is told.
+
+    `operations` is how many of its kind it was, for the hub's rates: in bulk one for each item.
+    """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     change: Change | None = None
+    operations: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request to a hub, authenticated and permitted; `ref` names what its path names, with an empty id for none.
 
-    Names of `headers` are in lower case. `name` is that of something else than a device, such as a job.
+    Names of `headers` are in lower case. `name` is that of something else than a device: a job's, or a lock token.
     """
 
     hub: Hub
@@ -65,8 +69,13 @@ class Call:
 
 
 def json_reply(
-    value: object, *, etag: str | None = None, headers: Mapping[str, str] | None = None, change: Change | None = None
+    value: object,
+    *,
+    status: int = 200,
+    etag: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    change: Change | None = None,
 ) -> Reply:
-    """200 with JSON; an etag stands in quotes in its header."""
+    """JSON; an etag stands in quotes in its header."""
     quoted = {} if etag is None else {"ETag": f'"{etag}"'}
-    return Reply(200, _encode(value), {"Content-Type": JSON_TYPE, **quoted, **(headers or {})}, change)
+    return Reply(status, _encode(value), {"Content-Type": JSON_TYPE, **quoted, **(headers or {})}, change)

@@ -44,6 +44,14 @@ class Action(Enum):
     SERVICE_STATISTICS = auto()
     QUERY = auto()
     PURGE = auto()
+    BULK = auto()
+    RENEW_KEYS = auto()
+    RECEIVE_FEEDBACK = auto()
+    COMPLETE_FEEDBACK = auto()
+    ABANDON_FEEDBACK = auto()
+    RECEIVE_FILE_NOTIFICATION = auto()
+    COMPLETE_FILE_NOTIFICATION = auto()
+    ABANDON_FILE_NOTIFICATION = auto()
     CREATE_JOB = auto()
     LIST_JOBS = auto()
     GET_JOB = auto()
@@ -77,13 +85,13 @@ DEVICE_SIDE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation; segments in braces are ids."""
+    """An operation; segments in braces are ids. A role must allow all of `data_actions`; an empty one is in no role."""
 
     verb: str
     segments: tuple[str, ...]
     action: Action
     right: Right | None
-    data_action: str = ""
+    data_actions: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +146,17 @@ def _id(route: Route, segments: tuple[str, ...], name: str) -> str:
 
 def _routes() -> Iterator[Route]:
     for line in TABLE.strip().splitlines():
-        verb, path, action, right, data_action = line.split()
+        verb, path, action, right, data_actions = line.split()
         segments = tuple(path.removeprefix("/").split("/"))
-        named = "" if data_action == "-" else f"{DATA_ACTIONS}{data_action}"
+        named = ("",) if data_actions == "-" else tuple(f"{DATA_ACTIONS}{each}" for each in data_actions.split(","))
         yield Route(verb, segments, Action[action], None if right == "-" else Right(right), named)
 
 
 TABLE = """
 POST   /devices/query                         QUERY               ServiceConnect twins/read
-POST   /devices/keys/regenerate               NOT_BUILT           RegistryWrite  devices/write
+POST   /devices/keys/regenerate               RENEW_KEYS          RegistryWrite  devices/write
 GET    /devices                               LIST_DEVICES        RegistryRead   devices/read
-POST   /devices                               NOT_BUILT           RegistryWrite  devices/write
+POST   /devices                               BULK                RegistryWrite  devices/write,devices/delete
 GET    /devices/{id}                          GET_IDENTITY        RegistryRead   devices/read
 PUT    /devices/{id}                          PUT_IDENTITY        RegistryWrite  devices/write
 DELETE /devices/{id}                          DELETE_IDENTITY     RegistryWrite  devices/delete
@@ -172,12 +180,15 @@ GET    /digitaltwins/{id}                     NOT_BUILT           ServiceConnect
 PATCH  /digitaltwins/{id}                     NOT_BUILT           ServiceConnect twins/write
 POST   /digitaltwins/{id}/commands/{name}     NOT_BUILT           ServiceConnect directMethods/invoke/action
 POST /digitaltwins/{id}/components/{path}/commands/{name} NOT_BUILT ServiceConnect directMethods/invoke/action
-GET    /messages/servicebound/feedback        NOT_BUILT           ServiceConnect cloudToDeviceMessages/feedback/action
-DELETE /messages/servicebound/feedback/{token} NOT_BUILT           ServiceConnect cloudToDeviceMessages/feedback/action
-POST /messages/servicebound/feedback/{token}/abandon NOT_BUILT ServiceConnect cloudToDeviceMessages/feedback/action
-GET    /messages/servicebound/filenotifications NOT_BUILT           ServiceConnect fileUpload/notifications/action
-DELETE /messages/servicebound/filenotifications/{token} NOT_BUILT ServiceConnect fileUpload/notifications/action
-POST /messages/servicebound/filenotifications/{token}/abandon NOT_BUILT ServiceConnect fileUpload/notifications/action
+GET /messages/servicebound/feedback RECEIVE_FEEDBACK ServiceConnect cloudToDeviceMessages/feedback/action
+DELETE /messages/servicebound/feedback/{token} COMPLETE_FEEDBACK ServiceConnect cloudToDeviceMessages/feedback/action
+POST /messages/servicebound/feedback/{token}/abandon ABANDON_FEEDBACK \
+    ServiceConnect cloudToDeviceMessages/feedback/action
+GET /messages/servicebound/filenotifications RECEIVE_FILE_NOTIFICATION ServiceConnect fileUpload/notifications/action
+DELETE /messages/servicebound/filenotifications/{token} COMPLETE_FILE_NOTIFICATION \
+    ServiceConnect fileUpload/notifications/action
+POST /messages/servicebound/filenotifications/{token}/abandon ABANDON_FILE_NOTIFICATION \
+    ServiceConnect fileUpload/notifications/action
 GET    /configurations                        NOT_BUILT           RegistryRead   configurations/read
 POST   /configurations/testqueries            NOT_BUILT           RegistryRead   configurations/testQueries/action
 GET    /configurations/{name}                 NOT_BUILT           RegistryRead   configurations/read
@@ -202,6 +213,6 @@ POST   /devices/{id}/files/notifications/{token} COMPLETE_UPLOAD     -          
 GET    /$iothub/websocket                     WEBSOCKET           -              -
 GET    /$servicebus/websocket                 WEBSOCKET           -              -
 """
-"""Verb, path, action, right of a policy, data action of a role; NOT_BUILT is answered 501 to those who may."""
+"""Verb, path, action, right of a policy, data actions of a role; NOT_BUILT is answered 501 to those who may."""
 
 ROUTES = tuple(_routes())

@@ -23,6 +23,7 @@ from typing import Any
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import TrackingId, is_probe
+from isthmus.resources.throttling import Operation
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.gate import Admitted
 from isthmus.servers.gateway.kept_sessions import KeptSessions
@@ -52,6 +53,7 @@ from isthmus.servers.gateway.ports import (
     Timers,
 )
 from isthmus.servers.gateway.shaping import Pause, Reading
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.wire.mqtt.errors import ConnectCode, ProtocolError
 from isthmus.wire.mqtt.events import Failed, ServerEvent, TimedOut
 from isthmus.wire.mqtt.packets import Connect
@@ -76,6 +78,7 @@ class MqttServices:
     kept: KeptSessions
     connected: Connected
     sessions: SessionIndex
+    throttles: Throttles
     clock: Clock
     probe_mail: ProbeOutlet
     counts: MqttCounts = field(default_factory=MqttCounts)
@@ -203,6 +206,13 @@ class MqttPump:
             self.connection, Plane.MQTT, self._hub_name, self._device_name, error, principal=principal
         )
 
+    def slowed(self, why: Refusal) -> None:
+        """Tells the owner that the device is read slowly."""
+        principal = self._device.principal.label if self._device is not None else ""
+        self._services.throttles.slowed(
+            self.connection, Plane.MQTT, hub=self._hub_name, device=self._device_name, principal=principal, why=why
+        )
+
     def refuse(self, error: HubError) -> None:
         """Journals a refusal and ends the connection for it, with a CONNACK when one is owed.
 
@@ -284,6 +294,7 @@ class MqttPump:
         if is_probe(ref.device_id):
             self._take_probe(MqttProbe(services.probe_mail, self, ref, admitted), connect, admitted)
             return
+        services.throttles.require(hub, Operation.CONNECTIONS)
         device = MqttDevice(services, self, ref, admitted, claimed, connect)
         self._device = device
         services.sessions.add(device)

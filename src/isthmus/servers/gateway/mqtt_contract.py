@@ -115,7 +115,7 @@ def connect_code(error: HubError) -> ConnectCode:
     """The return code of a CONNACK that refuses: 5 for whatever says who may come in, 3 where trying again helps."""
     if error.code is Code.ARGUMENT_NULL:
         return ConnectCode.IDENTIFIER_REJECTED
-    if error.code.http_status >= 500 or error.code in (Code.THROTTLED, Code.DEVICE_THROTTLED):
+    if error.code.http_status >= 500 or error.code.http_status == Code.THROTTLED.http_status:
         return ConnectCode.SERVER_UNAVAILABLE
     return ConnectCode.NOT_AUTHORIZED
 

@@ -22,7 +22,8 @@ import msgspec
 from isthmus.access.principal import Principal
 from isthmus.base.errors import Code, HubError, Refusal
 from isthmus.base.ids import DeviceRef
-from isthmus.base.limits import DEVICE_MESSAGES_PER_SECOND, LOG_BACKLOG_BYTES_MAX
+from isthmus.base.limits import LOG_BACKLOG_BYTES_MAX
+from isthmus.base.token_bucket import TokenBucket
 from isthmus.devices.ports import MethodAnswer
 from isthmus.network.door import Door
 from isthmus.resources.hub import Hub
@@ -47,8 +48,9 @@ from isthmus.servers.gateway.mqtt_requests import RequestLine, TwinRequests
 from isthmus.servers.gateway.mqtt_subscriptions import Feed, Subscriptions
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.property_bag import PropertyBag
-from isthmus.servers.gateway.shaping import Pause, TokenBucket
+from isthmus.servers.gateway.shaping import Pause
 from isthmus.servers.gateway.telemetry_contract import base_envelope, check_size
+from isthmus.servers.gateway.throttles import TOLD_SECONDS, device_rate_refusal
 from isthmus.telemetry.message import Envelope, encode_envelope
 from isthmus.wire.mqtt.events import Failed, ServerEvent
 from isthmus.wire.mqtt.packets import Connect, Disconnect, PubAck, Publish, Subscribe, Unsubscribe
@@ -67,6 +69,9 @@ TOPIC_REMEMBERED_BYTES_MAX = 512
 
 BACKLOG_SECONDS = 0.01
 """How long reading pauses before the log's backlog is looked at again: some ten commits."""
+
+ANY_RATE = 1e12
+"""Messages a second of a device that may send as it likes."""
 
 
 logger = logging.getLogger(__name__)
@@ -103,6 +108,7 @@ class MqttDevice:
         "_requests",
         "_services",
         "_subscriptions",
+        "_told_slow",
         "_topics",
         "_twin",
         "_uncommitted",
@@ -146,10 +152,11 @@ class MqttDevice:
         self._will = self._make_will(connect)
         self._keeps = not connect.clean_session
         self._topics: dict[bytes, KnownTopic] = {}
-        self._bucket = TokenBucket(DEVICE_MESSAGES_PER_SECOND, services.clock.monotonic())
+        self._bucket = TokenBucket(services.throttles.device_rate or ANY_RATE, services.clock.monotonic())
+        self._told_slow = 0.0
         self._subscriptions = Subscriptions(ref)
         self._requests = RequestLine(line.broken)
-        self._twin = TwinRequests(ref, services.twins, services.clock, line.refused)
+        self._twin = TwinRequests(ref, services, line.refused)
         self._delivery = Delivery(ref, services.devicebound, self, line.broken)
         self._calls = MethodCalls()
         self._uncommitted = 0
@@ -232,7 +239,7 @@ class MqttDevice:
             self._line.end("hub deleted")
             return
         ingress_ms = services.clock.utc_ms()
-        published = 0
+        published, before = 0, services.counts.messages
         for event in events:
             if not self._open:
                 return
@@ -243,6 +250,8 @@ class MqttDevice:
                 self._take_other(event)
         if events and self._open:
             self._slow_down(published, now)
+            if services.throttles.meters_telemetry:
+                self._shape(hub, services.counts.messages - before, now)
 
     def committed(self, cookies: list[int]) -> None:
         """Acknowledges what is durable now, in one write; a cookie is a packet identifier, 0 at QoS 0."""
@@ -263,6 +272,7 @@ class MqttDevice:
             self._line.end(f"log: {reason}")
 
     def _publish(self, publish: Publish, hub: Hub, ingress_ms: int) -> None:
+        services = self._services
         topic = publish.topic + b"\0" if publish.retain else publish.topic
         known = self._topics.get(topic)
         try:
@@ -270,12 +280,14 @@ class MqttDevice:
                 known = self._understand(publish, topic)
                 if known is None:
                     return
-            check_size(known.size + len(publish.payload))
+            size = known.size + len(publish.payload)
+            check_size(size)
+            if services.throttles.limits_hubs:
+                services.throttles.admit(hub, size)
         except HubError as error:
             self._line.refuse(error)
             return
         self._uncommitted += 1
-        services = self._services
         services.counts.messages += 1
         services.inlet.telemetry(
             hub, known.envelope, known.encoded, publish.payload, ingress_ms, self, publish.packet_id
@@ -447,8 +459,23 @@ class MqttDevice:
             line.later(BACKLOG_SECONDS, self._wait_for_log)
         seconds = self._bucket.take(published, now)
         if seconds > 0:
-            reading.pause(Pause.RATE)
-            line.later(seconds, lambda: reading.resume(Pause.RATE))
+            self._wait(Pause.RATE, seconds, device_rate_refusal(self._services.throttles.device_rate, seconds), now)
+
+    def _shape(self, hub: Hub, messages: int, now: float) -> None:
+        """Holds the device back for what all devices of the hub send."""
+        seconds = self._services.throttles.delay(hub, messages, now)
+        if seconds > 0:
+            self._wait(Pause.HUB_RATE, seconds, self._services.throttles.telemetry_refusal(hub, seconds), now)
+
+    def _wait(self, reason: int, seconds: float, why: Refusal, now: float) -> None:
+        """Reads nothing for some time, and tells the owner why, now and then."""
+        line, throttles = self._line, self._services.throttles
+        line.reading.pause(reason)
+        line.later(seconds, lambda: line.reading.resume(reason))
+        throttles.slowed_seconds += seconds
+        if now >= self._told_slow:
+            self._told_slow = now + TOLD_SECONDS
+            line.slowed(why)
 
     def _is_full(self) -> bool:
         """As many messages as agreed wait for their commit, those of QoS 0 counted, which the engine does not see."""

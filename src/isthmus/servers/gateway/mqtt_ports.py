@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from isthmus.base.clock import Clock
-from isthmus.base.errors import HubError
+from isthmus.base.errors import HubError, Refusal
 from isthmus.base.ids import TrackingId
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.kept_sessions import KeptSessions
@@ -19,6 +19,7 @@ from isthmus.servers.gateway.ports import (
     TelemetryInlet,
 )
 from isthmus.servers.gateway.shaping import Reading
+from isthmus.servers.gateway.throttles import Throttles
 from isthmus.wire.mqtt.errors import ProtocolError
 from isthmus.wire.mqtt.session import ServerSession
 
@@ -51,6 +52,8 @@ class DeviceServices(Protocol):
     @property
     def connected(self) -> Connected: ...
     @property
+    def throttles(self) -> Throttles: ...
+    @property
     def clock(self) -> Clock: ...
     @property
     def counts(self) -> MqttCounts: ...
@@ -68,6 +71,9 @@ class Line(Protocol):
 
     def refuse(self, error: HubError) -> None:
         """Journals a refusal and ends the connection for it."""
+
+    def slowed(self, why: Refusal) -> None:
+        """Tells the owner that the connection is read slowly."""
 
     def rule_broken(self, error: ProtocolError) -> None:
         """Ends the connection for bytes that are not MQTT."""

@@ -7,20 +7,36 @@ SUBSCRIBE is answered to that subscription. At `REQUESTS_MAX` the owner stops re
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import NOT_JSON, Code, HubError
 from isthmus.base.ids import DeviceRef, TrackingId
+from isthmus.resources.throttling import Operation
 from isthmus.servers.gateway.mqtt_contract import TwinGet, TwinPatch, twin_error_body, twin_reply_topic
-from isthmus.servers.gateway.ports import DeviceTwins
+from isthmus.servers.gateway.ports import CurrentHubs, DeviceTwins
+from isthmus.servers.gateway.throttles import Throttles
 
 REQUESTS_MAX = 16
 """Requests of one connection that wait; then it is not read until they are answered."""
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+
+
+class TwinServices(Protocol):
+    """What answering needs of the process; `mqtt.MqttServices` has it."""
+
+    @property
+    def hubs(self) -> CurrentHubs: ...
+    @property
+    def twins(self) -> DeviceTwins: ...
+    @property
+    def throttles(self) -> Throttles: ...
+    @property
+    def clock(self) -> Clock: ...
 
 
 class RequestLine:
@@ -70,28 +86,33 @@ class RequestLine:
 class TwinRequests:
     """Answers a device's requests about its twin; `refused` journals a refusal and gives its tracking id."""
 
-    __slots__ = ("_clock", "_ref", "_refused", "_twins")
+    __slots__ = ("_ref", "_refused", "_services")
 
-    def __init__(
-        self, ref: DeviceRef, twins: DeviceTwins, clock: Clock, refused: Callable[[HubError], TrackingId]
-    ) -> None:
+    def __init__(self, ref: DeviceRef, services: TwinServices, refused: Callable[[HubError], TrackingId]) -> None:
         self._ref = ref
-        self._twins = twins
-        self._clock = clock
+        self._services = services
         self._refused = refused
 
     async def answer(self, request: TwinGet | TwinPatch, body: bytes) -> tuple[bytes, bytes]:
         """The topic and the body of the answer; the body of a `TwinGet` is not looked at."""
+        services = self._services
         try:
             if isinstance(request, TwinGet):
-                view = await self._twins.device_view(self._ref)
+                self._require(Operation.TWIN_READS)
+                view = await services.twins.device_view(self._ref)
                 return twin_reply_topic(200, request.request_id), _encode(view)
-            version = await self._twins.patch_reported(self._ref, _parse(body), request.version)
+            self._require(Operation.TWIN_UPDATES)
+            version = await services.twins.patch_reported(self._ref, _parse(body), request.version)
             return twin_reply_topic(204, request.request_id, version), b""
         except HubError as error:
             tracking_id = self._refused(error)
             topic = twin_reply_topic(error.code.http_status, request.request_id)
-            return topic, twin_error_body(error, tracking_id, self._clock.utc_ms())
+            return topic, twin_error_body(error, tracking_id, services.clock.utc_ms())
+
+    def _require(self, operation: Operation) -> None:
+        hub = self._services.hubs.by_number(self._ref.hub)
+        if hub is not None:
+            self._services.throttles.require(hub, operation)
 
 
 def _parse(body: bytes) -> object:

@@ -1,26 +1,6 @@
-"""How a connection is slowed down: a token bucket, and the reasons for which reading may pause."""
+"""How a connection is slowed down: the reasons for which reading may pause."""
 
 from typing import Final, Protocol
-
-
-class TokenBucket:
-    """Lets `rate` messages pass per second, and as many at once after a second of silence.
-
-    It never refuses: what was taken too early is owed, and the caller is told how long to wait.
-    """
-
-    __slots__ = ("_rate", "_since", "_tokens")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._tokens = rate
-        self._since = now
-
-    def take(self, count: int, now: float) -> float:
-        """Takes `count` tokens at `now`, seconds on a monotonic clock; returns the seconds to wait, 0 for none."""
-        self._tokens = min(self._rate, self._tokens + (now - self._since) * self._rate) - count
-        self._since = now
-        return -self._tokens / self._rate if self._tokens < 0 else 0.0
 
 
 class Pause:
@@ -35,6 +15,7 @@ class Pause:
     RATE: Final = 8
     REQUESTS: Final = 16
     CONGESTED: Final = 32
+    HUB_RATE: Final = 64
 
 
 class Pausable(Protocol):

@@ -1,7 +1,7 @@
 """What can be asked about hubs besides themselves: counts, sizes, quotas, the built-in endpoint's health, free names.
 
 Shapes: Microsoft.Devices 2023-06-30; Microsoft.Network, `availablePrivateEndpointTypes`. Only what is true here is
-told: there is no daily number of messages, so it is not among the quotas.
+told: the number of messages is among the quotas where a day's is limited.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,15 +40,18 @@ class ArmHubViews:
         statistics: Callable[[HubId], Awaitable[Statistics]],
         log_trouble: Callable[[], str],
         endpoints_health: Callable[[Hub], list[Json]] = lambda hub: [],
+        messages_today: Callable[[Hub], tuple[int, int]] = lambda hub: (0, 0),
     ) -> None:
         """`log_trouble` tells what is wrong with the log that the built-in endpoint reads; empty for nothing.
 
-        `endpoints_health` tells how other endpoints do.
+        `endpoints_health` tells how other endpoints do; `messages_today` are a hub's messages of the day and their
+        limit, 0 for none.
         """
         self._hubs = hubs
         self._statistics = statistics
         self._log_trouble = log_trouble
         self._endpoints_health = endpoints_health
+        self._messages_today = messages_today
         hub = "microsoft.devices/iothubs/*"
         self.routes: Routes = {
             ("GET", f"{hub}/iothubstats"): self._show_statistics,
@@ -76,9 +79,12 @@ class ArmHubViews:
         return _listed([_size(Sku(name)) for name in SkuName])
 
     async def _list_quotas(self, call: Call, names: tuple[str, ...]) -> Reply:
-        found = await self._statistics(self._hubs.require(names[0]).number)
-        quota = {"name": "TotalDeviceCount", "currentValue": found.total, "maxValue": DEVICES_PER_HUB_MAX}
-        return _listed([quota])
+        hub = self._hubs.require(names[0])
+        found = await self._statistics(hub.number)
+        devices: Json = {"name": "TotalDeviceCount", "currentValue": found.total, "maxValue": DEVICES_PER_HUB_MAX}
+        used, most = self._messages_today(hub)
+        messages: Json = {"name": "TotalMessages", "currentValue": used, "maxValue": most}
+        return _listed([messages, devices] if most else [devices])
 
     async def _list_health(self, call: Call, names: tuple[str, ...]) -> Reply:
         hub = self._hubs.require(names[0])
