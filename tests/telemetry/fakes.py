@@ -114,6 +114,16 @@ class Disk(FolderFiles):
             raise OSError(errno.EIO, f"{verb} failed on purpose")
 
 
+class Unsynced(FolderFiles):
+    """No disk has to be waited for where none is cut off."""
+
+    def sync(self, handle: int) -> None:
+        pass
+
+    def sync_folder(self) -> None:
+        pass
+
+
 @dataclass(slots=True)
 class Waiter:
     """Remembers what it was told, and lets a test wait for it."""

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from isthmus.telemetry.damage import Damage
-from isthmus.telemetry.files import FolderFiles
 from isthmus.telemetry.head import HEAD_NAME
 from isthmus.telemetry.log import LogConfig, SegmentLog
 from isthmus.telemetry.ports import EVENTS, Partition, Record
@@ -21,7 +20,7 @@ from isthmus.telemetry.record import HEADER_BYTES
 from isthmus.telemetry.segment import index_name, open_segment, segment_bases, segment_name
 from isthmus.telemetry.tails import TAILS_NAME
 from isthmus.telemetry.verify import LogReport, verify_log
-from telemetry.fakes import P0, P1, SetClock, read_whole, store
+from telemetry.fakes import P0, P1, SetClock, Unsynced, read_whole, store
 
 SMALL = LogConfig(segment_bytes=1_500, tail_cache_bytes=0)
 OTHER = Partition(7, 3)
@@ -30,16 +29,6 @@ FLIPS = 300
 """In each run of the suite; the long run flips 10,000."""
 
 Name = tuple[Partition, int]
-
-
-class Unsynced(FolderFiles):
-    """No disk has to be waited for where none is cut off."""
-
-    def sync(self, handle: int) -> None:
-        pass
-
-    def sync_folder(self) -> None:
-        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,10 +327,12 @@ class SegmentLog:
     def tick(self, now_ms: int, keep_from: int | None = None) -> int:
         """Seals an old active segment, and removes segments that retention lets go. Call it about once a minute.
 
+        A log whose last commit failed is tried with a new segment, so that it is well again though nobody writes.
         Answers up to where retention lets go. What of it ends behind `keep_from` stays for whoever has yet to read it.
         """
         segments = self._archive.segments
-        if segments and 0 < segments[-1].oldest_ms <= now_ms - self._config.segment_age_ms:
+        is_old = segments and 0 < segments[-1].oldest_ms <= now_ms - self._config.segment_age_ms
+        if is_old or not self._health.ok:
             self._roll = True
             self._next()
         stored = self.stored_bytes
