@@ -100,7 +100,7 @@ async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_refused(path: Path) -> None:
     path.write_bytes(b"This is not a state file at all. " * 100)
-    with pytest.raises(ConfigurationError, match="cannot be opened as the state of a hub"):
+    with pytest.raises(ConfigurationError, match="no state of a hub"):
         prepare(path)
     assert path.read_bytes().startswith(b"This is not")
 

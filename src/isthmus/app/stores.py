@@ -1,6 +1,7 @@
 """The hands: state and log, opened on a data folder, and what goes wrong there in a sentence."""
 
 import logging
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -21,6 +22,7 @@ from isthmus.config import Config
 from isthmus.servers.management.api import Part
 from isthmus.telemetry.damage import Damage
 from isthmus.telemetry.log import LogConfig, SegmentLog
+from isthmus.telemetry.segment import segment_bases
 
 STATE_FILE = "state.db"
 LOG_FOLDER = "log"
@@ -70,6 +72,7 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-")))
             limit = JournalLimit(config.audit.entries_max, config.audit.when_full)
             path = folder / STATE_FILE
+            _require_state_of(folder)
             state = MemoryState(journal=limit) if config.ephemeral else await SqliteState.open(path, journal=limit)
             stack.push_async_callback(state.close)
             log = SegmentLog.open(folder / LOG_FOLDER, clock, config=log_config(config), on_damage=_log_damage)
@@ -82,6 +85,18 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
             stack.push_async_callback(blobs.close)
         _report_recovery(log)
         yield Stores(state, log, folder / LOG_FOLDER, dead, blobs, clock, ids)
+
+
+def _require_state_of(folder: Path) -> None:
+    """A folder whose log has messages had a state once: to begin with an empty one would lose every device."""
+    path, log = folder / STATE_FILE, folder / LOG_FOLDER
+    if (path.exists() and path.stat().st_size) or not log.exists() or not segment_bases(os.listdir(log)):
+        return
+    what = "is empty" if path.exists() else "is not there"
+    raise ConfigurationError(
+        f"The server cannot start: {path} {what}, though {log} holds messages; restore the data folder from a backup,"
+        " or choose another one."
+    )
 
 
 def log_config(config: Config) -> LogConfig:

@@ -254,7 +254,15 @@ class Damaged(Exception):  # noqa: N818 - a state, not a fault of the caller
 
     def __init__(self, key: Key) -> None:
         super().__init__(f"stored document {key.kind} {key.name!r} of hub {key.hub} does not match its checksum")
-        self.key = key
+        self.key: Key | None = key
+
+
+class DamagedStore(Damaged):
+    """The store itself is damaged where it was to be read; `said` names it."""
+
+    def __init__(self, said: str) -> None:
+        Exception.__init__(self, said)
+        self.key = None
 
 
 def overlaid(found: Iterable[Stored], written: Mapping[str, Stored | None], limit: int) -> list[Stored]:

@@ -90,6 +90,8 @@ class Removal:
         try:
             return await self._state.scan(kind, hub, limit=BATCH_MAX)
         except Damaged as damaged:
+            if damaged.key is None:
+                raise
             # Nobody will read it any more, and whatever it holds, it goes.
             return [damaged.key]
 

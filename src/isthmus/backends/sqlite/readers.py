@@ -17,13 +17,17 @@ from isthmus.backends.sqlite.devices_query import DevicesQuery
 from isthmus.backends.sqlite.schema import Connect, open_reader
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId
-from isthmus.base.state import Equals, Key, Stored
+from isthmus.base.state import DamagedStore, Equals, Key, Stored
 
 READER_THREADS = 2
 """Scans and queries at once; more would take the cores from the event loop."""
 
 READS_WAITING_MAX = 4_096
 """Scans and queries not yet answered; the next is refused as `ServerBusy`."""
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY_CODE = 0xFF
+"""The byte of an extended result code that has the primary one."""
 
 T = TypeVar("T")
 Triple = tuple[Stored, Stored, Stored | None]
@@ -33,6 +37,7 @@ class Readers:
     """Opened on any thread, used on the event loop."""
 
     def __init__(self, path: Path, connecting: Connect) -> None:
+        self._path = path
         self._point = open_reader(path, connecting)
         self._all = [_Reader(open_reader(path, connecting)) for _ in range(READER_THREADS)]
         self._free: SimpleQueue[_Reader] = SimpleQueue()
@@ -43,7 +48,10 @@ class Readers:
 
     def get(self, key: Key) -> Stored | None:
         """The document, read at once on the calling thread."""
-        return documents.get(self._point, key)
+        try:
+            return documents.get(self._point, key)
+        except sqlite3.DatabaseError as error:
+            raise _named(error, self._path) from error
 
     async def run(self, read: Callable[["_Reader"], T]) -> T:
         """Reads on a thread; raises `HubError` (`SERVER_BUSY`) at `READS_WAITING_MAX`."""
@@ -66,8 +74,17 @@ class Readers:
         reader = self._free.get()
         try:
             return read(reader)
+        except sqlite3.DatabaseError as error:
+            raise _named(error, self._path) from error
         finally:
             self._free.put(reader)
+
+
+def _named(error: sqlite3.DatabaseError, path: Path) -> Exception:
+    """What SQLite finds damaged, by the port's word for it and by the file's name; anything else as it is."""
+    if error.sqlite_errorcode & _PRIMARY_CODE not in _DAMAGED:
+        return error
+    return DamagedStore(f"{path} is damaged ({error})")
 
 
 class _Reader:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from isthmus.backends.sqlite.integrity import REMEDY, require_whole
 from isthmus.base.errors import ConfigurationError
 
 APPLICATION_ID = 0x49535448
@@ -55,7 +56,14 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def prepare(path: Path, connecting: Connect = connect, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Makes the file (mode 0600) or brings it up to date; raises `ConfigurationError` when it cannot be used."""
+    """Makes the file (mode 0600) or brings it up to date; raises `ConfigurationError` when it cannot be used.
+
+    A file that is known to be damaged is left as it is, its write-ahead log too.
+    """
+    try:
+        require_whole(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error.strerror}.") from error
     _create(path)
     try:
         connection = open_writer(path, connecting)
@@ -64,7 +72,7 @@ def prepare(path: Path, connecting: Connect = connect, migrations: Sequence[Migr
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
-        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error}.") from error
+        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error}; {REMEDY}.") from error
 
 
 def open_writer(path: Path, connecting: Connect = connect) -> sqlite3.Connection:
