@@ -332,6 +332,8 @@ async def test_what_was_given_before_close_is_finished(state: State) -> None:
     ("path", "value", "found"),
     [
         ("deviceId", "d1", ["d1"]),
+        ("deviceId", "nobody", []),
+        ("deviceId", 1, []),
         ("status", "enabled", ["d1", "d3"]),
         ("capabilities.iotEdge", True, ["d2"]),
         ("capabilities.iotEdge", 1, []),

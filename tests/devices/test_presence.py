@@ -1,15 +1,34 @@
 """Presence: durable states, events in rising order, restarts."""
 
 import asyncio
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from devices.fakes import HUB, NOW, NOW_MS, World
+from isthmus.backends.memory import MemoryState
 from isthmus.base.ids import DeviceRef
+from isthmus.base.state import Key, State, Stored
 from isthmus.devices.presence import BATCH_MAX, ConnectionState, Presence, PresenceRecord
 
 DEVICE = DeviceRef(HUB, "dev1")
+
+
+class Watched:
+    """A state that tells which documents were asked for."""
+
+    def __init__(self, state: MemoryState, looked: list[Key]) -> None:
+        self._state = state
+        self._looked = looked
+
+    async def get(self, key: Key) -> Stored | None:
+        self._looked.append(key)
+        return await self._state.get(key)
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in {"scan", "commit"}, "a start may not look at everybody"
+        return getattr(self._state, name)
 
 
 async def test_a_connection_is_recorded_with_its_event(world: World) -> None:
@@ -59,6 +78,23 @@ async def test_a_start_marks_everybody_as_disconnected(world: World) -> None:
     assert {*states, module.presence.connection_state} == {"Disconnected"}
     ends = [event for event in await world.events() if event.op_type == "deviceDisconnected"]
     assert len(ends) == len(names) + 1
+
+
+async def test_a_start_looks_at_nobody_who_was_not_connected(world: World) -> None:
+    for number in range(BATCH_MAX):
+        await world.add(f"away{number}")
+    world.presence.connected(await world.add("dev1"), NOW_MS)
+    world.presence.connected(gone := await world.add("gone"), NOW_MS)
+    world.presence.connected(left := await world.add("left"), NOW_MS)
+    await world.presence.flush()
+    world.presence.disconnected(left, NOW_MS)
+    await world.presence.flush()
+    await world.registry.delete(gone, None)
+    looked: list[Key] = []
+    await Presence(cast(State, Watched(world.state, looked)), world.clock).open([HUB])
+    assert {key.name for key in looked if key.kind != "meta"} == {"dev1", "gone"}
+    assert await world.state.count("online", HUB) == 0
+    assert (await world.registry.view(DEVICE)).presence.connection_state == "Disconnected"
 
 
 async def test_a_report_about_a_deleted_device_is_dropped(world: World) -> None:

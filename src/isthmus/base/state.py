@@ -24,6 +24,7 @@ Kinds in use, and the names below them:
 | `identity` | `device` or `device/module`       | the identity, keys included                      |
 | `twin`     | `device` or `device/module`       | tags, desired, reported, metadata, counters      |
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
+| `online`   | `device` or `device/module`       | a note that it is connected, nothing in it       |
 | `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
 | `event-hub` | event hub name (the namespace's number) | a hosted event hub |
 | `job`      | job id                            | a job that imports or exports, and how far it is |

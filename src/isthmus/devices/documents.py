@@ -3,6 +3,9 @@
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import Key
 
+ONLINE = "online"
+"""The kind of the notes of who is connected."""
+
 
 def identity_key(ref: DeviceRef) -> Key:
     """The identity, keys included."""
@@ -17,6 +20,11 @@ def twin_key(ref: DeviceRef) -> Key:
 def presence_key(ref: DeviceRef) -> Key:
     """The connection state and the last activity."""
     return Key("presence", ref.hub, _name(ref))
+
+
+def online_key(ref: DeviceRef) -> Key:
+    """Where it is noted that a device or module is connected; there is no document while it is not."""
+    return Key(ONLINE, ref.hub, _name(ref))
 
 
 def session_key(ref: DeviceRef) -> Key:

@@ -9,11 +9,14 @@ table after its commit, so a cancelled `run` loses nothing that a later `flush` 
 Presence documents are created and deleted with their identity. A report is committed only onto the document that was
 read; the report about an identity that is gone meets no document and is dropped.
 
+Beside the presence of whoever is connected lies a note that says so, in the same commit, so that a start finds those
+whom the last process left connected without looking at everybody.
+
 Sequence numbers of events rise over the life of the data folder: `open` makes an epoch that is later than the last.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -22,9 +25,9 @@ import msgspec
 
 from isthmus.base.clock import NEVER, Clock, iso_utc, ticks
 from isthmus.base.ids import DeviceRef, HubId
-from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Change, Equals, Key, OutboxEvent, Put, State, Stored
+from isthmus.base.state import MUST_NOT_EXIST, NO_HUB, Change, Delete, Key, OutboxEvent, Put, State, Stored
 from isthmus.devices.commit import compare_and_set
-from isthmus.devices.documents import presence_key, ref_of
+from isthmus.devices.documents import ONLINE, online_key, presence_key, ref_of
 from isthmus.devices.events import connection_changed
 
 BATCH_MAX = 256
@@ -90,8 +93,8 @@ class Presence:
         await compare_and_set(self._begin_epoch)
         now_ms = self._clock.utc_ms()
         for hub in hubs:
-            for modules in (False, True):
-                await self._disconnect_all(hub, now_ms, modules=modules)
+            while notes := await self._state.scan(ONLINE, hub, limit=BATCH_MAX):
+                await self._disconnect(notes, now_ms)
 
     def connected(self, ref: DeviceRef, at_ms: int) -> None:
         """The device has a connection since `at_ms`."""
@@ -123,27 +126,27 @@ class Presence:
         events: list[OutboxEvent] = []
         for ref, report in batch:
             stored = await self._state.get(presence_key(ref))
+            changes.append(_note(ref, report.state if stored is not None else ConnectionState.DISCONNECTED))
             if stored is None:
                 continue
             changes.append(_put(stored, report.state, report.at_ms))
             if presence_of(stored).connection_state is not report.state:
                 events.append(self._event(ref, report.state, report.at_ms))
-        if changes:
-            await self._state.commit(changes, events)
+        await self._state.commit(changes, events)
         for ref, report in batch:
             if self._reports.get(ref) is report:
                 del self._reports[ref]
 
-    async def _disconnect_all(self, hub: HubId, at_ms: int, *, modules: bool) -> None:
-        wanted = (Equals(("connectionState",), ConnectionState.CONNECTED.value),)
-        after = ""
-        while rows := await self._state.query_devices(hub, wanted, modules=modules, after=after, limit=BATCH_MAX):
-            found = [presence for _, _, presence in rows if presence is not None]
-            await self._state.commit(
-                [_put(presence, ConnectionState.DISCONNECTED, at_ms) for presence in found],
-                [self._event(ref_of(presence.key), ConnectionState.DISCONNECTED, at_ms) for presence in found],
-            )
-            after = rows[-1][0].key.name
+    async def _disconnect(self, notes: Sequence[Stored], at_ms: int) -> None:
+        """Of those that are noted; before anybody reports anything."""
+        changes: list[Change] = [Delete(note.key) for note in notes]
+        events: list[OutboxEvent] = []
+        for ref in (ref_of(note.key) for note in notes):
+            stored = await self._state.get(presence_key(ref))
+            if stored is not None and presence_of(stored).connection_state is ConnectionState.CONNECTED:
+                changes.append(_put(stored, ConnectionState.DISCONNECTED, at_ms))
+                events.append(self._event(ref, ConnectionState.DISCONNECTED, at_ms))
+        await self._state.commit(changes, events)
 
     async def _begin_epoch(self) -> None:
         stored = await self._state.get(EPOCH_KEY)
@@ -163,3 +166,8 @@ class Presence:
 def _put(stored: Stored, state: ConnectionState, at_ms: int) -> Put:
     moment = iso_utc(at_ms)
     return Put(stored.key, encode_presence(PresenceRecord(state, moment, moment)), stored.revision)
+
+
+def _note(ref: DeviceRef, state: ConnectionState) -> Change:
+    key = online_key(ref)
+    return Put(key, b"{}") if state is ConnectionState.CONNECTED else Delete(key)

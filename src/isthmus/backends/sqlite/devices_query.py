@@ -8,19 +8,28 @@ answered by `holds(...)`, the same rule that the memory backend uses.
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from isthmus.backends.comparing import prefix_end
 from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, home_of
 from isthmus.backends.sqlite.documents import checksum, verified
 from isthmus.base.ids import HubId
 from isthmus.base.state import Damaged, Equals, Key, Stored
 
 _ALIASES = {IDENTITY: "i", TWIN: "t", PRESENCE: "p"}
+_JOINS = MappingProxyType(
+    {
+        TWIN: "CROSS JOIN documents AS t ON t.kind = ? AND t.hub = i.hub AND t.name = i.name",
+        PRESENCE: "LEFT JOIN documents AS p ON p.kind = ? AND p.hub = i.hub AND p.name = i.name",
+    }
+)
 _COLUMNS = ", ".join(f"{alias}.{column}" for alias in "itp" for column in ("revision", "checksum", "body"))
 _NEEDS_ESCAPE = re.compile(r'["\\\x00-\x1f\x7f]')
+_DEVICE_ID = ("deviceId",)
 _INTEGER_MAX = 2**63 - 1
 
 
@@ -37,13 +46,14 @@ class DevicesQuery:
         self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
         """(identity, twin, presence) in the order of names; raises `Damaged`."""
-        source, values = _source(hub, conditions, modules=modules, after=after)
+        source, values = _source(hub, conditions, modules=modules, after=after, joined=(TWIN, PRESENCE))
         statement = f"SELECT i.name, {_COLUMNS} {source} ORDER BY i.name LIMIT ?"
         return [_triple(hub, *row) for row in self._rows(statement, [*values, limit])]
 
     def count(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
         """How many there are; raises `Damaged`."""
-        source, values = _source(hub, conditions, modules=modules, after="")
+        asked = {home_of(condition.path) for condition in conditions}
+        source, values = _source(hub, conditions, modules=modules, after="", joined=asked)
         [(number,)] = self._rows(f"SELECT count(*) {source}", values)
         return int(number)
 
@@ -64,19 +74,26 @@ class DevicesQuery:
         return body.decode()
 
 
-def _source(hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str) -> tuple[str, list[object]]:
-    """The rows of the joined view that fulfil the conditions, as FROM and WHERE, and the values to bind."""
-    values: list[object] = [TWIN, PRESENCE, IDENTITY, hub, after]
+def _source(
+    hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, joined: Container[str]
+) -> tuple[str, list[object]]:
+    """The rows of the joined view that fulfil the conditions, as FROM and WHERE, and the values to bind.
+
+    Documents that are not `joined` cost nothing: every identity has a twin.
+    """
+    joins = [kind for kind in _JOINS if kind in joined]
+    values: list[object] = [*joins, IDENTITY, hub, after]
     where = f"i.kind = ? AND i.hub = ? AND i.name > ? AND instr(i.name, '/') {'>' if modules else '='} 0"
     for condition in conditions:
+        if condition.path == _DEVICE_ID and isinstance(condition.value, str):
+            # The name says it, and the key finds it: nobody else's documents are looked at.
+            where += " AND i.name >= ? AND i.name < ?" if modules else " AND i.name = ?"
+            prefix = f"{condition.value}/"
+            values += [prefix, prefix_end(prefix)] if modules else [condition.value]
         term, bound = _term(condition)
         where += f" AND {term}"
         values += bound
-    source = f"""FROM documents AS i
-        CROSS JOIN documents AS t ON t.kind = ? AND t.hub = i.hub AND t.name = i.name
-        LEFT JOIN documents AS p ON p.kind = ? AND p.hub = i.hub AND p.name = i.name
-        WHERE {where}"""
-    return source, values
+    return f"FROM documents AS i {' '.join(_JOINS[kind] for kind in joins)} WHERE {where}", values
 
 
 def _term(condition: Equals) -> tuple[str, list[object]]:
