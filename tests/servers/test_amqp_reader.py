@@ -6,7 +6,7 @@ import pytest
 
 from devices.fakes import HUB, NOW_MS
 from isthmus.network.door_policies import DoorPolicy
-from isthmus.resources.consumer_groups import add_group
+from isthmus.resources.consumer_groups import add_group, remove_group
 from isthmus.servers.gateway import amqp_reader
 from isthmus.servers.gateway.amqp_reader import RUNTIME_METRIC
 from isthmus.telemetry.ports import Partition
@@ -277,6 +277,17 @@ async def test_a_policy_ends_the_readers_it_binds_to_other_doors(told: AmqpWorld
     assert client.condition(bound) == "amqp:unauthorized-access"
     assert await told.rules() == ["policy.wrong-door"]
     assert free.attached
+
+
+async def test_a_group_that_is_deleted_ends_its_readers_and_no_others(told: AmqpWorld) -> None:
+    await told.doors.hubs.change("hub", lambda hub: add_group(hub, "Billing"))
+    client = await told.consumer()
+    gone, others = await client.reader(group="billing"), await client.reader()
+    await told.doors.hubs.change("hub", lambda hub: remove_group(hub, "billing"))
+    await client.run()
+    assert client.condition(gone) == "amqp:not-found"
+    assert await told.rules() == ["contract.address"]
+    assert others.attached
 
 
 async def test_the_first_reader_of_a_group_on_a_connection_is_journaled(told: AmqpWorld) -> None:

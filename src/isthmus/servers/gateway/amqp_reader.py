@@ -23,6 +23,7 @@ from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import HubId
 from isthmus.network.door import Door
 from isthmus.network.door_policies import Caller, wrong_door
+from isthmus.resources.consumer_groups import find_group
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.amqp_contract import (
     EARLIEST,
@@ -31,6 +32,7 @@ from isthmus.servers.gateway.amqp_contract import (
     StartKind,
     StartPosition,
     judge_claim,
+    not_found,
     parse_selector,
 )
 from isthmus.servers.gateway.amqp_event import EventEncoder
@@ -115,8 +117,10 @@ class PartitionReader(LinkHandler):
         self._pump.flush()
 
     def judge_again(self, hub: Hub) -> None:
-        """Ends this reader when the hub's door policies do not let it read by its door any more."""
+        """Ends this reader when its group is gone, or door policies do not let it read by its door any more."""
         try:
+            if find_group(hub, self.place.group) is None:
+                raise not_found(self.place.group, "Make the consumer group again, or read by another one.")
             check_group_door(hub, self.place.group, self.peer.door)
         except HubError as error:
             self.end(error)
@@ -199,7 +203,7 @@ class Readers:
         ]
 
     def judge_again(self, hub: Hub) -> None:
-        """Ends the readers that the hub's present door policies bind to other doors."""
+        """Ends the readers whose group the hub has no more, and those that its door policies bind to other doors."""
         for reader in self.of_hub(hub.number):
             reader.judge_again(hub)
 

@@ -69,7 +69,11 @@ class Cutting:
         await self._judge_admission(old.number, new)
         if new is None or new.identity != old.identity:
             await self.identities_changed()
-        if new is not None and new.door_policies:
+        if new is None:
+            return
+        if self._readers is not None and (new.door_policies or new.consumer_groups != old.consumer_groups):
+            self._readers.judge_again(new)
+        if new.door_policies:
             await self._judge_policies(new)
 
     async def neighbour_changed(self, old: Guarded | None, new: Guarded | None) -> None:
@@ -106,8 +110,6 @@ class Cutting:
         )
 
     async def _judge_policies(self, hub: Hub) -> None:
-        if self._readers is not None:
-            self._readers.judge_again(hub)
         tags = await self._tags_of_all(hub) if ask_for_tags(hub.door_policies) else {}
 
         def judge(session: Session) -> Refusal | None:
