@@ -35,7 +35,7 @@ test: install
 test-long: install
 	@tools/system_packages.sh $(TOOLS)
 	@tools/npm_packages.sh tests/node
-	$(BIN)/python -m pytest -m long --hypothesis-profile exploring
+	$(BIN)/python -m pytest -m long --hypothesis-profile exploring -o faulthandler_timeout=0
 
 lint: install
 	$(BIN)/ruff check $(CHECKED)
@@ -51,6 +51,7 @@ bench: install
 
 docs: install
 	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/conformance.py
 
 # Resolves anew within the bounds of pyproject.toml, for every Python from 3.11 on, and of tests/node/package.json; the
 # files name no registry.

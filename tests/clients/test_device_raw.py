@@ -105,6 +105,7 @@ def test_token_made_elsewhere_is_all_the_sdk_needs(
     assert [event.body_as_str() for event in events] == ["with the first", "with the second"]
 
 
+@pytest.mark.rule("MQTT-3.1.2-8")
 def test_will_of_a_device_that_was_lost_is_read(
     hub: RunningHub, device_id: str, collect: Callable[..., EventCollector]
 ) -> None:
@@ -119,6 +120,7 @@ def test_will_of_a_device_that_was_lost_is_read(
     assert event.system_properties[b"iothub-message-source"] == b"Telemetry"
 
 
+@pytest.mark.rule("MQTT-3.1.2-10", "MQTT-3.1.4-2", "MQTT-3.14.4-3")
 def test_will_of_a_device_that_was_taken_over_is_read_and_that_of_one_that_left_is_not(
     hub: RunningHub, device_id: str, collect: Callable[..., EventCollector]
 ) -> None:
@@ -137,6 +139,7 @@ def test_will_of_a_device_that_was_taken_over_is_read_and_that_of_one_that_left_
     assert [event.body_as_str() for event in events] == ["taken over", "the last"]
 
 
+@pytest.mark.rule("MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-3.2.2-2", "MQTT-4.1.0-1", "MQTT-4.6.0-1")
 def test_kept_session_gets_what_waits_before_it_subscribes(hub: RunningHub, device_id: str) -> None:
     token = device_token(hub, device_id)
     user = user_name(hub, device_id)
@@ -158,6 +161,7 @@ def test_kept_session_gets_what_waits_before_it_subscribes(hub: RunningHub, devi
         until(lambda: twin_of(hub, device_id)["cloudToDeviceMessageCount"] == 0)
 
 
+@pytest.mark.rule("MQTT-3.1.2-6", "MQTT-3.2.2-1", "MQTT-3.2.2-3")
 def test_clean_session_forgets_the_kept_one_and_gets_nothing_before_it_subscribes(
     hub: RunningHub, device_id: str
 ) -> None:

@@ -64,6 +64,7 @@ def hub(make_hub: Callable[..., RunningHub]) -> RunningHub:
     return make_hub(forked=True)
 
 
+@pytest.mark.rule("MQTT-4.1.0-1", "MQTT-4.3.2-2", "MQTT-4.6.0-1", "MQTT-4.6.0-6")
 async def test_history_of_killed_hub_keeps_every_promise(hub: RunningHub) -> None:
     history = await killed(hub, chance=random.Random(20), cycles=CYCLES)
     assert findings(history) == []

@@ -17,6 +17,7 @@ needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto_pub") is None, reas
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
+@pytest.mark.rule("MQTT-7.0.0-2", "MQTT-7.1.1-1")
 @needs_mosquitto
 def test_mosquitto_pub_sends_telemetry(hub: RunningHub, device_id: str, collect: Callable[..., EventCollector]) -> None:
     reader = collect()
@@ -28,6 +29,7 @@ def test_mosquitto_pub_sends_telemetry(hub: RunningHub, device_id: str, collect:
     assert event.system_properties[b"content-type"] == b"application/json"
 
 
+@pytest.mark.rule("MQTT-7.0.0-2")
 @needs_mosquitto
 def test_mosquitto_sub_receives_commands(hub: RunningHub, device_id: str) -> None:
     command = mosquitto(hub, device_id, "mosquitto_sub")

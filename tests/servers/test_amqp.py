@@ -51,6 +51,7 @@ async def test_a_policy_comes_in_by_plain_and_needs_no_token(amqp: AmqpWorld, us
     assert [session.principal.label for session in amqp.sessions.find(Where())] == ["policy:service"]
 
 
+@pytest.mark.rule("AMQP-5.3.2", "AMQP-5.3.3.6")
 @pytest.mark.parametrize(
     ("user", "rule"),
     [
@@ -249,6 +250,7 @@ async def test_a_fault_of_the_peer_is_journaled_and_closed(amqp: AmqpWorld) -> N
     assert await amqp.rules() == ["contract.protocol"]
 
 
+@pytest.mark.rule("AMQP-2.2")
 async def test_what_is_not_amqp_is_answered_by_a_header_and_closed(amqp: AmqpWorld) -> None:
     client = amqp.client()
     client.pump.received(b"GET / HTTP/1.1\r\n\r\n")

@@ -291,6 +291,7 @@ async def test_feedback_that_comes_while_the_queue_is_asked_is_not_missed(
     assert len(client.messages(link)) == 1
 
 
+@pytest.mark.rule("AMQP-3.3", "AMQP-3.4.2", "AMQP-3.4.4", "AMQP-3.4.5")
 @pytest.mark.parametrize(
     ("state", "left", "count"),
     [
@@ -339,6 +340,7 @@ async def test_what_a_reader_accepts_and_closes_in_one_breath_is_settled(amqp: A
     assert await waiting(amqp) == 0
 
 
+@pytest.mark.rule("AMQP-3.3")
 async def test_a_reader_that_leaves_gives_back_what_it_did_not_settle(amqp: AmqpWorld) -> None:
     await told(amqp)
     client, link = await feedback_reader(amqp)
@@ -408,6 +410,7 @@ async def test_a_drain_that_feedback_uses_up_is_answered_too(amqp: AmqpWorld) ->
     assert len(client.messages(link)) == 1
 
 
+@pytest.mark.rule("AMQP-3.3", "AMQP-3.5.2")
 async def test_two_readers_get_each_feedback_once(amqp: AmqpWorld) -> None:
     readers = [await feedback_reader(amqp) for _ in range(2)]
     for number in range(2):

@@ -59,6 +59,7 @@ async def test_a_reader_resumes_from_an_offset_it_was_given(told: AmqpWorld, ope
     assert client.bodies(again) == rest
 
 
+@pytest.mark.rule("AMQP-2.6.7")
 async def test_credit_is_all_that_is_sent(told: AmqpWorld) -> None:
     client = await told.consumer()
     link = await client.reader(credit=2)
@@ -68,6 +69,7 @@ async def test_credit_is_all_that_is_sent(told: AmqpWorld) -> None:
     assert client.bodies(link) == [b"0", b"1", b"2"]
 
 
+@pytest.mark.rule("AMQP-2.6.9")
 async def test_growth_wakes_a_reader_of_that_partition_only(told: AmqpWorld) -> None:
     client = await told.consumer()
     links = [await client.reader(str(number)) for number in range(2)]
@@ -77,6 +79,7 @@ async def test_growth_wakes_a_reader_of_that_partition_only(told: AmqpWorld) -> 
     assert [client.bodies(link) for link in links] == [[b"0", b"1", b"2"], [b"here"]]
 
 
+@pytest.mark.rule("AMQP-2.6.8")
 async def test_a_drain_gets_what_there_is_and_the_rest_of_its_credit_back(told: AmqpWorld) -> None:
     client = await told.consumer()
     link = await client.reader(credit=0)
@@ -178,6 +181,7 @@ async def test_events_come_settled(told: AmqpWorld) -> None:
     assert [event.settled for event in client.of(Transfer) if event.link is link] == [True] * 3
 
 
+@pytest.mark.rule("AMQP-2.8.18")
 @pytest.mark.parametrize("epoch", [1, 2])
 async def test_an_equal_or_higher_epoch_steals(told: AmqpWorld, epoch: int) -> None:
     former, newer = await told.consumer(), await told.consumer()
@@ -319,6 +323,7 @@ async def test_what_is_not_there_is_refused(told: AmqpWorld, address: str, condi
     assert await told.rules() == [rule]
 
 
+@pytest.mark.rule("AMQP-3.5.1")
 @pytest.mark.parametrize(
     "selector", ["amqp.annotation.x-opt-offset < '1'", "x > 1", "amqp.annotation.x-opt-offset > 'x'"]
 )

@@ -37,6 +37,7 @@ def world() -> World:
     return World()
 
 
+@pytest.mark.rule("MQTT-3.1.4-4")
 async def test_a_device_with_a_good_key_is_let_in(world: World) -> None:
     device = world.device()
 
@@ -56,6 +57,7 @@ async def test_a_module_is_let_in_beside_its_device(world: World) -> None:
     assert world.connected.count(HUB.number) == 2
 
 
+@pytest.mark.rule("MQTT-3.2.2-5")
 @pytest.mark.parametrize(
     ("how", "rule"),
     [
@@ -96,6 +98,7 @@ async def test_a_server_in_trouble_says_come_again(world: World) -> None:
     assert (await world.device().connect()).code is ConnectCode.SERVER_UNAVAILABLE
 
 
+@pytest.mark.rule("MQTT-3.1.4-5")
 async def test_what_was_sent_behind_a_refused_connect_is_not_looked_at(world: World) -> None:
     device = world.device()
     connect = device.client.connect(Connect("dev1", user_name=f"{HOST}/dev1", password=b"bad"))
@@ -170,6 +173,7 @@ async def test_a_connect_has_to_come_in_time(world: World) -> None:
     assert device.reason() == "no CONNECT in time"
 
 
+@pytest.mark.rule("MQTT-3.1.2-24")
 async def test_silence_ends_a_connection_and_a_ping_does_not_let_it(world: World) -> None:
     device = await world.connected_device(keep_alive=60)
     world.timers.move(80)
@@ -207,6 +211,7 @@ async def test_a_connection_outlives_its_token_by_the_grace(world: World) -> Non
     assert world.gate.rules == ["auth.expired"]
 
 
+@pytest.mark.rule("MQTT-3.1.2-10", "MQTT-3.14.4-3")
 async def test_a_disconnect_ends_it_quietly(world: World) -> None:
     device = await world.connected_device(will=Will(EVENTS, b"gone"))
     device.give(device.client.disconnect())
@@ -219,6 +224,7 @@ async def test_a_disconnect_ends_it_quietly(world: World) -> None:
     assert world.presence.told == [("dev1", "connected"), ("dev1", "disconnected")]
 
 
+@pytest.mark.rule("MQTT-3.1.2-8")
 async def test_a_will_is_sent_for_a_device_that_vanished(world: World) -> None:
     device = await world.connected_device(will=Will(f"{EVENTS}a=1", b"gone", 1))
     await device.drop()
@@ -230,6 +236,7 @@ async def test_a_will_is_sent_for_a_device_that_vanished(world: World) -> None:
     assert will.envelope.device_id == "dev1"
 
 
+@pytest.mark.rule("MQTT-3.1.2-8")
 async def test_a_will_is_sent_when_the_hub_ends_the_connection(world: World) -> None:
     device = await world.connected_device(will=Will(EVENTS, b"gone"))
     world.timers.move(100)
@@ -239,12 +246,22 @@ async def test_a_will_is_sent_when_the_hub_ends_the_connection(world: World) -> 
     assert world.inlet.payloads == [b"gone"]
 
 
+@pytest.mark.rule("MQTT-3.1.2-12")
+async def test_a_device_without_a_will_vanishes_silently(world: World) -> None:
+    device = await world.connected_device()
+    await device.drop()
+
+    assert world.presence.told[-1] == ("dev1", "disconnected")
+    assert world.inlet.appended == []
+
+
 async def test_a_device_that_was_never_let_in_has_no_will(world: World) -> None:
     await world.device().connect(password=b"bad", will=Will(EVENTS, b"gone"))
 
     assert world.inlet.appended == []
 
 
+@pytest.mark.rule("MQTT-3.1.4-2")
 async def test_a_newer_connection_takes_over_once_it_has_proved_itself(world: World) -> None:
     former = await world.connected_device()
     await world.device().connect(password=b"bad")
@@ -343,6 +360,7 @@ async def test_the_gateway_can_be_waited_for(world: World) -> None:
     assert not world.queue.locked
 
 
+@pytest.mark.rule("MQTT-4.8.0-2")
 async def test_a_failing_state_closes_without_a_trace_of_the_session(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

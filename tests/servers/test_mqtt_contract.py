@@ -82,6 +82,7 @@ def test_user_names_of_nobody_are_refused(text: str) -> None:
     assert connect_code(caught.value) is ConnectCode.NOT_AUTHORIZED
 
 
+@pytest.mark.rule("MQTT-3.1.3-2")
 def test_client_id_has_to_be_the_identity() -> None:
     assert introduction(Connect("dev1/mod1", user_name=f"{HOST}/dev1/mod1/?a=b")).ref(HUB) == MODULE
     for client_id in ("other", "dev1", "dev1/mod2"):
@@ -91,6 +92,7 @@ def test_client_id_has_to_be_the_identity() -> None:
         assert connect_code(caught.value) is ConnectCode.NOT_AUTHORIZED
 
 
+@pytest.mark.rule("MQTT-3.1.3-9")
 def test_empty_client_id_is_rejected_as_identifier() -> None:
     with pytest.raises(HubError) as caught:
         introduction(Connect("", user_name=f"{HOST}/dev1"))
@@ -158,6 +160,7 @@ def test_other_topics_are_refused(ref: DeviceRef, topic: str) -> None:
     assert rule_of(caught.value) == "contract.topic"
 
 
+@pytest.mark.rule("MQTT-4.7.3-4")
 def test_ids_in_topics_are_text_and_no_pattern() -> None:
     odd = DeviceRef(HUB, "d.*%20(x)")
 
@@ -178,6 +181,7 @@ def test_limits_of_a_message() -> None:
     assert rule_of(exactly_once.value) == "contract.qos"
 
 
+@pytest.mark.rule("MQTT-3.1.2-9", "MQTT-3.1.2-16")
 def test_a_will_is_a_telemetry_message() -> None:
     assert will_bag(DEVICE, Will("devices/dev1/messages/events/a=1", b"", 1, True)) == PropertyBag(
         {}, {"a": "1", "iothub-MessageType": "Will", "mqtt-retain": "true"}
@@ -192,6 +196,7 @@ def test_a_will_is_a_telemetry_message() -> None:
         assert rule_of(caught.value) == "contract.will"
 
 
+@pytest.mark.rule("MQTT-3.3.2-3")
 def test_devicebound_topic_has_system_properties_first_and_always_a_bag() -> None:
     bare = devicebound_topic(DEVICE, system={}, properties={}, expiry_ms=None, ack=None)
     full = devicebound_topic(

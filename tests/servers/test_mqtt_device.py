@@ -38,6 +38,7 @@ async def device(world: World) -> Device:
 # ── telemetry ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("MQTT-3.3.4-1", "MQTT-4.3.2-2")
 async def test_an_acknowledgement_follows_the_commit(world: World, device: Device) -> None:
     device.telemetry(b"1")
     device.telemetry(b"2")
@@ -85,6 +86,7 @@ async def test_topics_remembered_are_bounded(world: World, device: Device) -> No
     assert len(world.inlet.appended) == 3 * TOPICS_MAX + 1
 
 
+@pytest.mark.rule("MQTT-3.3.4-1", "MQTT-4.3.1-1")
 async def test_quality_zero_is_not_acknowledged(world: World, device: Device) -> None:
     device.telemetry(b"0", qos=0)
     device.telemetry(b"1", qos=1)
@@ -93,6 +95,7 @@ async def test_quality_zero_is_not_acknowledged(world: World, device: Device) ->
     assert await device.heard() == [PubAck(1)]
 
 
+@pytest.mark.rule("MQTT-3.3.1-5")
 async def test_retain_becomes_a_property_and_is_not_mixed_up(world: World, device: Device) -> None:
     device.publish(f"{EVENTS}a=1", b"1", retain=True)
     device.publish(f"{EVENTS}a=1", b"2")
@@ -105,6 +108,7 @@ async def test_retain_becomes_a_property_and_is_not_mixed_up(world: World, devic
     ]
 
 
+@pytest.mark.rule("MQTT-4.8.0-2")
 async def test_what_was_lost_is_never_acknowledged(world: World, device: Device) -> None:
     device.telemetry(b"x")
     world.inlet.fail()
@@ -121,6 +125,7 @@ async def test_a_commit_after_the_end_says_nothing(world: World, device: Device)
     assert device.connection.writes == []
 
 
+@pytest.mark.rule("MQTT-3.3.5-2")
 @pytest.mark.parametrize(
     ("topic", "payload", "qos", "rule"),
     [
@@ -148,6 +153,7 @@ async def test_a_bad_message_ends_the_connection(
     assert world.inlet.payloads == [b"good"]
 
 
+@pytest.mark.rule("MQTT-4.3.3-2")
 async def test_a_topic_known_at_quality_one_is_still_refused_at_two(world: World, device: Device) -> None:
     device.telemetry(b"1", qos=1)
     device.telemetry(b"2", qos=2)
@@ -262,6 +268,7 @@ async def test_a_device_that_asks_more_than_is_answered_is_not_read(world: World
 # ── subscriptions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.rule("MQTT-3.8.4-5", "MQTT-3.8.4-6", "MQTT-3.10.4-5", "MQTT-3.10.4-6")
 async def test_subscriptions_are_granted_up_to_quality_one(device: Device) -> None:
     device.give(device.client.subscribe((DEVICEBOUND, 2), (TWIN, 0)))
     assert await device.heard() == [SubAck(1, (1, 0))]
@@ -270,6 +277,7 @@ async def test_subscriptions_are_granted_up_to_quality_one(device: Device) -> No
     assert await device.heard() == [UnsubAck(2)]
 
 
+@pytest.mark.rule("MQTT-3.8.3-2")
 @pytest.mark.parametrize(
     ("filters", "rule"),
     [
@@ -289,6 +297,7 @@ async def test_a_bad_filter_ends_the_connection(world: World, device: Device, fi
     assert world.gate.rules == [rule]
 
 
+@pytest.mark.rule("MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-3.2.2-2", "MQTT-4.5.0-1")
 async def test_a_kept_session_receives_right_behind_the_connack(world: World) -> None:
     device = await world.connected_device(clean=False)
     await device.subscribe(DEVICEBOUND)
@@ -301,6 +310,7 @@ async def test_a_kept_session_receives_right_behind_the_connack(world: World) ->
     assert [event.payload for event in again.early if isinstance(event, Publish)] == [b"1", b"2"]
 
 
+@pytest.mark.rule("MQTT-3.1.2-6", "MQTT-3.1.4-3", "MQTT-3.2.2-1", "MQTT-3.2.2-3")
 async def test_a_clean_session_forgets_the_kept_one(world: World) -> None:
     device = await world.connected_device(clean=False)
     await device.subscribe(DEVICEBOUND)
@@ -332,6 +342,7 @@ async def test_a_device_made_again_does_not_inherit_the_session(world: World) ->
     assert await world.device().connect(clean=False) == ConnAck(False, ConnectCode.ACCEPTED)
 
 
+@pytest.mark.rule("MQTT-3.1.2-6")
 async def test_subscriptions_of_a_clean_session_are_not_stored(world: World, device: Device) -> None:
     await device.subscribe(DEVICEBOUND)
 
@@ -357,6 +368,7 @@ async def test_a_command_is_completed_by_its_acknowledgement(world: World, devic
     assert world.queue.completed == ["t1"]
 
 
+@pytest.mark.rule("MQTT-4.6.0-5", "MQTT-4.6.0-6")
 async def test_commands_come_in_order_and_up_to_the_window(world: World, device: Device) -> None:
     world.queue.put(*[str(number).encode() for number in range(OUTBOUND_WINDOW + 10)])
     early = await device.subscribe(DEVICEBOUND)
@@ -369,6 +381,7 @@ async def test_commands_come_in_order_and_up_to_the_window(world: World, device:
     assert world.queue.completed == ["t1", "t2", "t3"]
 
 
+@pytest.mark.rule("MQTT-4.1.0-2")
 async def test_a_new_command_is_delivered_at_once(world: World, device: Device) -> None:
     await device.subscribe(DEVICEBOUND)
     world.queue.put(b"go")
@@ -380,6 +393,7 @@ async def test_a_new_command_is_delivered_at_once(world: World, device: Device) 
     assert world.queue.completed == ["t1"]
 
 
+@pytest.mark.rule("MQTT-3.8.4-6")
 async def test_quality_zero_completes_on_sending(world: World, device: Device) -> None:
     world.queue.put(b"1", b"2")
     early = await device.subscribe(DEVICEBOUND, qos=0)
@@ -388,6 +402,7 @@ async def test_quality_zero_completes_on_sending(world: World, device: Device) -
     assert world.queue.completed == ["t1", "t2"]
 
 
+@pytest.mark.rule("MQTT-4.4.0-1")
 async def test_unsettled_commands_are_given_back_at_the_end(world: World, device: Device) -> None:
     world.queue.put(b"1", b"2", b"3")
     early = await device.subscribe(DEVICEBOUND)
@@ -400,6 +415,7 @@ async def test_unsettled_commands_are_given_back_at_the_end(world: World, device
     assert world.queue.locked == {}
 
 
+@pytest.mark.rule("MQTT-4.6.0-2")
 async def test_an_acknowledgement_that_skips_one_ends_the_connection(world: World, device: Device) -> None:
     world.queue.put(b"1", b"2")
     early = await device.subscribe(DEVICEBOUND)
@@ -439,6 +455,7 @@ async def test_a_device_that_does_not_read_gets_no_more_commands(world: World, d
     assert await device.commands() == [b"1"]
 
 
+@pytest.mark.rule("MQTT-3.3.2-3")
 async def test_nothing_is_delivered_without_a_subscription(world: World, device: Device) -> None:
     world.queue.put(b"1")
     await device.subscribe(METHODS)

@@ -29,6 +29,7 @@ def test_filters_of_the_hub_are_known(ref: DeviceRef, topic_filter: str, feed: F
     assert feed_of(ref, topic_filter) is feed
 
 
+@pytest.mark.rule("MQTT-3.8.3-2", "MQTT-4.7.2-1")
 @pytest.mark.parametrize(
     ("ref", "topic_filter"),
     [
@@ -51,6 +52,7 @@ def test_foreign_filters_are_refused(ref: DeviceRef, topic_filter: str) -> None:
     assert caught.value.refusal.rule == "contract.filter"
 
 
+@pytest.mark.rule("MQTT-3.3.5-1", "MQTT-3.8.4-6", "MQTT-3.10.4-1")
 def test_the_highest_quality_up_to_one_is_granted() -> None:
     subscriptions = Subscriptions(DEVICE)
 

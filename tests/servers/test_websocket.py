@@ -38,6 +38,7 @@ async def world(tmp_path: Path, loopback_address: str) -> AsyncIterator[WebSocke
 # The upgrade
 
 
+@pytest.mark.rule("MQTT-6.0.0-4")
 @pytest.mark.parametrize(
     "path",
     [
@@ -183,6 +184,7 @@ async def test_a_server_that_stops_ends_live_websockets(world: WebSocketWorld) -
 # Frames
 
 
+@pytest.mark.rule("MQTT-6.0.0-2")
 async def test_packets_span_frames_and_frames_hold_packets(world: WebSocketWorld) -> None:
     raw = await world.raw("mqtt")
     connect = raw.mqtt.connect(connect_of(world))

@@ -38,6 +38,7 @@ def server(tmp_path: Path) -> Server:
     return Server(pem, issued, server_context(str(pem), request_client_certificate=True))
 
 
+@pytest.mark.rule("AMQP-5.2")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_handshake_without_client_certificate(server: Server, version: ssl.TLSVersion) -> None:
     below, above = shake_hands(server.context, client_context(version))
@@ -143,6 +144,7 @@ def test_no_session_is_resumed(server: Server, version: ssl.TLSVersion) -> None:
     assert second_server.session_reused is False
 
 
+@pytest.mark.rule("MQTT-7.1.1-1", "MQTT-7.1.2-1")
 @pytest.mark.parametrize("size", [0, 1, RECORD_BYTES, RECORD_BYTES + 1, 300_000])
 def test_plaintext_of_any_size_passes_both_ways(server: Server, size: int) -> None:
     below, above = shake_hands(server.context, client_context())

@@ -48,6 +48,7 @@ def opened(**more: int) -> Connection:
     return server
 
 
+@pytest.mark.rule("AMQP-2.4.1", "AMQP-2.7.1")
 def test_an_open_is_answered_with_our_limits() -> None:
     server = Connection("server", 0.0, idle_timeout_ms=240_000)
     assert feed(server, OPENED) == [Opened("c", "hub.example", {Symbol("product"): "test"})]
@@ -56,6 +57,7 @@ def test_an_open_is_answered_with_our_limits() -> None:
     assert server.opened
 
 
+@pytest.mark.rule("AMQP-2.4.3", "AMQP-2.7.9")
 def test_the_peer_s_close_is_answered() -> None:
     server = opened()
     assert feed(server, BEGIN + frame(0, p.Close(Error("a:b", "c")).encode()))[1:] == [
@@ -66,6 +68,7 @@ def test_the_peer_s_close_is_answered() -> None:
     assert server.finished
 
 
+@pytest.mark.rule("AMQP-2.4.3", "AMQP-2.4.6")
 def test_our_close_ends_everything_and_waits_for_the_peer_s() -> None:
     peers = Peers().open()
     _, link = peers.attach(peers.begin(), "up", LinkRole.SENDER)
@@ -123,6 +126,7 @@ def test_a_peer_that_never_opens_is_told_why() -> None:
     assert [body[2] for body in bodies] == [0x10, 0x18], "our open comes before our close"
 
 
+@pytest.mark.rule("AMQP-2.4.5")
 def test_silence_of_twice_the_idle_time_out_closes() -> None:
     server = opened(idle_timeout_ms=10_000)
     assert server.next_deadline == 20.0
@@ -137,6 +141,7 @@ def test_silence_of_twice_the_idle_time_out_closes() -> None:
     assert closed.error.condition == Condition.RESOURCE_LIMIT_EXCEEDED
 
 
+@pytest.mark.rule("AMQP-2.3.2", "AMQP-2.4.5")
 def test_we_speak_within_half_of_the_peer_s_idle_time_out() -> None:
     server = Connection("server", 0.0, idle_timeout_ms=0)
     feed(server, AMQP_HEADER + frame(0, p.Open("c", idle_timeout_ms=60_000).encode()))
@@ -153,6 +158,7 @@ def test_a_peer_without_idle_time_out_needs_no_deadline() -> None:
     assert opened(idle_timeout_ms=0).next_deadline is None
 
 
+@pytest.mark.rule("AMQP-2.5.2", "AMQP-2.7.8")
 def test_channels_are_used_again_after_both_ends() -> None:
     server = opened()
     told = [event for _ in range(3) for event in feed(server, BEGIN + frame(0, p.End().encode()))]
@@ -160,6 +166,7 @@ def test_channels_are_used_again_after_both_ends() -> None:
     assert server.opened
 
 
+@pytest.mark.rule("AMQP-2.5.4", "AMQP-2.5.5")
 def test_a_session_that_we_ended_is_deaf_until_the_peer_s_end() -> None:
     peers = Peers().open()
     session = peers.begin()
@@ -174,6 +181,7 @@ def test_a_session_that_we_ended_is_deaf_until_the_peer_s_end() -> None:
     assert peers.server.opened
 
 
+@pytest.mark.rule("AMQP-2.5.1", "AMQP-2.7.2")
 def test_each_side_begins_sessions() -> None:
     peers = Peers().open()
     peers.begin()
@@ -204,6 +212,7 @@ FAULTS: dict[str, tuple[bytes, Condition]] = {
 }
 
 
+@pytest.mark.rule("AMQP-2.4.6", "AMQP-2.8.14", "AMQP-2.8.15", "AMQP-2.8.16")
 @pytest.mark.parametrize(("data", "condition"), FAULTS.values(), ids=FAULTS.keys())
 def test_a_fault_of_the_peer_closes_with_its_condition(data: bytes, condition: Condition) -> None:
     server = opened()
@@ -236,12 +245,43 @@ def test_an_open_that_will_not_do_is_answered_first(performative: p.Performative
     assert [body[2] for body in frames(server.data_to_send())] == [0x10, 0x18]
 
 
+@pytest.mark.rule("AMQP-2.4.4")
+def test_both_may_close_at_once() -> None:
+    peers = Peers().open()
+    peers.client.close()
+    peers.server.close()
+    upward, downward = peers.client.data_to_send(), peers.server.data_to_send()
+    peers.server.receive(upward, peers.now)
+    peers.client.receive(downward, peers.now)
+    peers.run()
+    for side in (peers.client, peers.server):
+        assert side.finished
+        assert side.data_to_send() == b""
+
+
+@pytest.mark.rule("AMQP-2.5.3")
+def test_both_may_end_a_session_at_once() -> None:
+    peers = Peers().open()
+    session = peers.begin()
+    peers.client.end_session(session.channel)
+    peers.server.end_session(0)
+    upward, downward = peers.client.data_to_send(), peers.server.data_to_send()
+    peers.server.receive(upward, peers.now)
+    peers.client.receive(downward, peers.now)
+    peers.run()
+    assert peers.client.opened
+    assert peers.server.opened
+    assert peers.begin().channel == session.channel
+
+
+@pytest.mark.rule("AMQP-2.4.6")
 def test_a_close_behind_a_fault_in_one_read_finishes() -> None:
     server = opened()
     feed(server, frame(0, b"nonsense") + frame(0, p.Close().encode()))
     assert server.finished
 
 
+@pytest.mark.rule("AMQP-2.4.3")
 def test_a_closed_connection_tells_nothing_more() -> None:
     server = opened()
     feed(server, BEGIN + ATTACH + frame(0, p.Close().encode()))

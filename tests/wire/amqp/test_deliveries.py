@@ -1,5 +1,6 @@
 """Books of deliveries: numbers that wrap, ranges, and settlements put together."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def test_the_widest_range_costs_no_more_than_there_is() -> None:
     assert unsettled.between(0, SERIAL_MASK) == [5, SERIAL_MASK]
 
 
+@pytest.mark.rule("AMQP-2.8.10")
 def test_ranges_stop_where_numbers_wrap() -> None:
     settlements = Settlements()
     for number in (SERIAL_MASK - 1, SERIAL_MASK, 0, 1):
@@ -53,6 +55,7 @@ def test_what_was_settled_is_told_in_order_and_once(settled: list[tuple[int, boo
     assert told == settled
 
 
+@pytest.mark.rule("AMQP-2.7.6")
 def test_a_disposition_of_settlements_is_settled() -> None:
     settlements = Settlements()
     settlements.add(3, ACCEPTED_STATE, receiver=False)

@@ -63,6 +63,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.rule("AMQP-1.4")
 @pytest.mark.parametrize(("performative", "count"), FIELDS.items(), ids=lambda value: type(value).__name__)
 def test_quirk_01_every_field_of_every_performative_is_written(performative: p.Performative, count: int) -> None:
     encoded = performative.encode()
@@ -78,6 +79,7 @@ def test_quirk_01_every_field_of_a_transfer_is_written() -> None:
     assert fields == [1, 2, b"\0\0\0\2", 3, True, False, None, None, None, None, None, b"payload"]
 
 
+@pytest.mark.rule("AMQP-2.8.14")
 def test_quirk_02_errors_carry_all_three_fields() -> None:
     for encoded in (
         p.Close(Error("a:b")).encode(),
@@ -96,6 +98,7 @@ def test_quirk_02_pyamqp_reads_why_its_connection_was_closed() -> None:
     assert client.connection._error.condition == b"amqp:unauthorized-access"
 
 
+@pytest.mark.rule("AMQP-2.6.3")
 def test_quirk_03_source_and_target_are_echoed() -> None:
     selector = Described(Symbol("apache.org:selector-filter:string"), "amqp.annotation.x-opt-offset > '-1'")
     source = Source("hub/ConsumerGroups/$default/Partitions/0", filter={Symbol(selector.descriptor): selector})
@@ -112,6 +115,7 @@ def test_quirk_03_pyamqp_takes_its_links_for_attached() -> None:
     assert client.sender("hub").state is LinkState.ATTACHED
 
 
+@pytest.mark.rule("AMQP-2.7.3")
 def test_quirk_04_a_sending_end_states_its_initial_delivery_count() -> None:
     peers = Peers().open()
     session = peers.begin()
@@ -121,6 +125,7 @@ def test_quirk_04_a_sending_end_states_its_initial_delivery_count() -> None:
     assert attach[9] == 0
 
 
+@pytest.mark.rule("AMQP-2.7.4")
 def test_quirk_04_a_flow_carries_handle_delivery_count_and_credit() -> None:
     peers = Peers().open()
     session = peers.begin()
@@ -130,6 +135,7 @@ def test_quirk_04_a_flow_carries_handle_delivery_count_and_credit() -> None:
     assert flow[4:7] == [0, 0, 1_000]
 
 
+@pytest.mark.rule("AMQP-2.4.2")
 def test_quirk_05_header_open_begin_attach_and_transfer_may_be_pipelined() -> None:
     attach = p.Attach("$cbs", 0, False, target=Target("$cbs"), source=Source("$cbs"), initial_delivery_count=0)
     flags = transfer_flags(settled=False, more=False)
@@ -159,6 +165,7 @@ def test_quirk_06_a_client_may_leave_sasl_out() -> None:
     assert server.data_to_send().startswith(AMQP_HEADER)
 
 
+@pytest.mark.rule("AMQP-5.3.3.1")
 def test_quirk_07_mechanisms_are_an_array_in_order() -> None:
     server = Connection("server", 0.0)
     feed(server, SASL_HEADER)
@@ -167,10 +174,12 @@ def test_quirk_07_mechanisms_are_an_array_in_order() -> None:
     assert fields_of(data[16:]) == [[b"EXTERNAL", b"MSSBCBS", b"ANONYMOUS", b"PLAIN"]]
 
 
+@pytest.mark.rule("AMQP-1.4", "AMQP-5.3.3.1")
 def test_quirk_07_a_single_mechanism_is_an_array_too() -> None:
     assert fields_of(p.SaslMechanisms(("PLAIN",)).encode()) == [[b"PLAIN"]]
 
 
+@pytest.mark.rule("AMQP-2.5.4")
 def test_quirk_08_frames_after_the_end_of_a_session_are_ignored() -> None:
     client = PyamqpClient()
     link = client.sender("hub")
@@ -192,6 +201,7 @@ def test_quirk_08_a_detach_of_an_unknown_handle_is_ignored() -> None:
     assert not any(isinstance(event, SessionEnded | ConnectionClosed) for event in peers.server_events)
 
 
+@pytest.mark.rule("AMQP-3.2.11")
 @pytest.mark.parametrize("message_id", [uuid.UUID(int=5), ULong(0), "a string", b"binary"], ids=repr)
 def test_quirk_09_a_correlation_id_has_the_type_of_its_message_id(message_id: Any) -> None:
     request = Message(m.Properties(message_id=message_id).encode() + m.value("token"))
@@ -215,6 +225,7 @@ def test_quirk_11_a_status_code_is_an_int() -> None:
         m.application_properties({"status-code": 200})
 
 
+@pytest.mark.rule("AMQP-3.4.2", "AMQP-3.4.3")
 @pytest.mark.parametrize("outcome", [Released(), Modified(), Rejected()], ids=repr)
 def test_quirk_12_a_send_is_answered_by_accepted_or_a_rejection_with_its_error(outcome: Outcome) -> None:
     peers = Peers().open()
@@ -252,12 +263,14 @@ def test_quirk_14_each_of_several_sessions_is_answered_on_its_channel() -> None:
     assert [fields[0] for fields in peers.told_client(0x11)] == channels == [0, 1, 2]
 
 
+@pytest.mark.rule("AMQP-3.2.1")
 def test_quirk_15_the_header_states_its_delivery_count() -> None:
     header = decode_payload(memoryview(m.Header().encode() + m.data(b""))).header
     assert header.delivery_count == 0
     assert m.Header().encode().endswith(b"\x43")
 
 
+@pytest.mark.rule("AMQP-2.6.3", "AMQP-2.6.5")
 def test_quirk_16_a_refused_link_has_no_ends_and_is_detached_for_good() -> None:
     client = PyamqpClient(on_link=refuse)
     link = client.receiver("hub/none", [])
@@ -296,6 +309,7 @@ def test_quirk_17_a_redirect_waits_between_attach_and_detach() -> None:
     assert peers.client_events[-1] == LinkDetached(client, Error("amqp:link:redirect", "go there", info))
 
 
+@pytest.mark.rule("AMQP-2.8.11")
 def test_batches_come_apart_into_the_messages_they_hold() -> None:
     inner = [m.application_properties({"n": Int(n)}) + m.data(b"%d" % n) for n in range(3)]
     outer = Message(m.batch(inner))

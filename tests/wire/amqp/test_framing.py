@@ -9,6 +9,7 @@ from isthmus.wire.amqp.framing import FrameBuffer
 from isthmus.wire.amqp.outlet import frame
 
 
+@pytest.mark.rule("AMQP-2.3.1", "AMQP-2.3.2")
 def test_a_frame_is_found_in_place() -> None:
     buffer = FrameBuffer()
     buffer.feed(frame(5, b"body") + frame(6, b"", sasl=True))
@@ -21,6 +22,7 @@ def test_a_frame_is_found_in_place() -> None:
     assert len(buffer) == 0
 
 
+@pytest.mark.rule("AMQP-2.3.1")
 def test_an_extended_header_is_skipped() -> None:
     buffer = FrameBuffer()
     buffer.feed(bytes.fromhex("0000000e 03 00 0001 ffffffff 0045"))
@@ -38,6 +40,7 @@ NO_FRAME = {
 }
 
 
+@pytest.mark.rule("AMQP-2.3.1")
 @pytest.mark.parametrize("data", NO_FRAME.values(), ids=NO_FRAME.keys())
 def test_what_is_no_frame_is_refused_by_its_header(data: str) -> None:
     buffer = FrameBuffer()

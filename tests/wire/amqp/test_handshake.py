@@ -16,6 +16,7 @@ OPEN = frame(0, p.Open("c").encode())
 INIT = frame(0, PLAIN.encode(), sasl=True)
 
 
+@pytest.mark.rule("AMQP-5.3.2", "AMQP-5.3.3.2")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_each_mechanism_gives_its_credentials_to_the_application(mechanism: str) -> None:
     peers = Peers().open(p.SaslChoice(mechanism, b"secret", "hub.example"))
@@ -30,6 +31,7 @@ def test_a_mechanism_may_come_without_a_response() -> None:
     assert peers.server_events[0] == SaslInit("MSSBCBS", b"", "")
 
 
+@pytest.mark.rule("AMQP-5.3.2", "AMQP-5.3.3.5", "AMQP-5.3.3.6")
 def test_refused_credentials_finish_the_connection() -> None:
     peers = Peers()
     peers.on_server = lambda event: peers.server.sasl_refuse() if isinstance(event, SaslInit) else None
@@ -39,6 +41,7 @@ def test_refused_credentials_finish_the_connection() -> None:
     assert peers.client.finished
 
 
+@pytest.mark.rule("AMQP-5.3.3.2")
 def test_a_mechanism_not_offered_is_refused() -> None:
     server = Connection("server", 0.0)
     told = feed(server, SASL_HEADER + frame(0, p.SaslChoice("GSSAPI").encode(), sasl=True))
@@ -47,6 +50,7 @@ def test_a_mechanism_not_offered_is_refused() -> None:
     assert server.finished
 
 
+@pytest.mark.rule("AMQP-2.4.2")
 def test_what_comes_while_credentials_are_judged_waits() -> None:
     server = Connection("server", 0.0)
     assert [type(event) for event in feed(server, SASL_HEADER + INIT + AMQP_HEADER)] == [SaslInit]
@@ -64,6 +68,7 @@ def test_what_waits_is_limited() -> None:
     assert server.finished
 
 
+@pytest.mark.rule("AMQP-2.2")
 @pytest.mark.parametrize(
     "header",
     [b"AMQP\x02\x01\x00\x00", b"AMQP\x00\x00\x09\x01", b"GET / HT", b"\x16\x03\x01\x02\x00\x01\x00\x01"],
@@ -85,6 +90,7 @@ def test_sasl_is_not_done_twice() -> None:
     assert server.data_to_send().endswith(AMQP_HEADER)
 
 
+@pytest.mark.rule("AMQP-5.3.1", "AMQP-5.3.2")
 @pytest.mark.parametrize(
     "data",
     [
@@ -111,6 +117,7 @@ def test_a_verdict_nobody_waits_for_does_nothing() -> None:
     assert peers.client.opened
 
 
+@pytest.mark.rule("AMQP-5.3.3.1")
 def test_a_client_does_not_take_what_was_not_offered() -> None:
     client = Connection("client", 0.0)
     client.open(p.Open("client"), PLAIN)

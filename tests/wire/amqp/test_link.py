@@ -28,6 +28,7 @@ from wire.amqp.peers import Peers, feed, frames, raw, receiving
 REFUSAL = Error("amqp:not-found", "no such node")
 
 
+@pytest.mark.rule("AMQP-2.7.3", "AMQP-3.5.3", "AMQP-3.5.4")
 def test_an_attach_tells_all_the_peer_said() -> None:
     selector = Described(Symbol("apache.org:selector-filter:string"), "x > 1")
     attach = p.Attach(
@@ -58,6 +59,7 @@ def test_an_attach_tells_all_the_peer_said() -> None:
     assert link.properties == {"com.microsoft:epoch": 3}
 
 
+@pytest.mark.rule("AMQP-2.6.3", "AMQP-2.8.2", "AMQP-2.8.3")
 def test_an_accepted_attach_is_answered_as_told() -> None:
     peers = Peers().open()
     peers.on_server = lambda event: (
@@ -84,6 +86,7 @@ def test_an_accepted_attach_is_answered_as_told() -> None:
     assert client.receiver_settle_mode is ReceiverSettleMode.FIRST
 
 
+@pytest.mark.rule("AMQP-4")
 def test_a_coordinator_comes_as_it_is_and_can_be_refused() -> None:
     coordinator = Described(ULong(0x30), [])
     server = raw(p.Attach("tx", 0, False, target=coordinator, initial_delivery_count=0))
@@ -103,6 +106,7 @@ def test_a_refused_link_makes_no_more_events() -> None:
     assert not any(isinstance(event, LinkDetached) for event in peers.server_events)
 
 
+@pytest.mark.rule("AMQP-2.6.6", "AMQP-2.7.7")
 def test_a_detach_of_the_peer_is_answered_in_kind_and_told_once() -> None:
     peers, client, server = receiving()
     client.detach(Error("a:b"))
@@ -114,6 +118,7 @@ def test_a_detach_of_the_peer_is_answered_in_kind_and_told_once() -> None:
     assert peers.told_client(0x16) == [[0, True, None]]
 
 
+@pytest.mark.rule("AMQP-2.6.2", "AMQP-2.6.6")
 def test_our_detach_is_told_at_once_and_frees_the_handle_when_confirmed() -> None:
     peers, client, server = receiving()
     server.detach(REFUSAL)
@@ -125,6 +130,7 @@ def test_our_detach_is_told_at_once_and_frees_the_handle_when_confirmed() -> Non
     assert peers.client_events[-1] == LinkDetached(client, REFUSAL)
 
 
+@pytest.mark.rule("AMQP-2.6.1", "AMQP-2.6.2")
 def test_handles_and_names_are_used_again() -> None:
     peers = Peers().open()
     session = peers.begin()
@@ -137,6 +143,7 @@ def test_handles_and_names_are_used_again() -> None:
     assert handles == [0, 0, 0]
 
 
+@pytest.mark.rule("AMQP-2.6.1", "AMQP-2.8.18")
 def test_the_newer_of_two_links_of_one_name_has_it() -> None:
     first, second = (p.Attach("n", handle, False, initial_delivery_count=0) for handle in (0, 1))
     server = raw(first, second)
@@ -154,6 +161,7 @@ def test_the_newer_of_two_links_of_one_name_has_it() -> None:
     assert attached[1].attached
 
 
+@pytest.mark.rule("AMQP-2.6.1", "AMQP-2.8.1")
 def test_the_two_directions_of_one_name_are_two_links() -> None:
     peers = Peers().open()
     session = peers.begin()
@@ -240,6 +248,7 @@ SESSION_FAULTS: dict[str, tuple[list[p.Performative | bytes], Condition]] = {
 }
 
 
+@pytest.mark.rule("AMQP-2.5.4", "AMQP-2.8.17")
 @pytest.mark.parametrize(("bodies", "condition"), SESSION_FAULTS.values(), ids=SESSION_FAULTS.keys())
 def test_a_fault_within_a_session_ends_it_and_no_more(
     bodies: list[p.Performative | bytes], condition: Condition

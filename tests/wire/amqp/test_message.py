@@ -35,6 +35,7 @@ PROPERTIES = Properties(
 ANNOTATIONS = {Symbol("x-opt-sequence-number"): Long(5), Symbol("x-opt-enqueued-time"): Timestamp(6)}
 
 
+@pytest.mark.rule("AMQP-3.2.1", "AMQP-3.2.2", "AMQP-3.2.3", "AMQP-3.2.4", "AMQP-3.2.5", "AMQP-3.2.6", "AMQP-3.2.9")
 def test_every_section_is_found_in_any_order() -> None:
     parts = [
         Header(durable=True, priority=9, ttl_ms=10, first_acquirer=True, delivery_count=3).encode(),
@@ -72,6 +73,7 @@ def test_sections_are_given_back_as_they_came() -> None:
     assert read.encoded(Section.FOOTER) == annotations
 
 
+@pytest.mark.rule("AMQP-3.2.7", "AMQP-3.2.8")
 def test_a_value_and_sequences_are_bodies_too() -> None:
     assert Message(m.value({"k": ULong(1)})).values == [{"k": 1}]
     assert Message(m.value(None)).values == [None]
@@ -81,6 +83,7 @@ def test_a_value_and_sequences_are_bodies_too() -> None:
     assert sequences.data == []
 
 
+@pytest.mark.rule("AMQP-1.5")
 def test_descriptors_may_be_long_or_symbolic() -> None:
     long = b"\x00\x80" + (0x75).to_bytes(8, "big") + b"\xa0\x01x"
     symbolic = b"\x00\xa3\x10amqp:data:binary\xb0\x00\x00\x00\x01y"
@@ -118,6 +121,7 @@ def test_what_is_no_message_is_refused(payload: bytes) -> None:
         Message(payload)
 
 
+@pytest.mark.rule("AMQP-3.2.4", "AMQP-3.2.5")
 def test_a_section_of_the_wrong_type_is_refused_when_it_is_read() -> None:
     read = Message(b"\x00\x53\x73\xa1\x01x" + b"\x00\x53\x74\x45" + b"\x00\x53\x75\xa1\x01x")
     with pytest.raises(DecodeError):

@@ -58,12 +58,16 @@ SASL: list[p.SaslPerformative] = [
 ]
 
 
+@pytest.mark.rule(
+    "AMQP-2.7.1", "AMQP-2.7.2", "AMQP-2.7.3", "AMQP-2.7.4", "AMQP-2.7.6", "AMQP-2.7.7", "AMQP-2.7.8", "AMQP-2.7.9"
+)
 @pytest.mark.parametrize("performative", FULL, ids=lambda it: type(it).__name__)
 def test_a_performative_is_decoded_as_it_was_encoded(performative: p.Performative) -> None:
     encoded = performative.encode()
     assert p.decode_performative(b"...." + encoded + b"...", 4, 4 + len(encoded)) == performative
 
 
+@pytest.mark.rule("AMQP-5.3.3.2", "AMQP-5.3.3.5")
 @pytest.mark.parametrize("performative", SASL, ids=lambda it: type(it).__name__)
 def test_a_sasl_performative_is_decoded_as_it_was_encoded(performative: p.SaslPerformative) -> None:
     encoded = performative.encode()
@@ -83,6 +87,7 @@ SHORT: dict[str, tuple[int, list[AmqpValue], p.Performative]] = {
 }
 
 
+@pytest.mark.rule("AMQP-1.4")
 @pytest.mark.parametrize(("code", "fields", "expected"), SHORT.values(), ids=SHORT.keys())
 def test_fields_left_out_at_the_end_have_their_defaults(
     code: int, fields: list[AmqpValue], expected: p.Performative
@@ -91,11 +96,13 @@ def test_fields_left_out_at_the_end_have_their_defaults(
     assert p.decode_performative(encoded, 0, len(encoded)) == expected
 
 
+@pytest.mark.rule("AMQP-1.5")
 def test_a_descriptor_may_be_a_symbol() -> None:
     encoded = encode(Described(Symbol("amqp:end:list"), []))
     assert p.decode_performative(encoded, 0, len(encoded)) == p.End()
 
 
+@pytest.mark.rule("AMQP-1.4")
 def test_a_field_of_several_symbols_may_hold_one() -> None:
     fields: list[AmqpValue] = ["c", None, None, None, None, Symbol("en"), Array(Symbol, (Symbol("de"),))]
     encoded = encode(Described(ULong(0x10), fields))
@@ -118,6 +125,7 @@ WRONG: dict[str, tuple[int, list[AmqpValue]]] = {
 }
 
 
+@pytest.mark.rule("AMQP-1.4")
 @pytest.mark.parametrize(("code", "fields"), WRONG.values(), ids=WRONG.keys())
 def test_a_field_of_the_wrong_type_is_refused(code: int, fields: list[AmqpValue]) -> None:
     encoded = encode(Described(ULong(code), fields))
@@ -139,6 +147,7 @@ def test_a_damaged_performative_is_decoded_or_refused(performative: p.Performati
 UINTS = st.integers(0, 300) | st.integers(0, 4_294_967_295)
 
 
+@pytest.mark.rule("AMQP-2.7.5")
 @given(UINTS, UINTS, st.none() | st.binary(min_size=1, max_size=32), UINTS, st.booleans(), st.booleans())
 def test_a_transfer_is_read_as_it_was_written(
     handle: int, delivery_id: int, tag: bytes | None, message_format: int, settled: bool, more: bool
@@ -150,6 +159,7 @@ def test_a_transfer_is_read_as_it_was_written(
     assert fields == TransferFields(handle, delivery_id, expected_tag, message_format, settled, more, False, len(head))
 
 
+@pytest.mark.rule("AMQP-2.7.5")
 @given(UINTS, st.booleans())
 def test_a_continuation_leaves_out_what_is_known(handle: int, more: bool) -> None:
     head = continuation_head(handle, flags=transfer_flags(settled=False, more=more))

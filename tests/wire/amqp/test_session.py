@@ -25,6 +25,7 @@ from isthmus.wire.amqp.limits import (
     WINDOW_REFRESH,
 )
 from isthmus.wire.amqp.link import Link, LinkRole
+from isthmus.wire.amqp.message import data
 from isthmus.wire.amqp.outlet import frame
 from isthmus.wire.amqp.states import (
     ACCEPTED_STATE,
@@ -42,6 +43,7 @@ from wire.amqp.peers import Peers, feed, frames, raw, receiving, sending
 # Credit and windows.
 
 
+@pytest.mark.rule("AMQP-2.6.7", "AMQP-2.6.9")
 def test_nothing_is_sent_without_credit() -> None:
     peers, client, server = sending(credit=0)
     assert server.sendable == 0
@@ -54,6 +56,7 @@ def test_nothing_is_sent_without_credit() -> None:
     assert server.sendable == 0
 
 
+@pytest.mark.rule("AMQP-2.6.7")
 def test_credit_counts_from_what_the_peer_has_seen() -> None:
     peers, client, server = sending(credit=3)
     server.send_settled([b"a", b"b"])
@@ -71,6 +74,7 @@ def test_credit_granted_before_the_attach_is_answered_is_told_after() -> None:
     assert list(server.events()) == [CreditGranted(link, 9, drain=False)]
 
 
+@pytest.mark.rule("AMQP-2.6.7", "AMQP-2.6.8")
 def test_a_drain_is_answered_by_the_credit_used_up() -> None:
     peers, client, server = sending(credit=0)
     client.grant(10, drain=True)
@@ -86,6 +90,22 @@ def test_a_drain_is_answered_by_the_credit_used_up() -> None:
     assert (client.credit, client.delivery_count) == (0, 10)
 
 
+@pytest.mark.rule("AMQP-2.6.10")
+def test_a_link_without_credit_any_more_is_stopped() -> None:
+    peers, client, server = sending(credit=5)
+    server.send(data(b"1"))
+    peers.run()
+    client.grant(0)
+    peers.run()
+    assert server.sendable == 0
+    with pytest.raises(MisuseError):
+        server.send(data(b"2"))
+    client.grant(1)
+    peers.run()
+    assert server.sendable == 1
+
+
+@pytest.mark.rule("AMQP-2.6.7")
 @pytest.mark.parametrize("handle", [None, 0])
 def test_an_echo_is_answered(handle: int | None) -> None:
     server = raw(p.Attach("n", 0, True))
@@ -99,6 +119,7 @@ def test_an_echo_is_answered(handle: int | None) -> None:
     assert answer == p.Flow(0, INCOMING_WINDOW, 1, 4_294_967_295, *known).encode()
 
 
+@pytest.mark.rule("AMQP-2.5.6")
 def test_the_session_window_is_announced_before_it_is_used_up() -> None:
     peers = Peers().open()
     peers.on_server = lambda event: event.link.accept(credit=100_000) if isinstance(event, LinkAttached) else None
@@ -113,6 +134,7 @@ def test_the_session_window_is_announced_before_it_is_used_up() -> None:
     assert sum(isinstance(event, Transfer) for event in peers.server_events) == sent
 
 
+@pytest.mark.rule("AMQP-2.5.6", "AMQP-2.6.14")
 def test_a_closed_window_holds_the_rest_of_a_delivery_until_it_opens() -> None:
     server = raw(
         p.Attach("n", 0, True), p.Attach("m", 1, True), p.Flow(1, 2, 0, 5, 1, 0, 9), p.Flow(1, 2, 0, 5, 0, 0, 9)
@@ -181,6 +203,7 @@ def test_what_is_sent_arrives_as_it_was() -> None:
     assert [event.settled for event in transfers] == [True, False]
 
 
+@pytest.mark.rule("AMQP-2.6.14")
 @given(st.lists(st.integers(0, 3_000), min_size=1, max_size=12), st.sampled_from([512, 600, 1_500]))
 @settings(max_examples=50)
 def test_messages_of_any_size_cross_frames_of_any_size(sizes: list[int], max_frame_size: int) -> None:
@@ -198,6 +221,7 @@ def test_messages_of_any_size_cross_frames_of_any_size(sizes: list[int], max_fra
     assert all(len(body) + 8 <= max_frame_size for body in peers.client_frames)
 
 
+@pytest.mark.rule("AMQP-2.8.7")
 @pytest.mark.parametrize("tag", [b"", b"x" * 33])
 def test_a_tag_has_a_length(tag: bytes) -> None:
     _, _, server = sending()
@@ -226,6 +250,7 @@ def test_held_transfers_are_limited() -> None:
     assert last.error.condition == Condition.TRANSFER_LIMIT_EXCEEDED
 
 
+@pytest.mark.rule("AMQP-2.6.14")
 def test_an_aborted_delivery_is_not_told() -> None:
     more = transfer_head(0, 0, None, message_format=0, flags=transfer_flags(settled=False, more=True)) + b"half"
     abort = transfer_head(0, 0, None, message_format=0, flags=b"\x42\x42\x40\x40\x40\x41\x40")
@@ -240,6 +265,7 @@ def test_an_aborted_delivery_is_not_told() -> None:
     assert payloads == [b"whole"]
 
 
+@pytest.mark.rule("AMQP-2.7.3", "AMQP-2.8.18")
 @pytest.mark.parametrize("size", [50_000, 200_000], ids=["in one frame", "in several"])
 def test_a_message_too_large_is_rejected(size: int) -> None:
     peers = Peers().open()
@@ -286,6 +312,7 @@ def test_unfinished_deliveries_are_limited_over_all_links() -> None:
 # Settlement.
 
 
+@pytest.mark.rule("AMQP-2.6.12", "AMQP-2.7.6")
 def test_neighbours_settled_alike_go_out_in_one_disposition() -> None:
     peers, client, server = receiving()
     for _ in range(10):
@@ -334,6 +361,7 @@ OUTCOMES: list[DeliveryState] = [
 ]
 
 
+@pytest.mark.rule("AMQP-3.4.1", "AMQP-3.4.2", "AMQP-3.4.3", "AMQP-3.4.4", "AMQP-3.4.5")
 @pytest.mark.parametrize("state", OUTCOMES, ids=repr)
 @pytest.mark.parametrize("settled", [True, False])
 def test_each_state_the_peer_tells_is_told(state: DeliveryState, *, settled: bool) -> None:
@@ -348,6 +376,7 @@ def test_each_state_the_peer_tells_is_told(state: DeliveryState, *, settled: boo
     assert bool(server.unsettled) is not settled
 
 
+@pytest.mark.rule("AMQP-2.6.12")
 def test_an_unsettled_outcome_is_told_once() -> None:
     peers, client, server = sending()
     delivery_id = server.send(b"x")
@@ -384,6 +413,7 @@ def test_too_much_unsettled_stops_sending_until_there_is_less(how: str) -> None:
     assert CreditGranted(other, 2, drain=False) in peers.server_events
 
 
+@pytest.mark.rule("AMQP-2.6.12")
 def test_a_sender_settles_after_an_unsettled_outcome() -> None:
     peers, client, server = sending()
     delivery_id = server.send(b"x")

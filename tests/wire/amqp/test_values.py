@@ -72,11 +72,39 @@ FORMS: list[tuple[AmqpValue, list[str]]] = [
 EACH_FORM = [(value, form) for value, forms in FORMS for form in forms]
 
 
+@pytest.mark.rule(
+    "AMQP-1.2.1",
+    "AMQP-1.2.2",
+    "AMQP-1.2.3",
+    "AMQP-1.2.4",
+    "AMQP-1.6.1",
+    "AMQP-1.6.2",
+    "AMQP-1.6.3",
+    "AMQP-1.6.4",
+    "AMQP-1.6.5",
+    "AMQP-1.6.6",
+    "AMQP-1.6.7",
+    "AMQP-1.6.8",
+    "AMQP-1.6.9",
+    "AMQP-1.6.10",
+    "AMQP-1.6.11",
+    "AMQP-1.6.12",
+    "AMQP-1.6.16",
+    "AMQP-1.6.17",
+    "AMQP-1.6.18",
+    "AMQP-1.6.19",
+    "AMQP-1.6.20",
+    "AMQP-1.6.21",
+    "AMQP-1.6.22",
+    "AMQP-1.6.23",
+    "AMQP-1.6.24",
+)
 @pytest.mark.parametrize(("value", "form"), EACH_FORM, ids=lambda it: it if isinstance(it, str) else repr(it))
 def test_each_form_of_a_value_is_decoded_with_its_type(value: AmqpValue, form: str) -> None:
     assert typed(decode(bytes.fromhex(form))) == typed(value)
 
 
+@pytest.mark.rule("AMQP-1.6.2", "AMQP-1.6.5", "AMQP-1.6.6", "AMQP-1.6.9", "AMQP-1.6.10", "AMQP-1.6.22")
 @pytest.mark.parametrize("value", [value for value, _ in FORMS if not isinstance(value, Array)], ids=repr)
 def test_the_shortest_form_is_encoded(value: AmqpValue) -> None:
     assert encode(value).hex() == next(forms[0] for known, forms in FORMS if typed(known) == typed(value))
@@ -89,6 +117,7 @@ def test_what_is_encoded_is_decoded_as_what_it_was(value: AmqpValue) -> None:
     assert skip(encoded, 0, len(encoded)) == len(encoded)
 
 
+@pytest.mark.rule("AMQP-1.2.2", "AMQP-1.2.3")
 @given(VALUES, st.data())
 def test_a_value_cut_short_is_refused(value: AmqpValue, draw: st.DataObject) -> None:
     encoded = encode(value)
@@ -106,6 +135,7 @@ def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
     assert typed(decode(encode(value))) == typed(value) or _has_nan(value)
 
 
+@pytest.mark.rule("AMQP-1.1.2")
 @given(st.binary(max_size=100))
 def test_skipping_stays_within_the_bytes(data: bytes) -> None:
     try:
@@ -182,12 +212,14 @@ REFUSED = {
 }
 
 
+@pytest.mark.rule("AMQP-1.2.3", "AMQP-1.6.20", "AMQP-1.6.21", "AMQP-1.6.23")
 @pytest.mark.parametrize("form", REFUSED.values(), ids=REFUSED.keys())
 def test_bytes_that_are_no_value_are_refused(form: str) -> None:
     with pytest.raises(DecodeError):
         decode(bytes.fromhex(form))
 
 
+@pytest.mark.rule("AMQP-1.6.13", "AMQP-1.6.14", "AMQP-1.6.15")
 def test_a_decimal_passes_through() -> None:
     assert decode(encode(Decimal128(bytes(range(16))))) == bytes(range(16))
 
@@ -232,6 +264,7 @@ def test_what_has_no_type_or_does_not_fit_is_our_misuse(value: Any) -> None:
         encode(value)
 
 
+@pytest.mark.rule("AMQP-1.2.4", "AMQP-1.6.24")
 def test_an_array_holds_one_type() -> None:
     with pytest.raises(MisuseError):
         encode(Array(str, ("a", Symbol("b"))))

@@ -35,11 +35,13 @@ from wire.cases.mqtt import BAD, GOOD, Bad, Good
 LIMIT = 400_000
 
 
+@pytest.mark.rule("MQTT-1.5.3-3", "MQTT-2.3.1-5", "MQTT-3.1.3-1", "MQTT-3.1.2-9", "MQTT-3.3.2-1")
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
 def test_good_case_decodes(case: Good) -> None:
     assert read_all(case.data) == [case.packet]
 
 
+@pytest.mark.rule("MQTT-2.2.2-1")
 @pytest.mark.parametrize("case", [case for case in GOOD if case.canonical], ids=lambda case: case.name)
 def test_good_case_encodes(case: Good) -> None:
     assert encode(case.packet) == case.data
@@ -67,6 +69,7 @@ def test_pubacks_of_many_are_one_buffer() -> None:
     assert read_all(encode_pubacks([1, 2, 65_535])) == [PubAck(1), PubAck(2), PubAck(65_535)]
 
 
+@pytest.mark.rule("MQTT-4.7.3-3")
 def test_too_long_fields_are_our_fault() -> None:
     with pytest.raises(ValueError, match="string"):
         encode(Connect("x" * 65_536))

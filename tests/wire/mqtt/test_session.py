@@ -34,6 +34,7 @@ from isthmus.wire.mqtt.session import (
 from wire.cases.mqtt import BAD, GOOD, Bad
 
 
+@pytest.mark.rule("MQTT-2.3.1-6", "MQTT-4.3.2-2")
 def test_a_message_is_acknowledged_across_two_peers() -> None:
     client, server = pair()
     sent = client.publish(b"t", b"hello", qos=1)
@@ -45,6 +46,16 @@ def test_a_message_is_acknowledged_across_two_peers() -> None:
     assert client.waiting == set()
 
 
+@pytest.mark.rule(
+    "MQTT-2.3.1-7",
+    "MQTT-3.8.4-1",
+    "MQTT-3.8.4-2",
+    "MQTT-3.8.4-4",
+    "MQTT-3.8.4-5",
+    "MQTT-3.9.3-1",
+    "MQTT-3.10.4-4",
+    "MQTT-3.12.4-1",
+)
 def test_subscriptions_and_pings_are_answered() -> None:
     client, server = pair()
 
@@ -57,6 +68,7 @@ def test_subscriptions_and_pings_are_answered() -> None:
     assert server.take_output() == b""
 
 
+@pytest.mark.rule("MQTT-3.3.1-3", "MQTT-3.3.1-9", "MQTT-4.3.1-1", "MQTT-4.3.2-1")
 def test_the_server_sends_at_both_qualities() -> None:
     client, server = pair()
     zero = server.publish(b"t", b"0")
@@ -66,14 +78,17 @@ def test_the_server_sends_at_both_qualities() -> None:
     assert server.receive(client.puback([packet_id]), 1.0) == [PubAck(packet_id)]
 
 
+@pytest.mark.rule("MQTT-3.14.4-1", "MQTT-3.14.4-2")
 def test_a_disconnect_ends_everything() -> None:
     client, server = pair()
 
     assert server.receive(client.disconnect() + encode(Publish(b"t", b"")), 1.0) == [Disconnect()]
+    assert client.closed
     assert server.state is SessionState.CLOSED
     assert server.receive(encode(Publish(b"t", b"")), 1.0) == []
 
 
+@pytest.mark.rule("MQTT-3.1.4-5", "MQTT-3.2.2-4", "MQTT-3.2.2-5")
 @pytest.mark.parametrize("code", [code for code in ConnectCode if code is not ConnectCode.ACCEPTED])
 def test_a_refusal_drops_what_was_sent_behind_the_connect(code: ConnectCode) -> None:
     client, server = ClientSession(), session()
@@ -85,6 +100,7 @@ def test_a_refusal_drops_what_was_sent_behind_the_connect(code: ConnectCode) -> 
     assert server.state is SessionState.CLOSED
 
 
+@pytest.mark.rule("MQTT-3.2.0-1")
 def test_what_was_sent_behind_the_connect_waits_for_the_answer() -> None:
     server = session()
     connect, first, second = encode(Connect("d")), encode(Publish(b"t", b"1")), encode(Publish(b"t", b"2"))
@@ -110,6 +126,7 @@ def test_a_connect_may_not_be_as_long_as_a_message() -> None:
     assert rules(session().receive(b"\x10\x81\x80\x06", 0.0)) == ["limit"]
 
 
+@pytest.mark.rule("MQTT-3.1.0-1", "MQTT-3.1.2-2", "MQTT-3.1.3-8")
 @pytest.mark.parametrize(
     ("data", "rule", "answer"),
     [
@@ -127,6 +144,7 @@ def test_a_wrong_beginning_is_answered_as_specified(data: bytes, rule: str, answ
     assert server.state is SessionState.CLOSED
 
 
+@pytest.mark.rule("MQTT-3.1.0-2", "MQTT-4.8.0-1")
 @pytest.mark.parametrize(
     ("data", "rule"),
     [
@@ -144,6 +162,7 @@ def test_a_packet_out_of_place_fails_behind_what_was_good(data: bytes, rule: str
     assert rules(events[1:]) == [rule]
 
 
+@pytest.mark.rule("MQTT-4.8.0-1")
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.name)
 def test_each_bad_case_is_a_failure_and_never_an_exception(case: Bad) -> None:
     _, server = pair()
@@ -153,6 +172,7 @@ def test_each_bad_case_is_a_failure_and_never_an_exception(case: Bad) -> None:
     assert isinstance(failed.error, ProtocolError)
 
 
+@pytest.mark.rule("MQTT-4.6.0-2")
 def test_pubacks_out_of_order_fail() -> None:
     client, server = pair()
     first, _ = server.publish_acknowledged(b"t", b"1")
@@ -179,6 +199,7 @@ def test_the_outbound_window_is_bounded() -> None:
     assert server.outbound_free == 1
 
 
+@pytest.mark.rule("MQTT-2.3.1-4", "MQTT-4.3.2-1")
 @given(st.lists(st.booleans(), max_size=300))
 def test_no_outbound_identifier_is_used_twice_at_a_time(sends: list[bool]) -> None:
     _, server = pair()
@@ -203,6 +224,7 @@ def test_the_inbound_window_pauses_and_an_acknowledgement_resumes() -> None:
     assert not server.paused
 
 
+@pytest.mark.rule("MQTT-3.1.2-24")
 @pytest.mark.parametrize(("keep_alive", "silence"), [(60, 90.0), (0, 1767.0), (65_535, 1767.0), (1, 1.5)])
 def test_silence_is_one_and_a_half_keep_alives_up_to_the_cap(keep_alive: int, silence: float) -> None:
     server = session()
@@ -250,6 +272,7 @@ def test_any_split_gives_the_same_events(parts: list[bytes], cuts: list[int]) ->
     assert run(data, cuts) == whole
 
 
+@pytest.mark.rule("MQTT-3.2.0-1")
 def test_the_client_knows_what_a_server_may_not_do() -> None:
     silent = ClientSession()
     assert rules(silent.receive(encode(PingResp()))) == ["MQTT-3.2.0-1"]
@@ -264,6 +287,7 @@ def test_the_client_knows_what_a_server_may_not_do() -> None:
     assert rules(client.receive(encode(Disconnect()))) == ["MQTT-4.8.0-1"]
 
 
+@pytest.mark.rule("MQTT-2.3.1-2")
 def test_the_client_never_uses_an_identifier_twice() -> None:
     client = ClientSession()
     client.waiting = set(range(1, 65_535))

@@ -23,6 +23,7 @@ def opened(**changed: str) -> Opening:
     return open_server(lambda name: headers.get(name, ""), ("mqtt", "AMQPWSB10"))
 
 
+@pytest.mark.rule("MQTT-6.0.0-4")
 def test_the_answer_proves_the_key_and_echoes_the_protocol() -> None:
     assert opened() == Opening("mqtt", ANSWER % b"mqtt")
 

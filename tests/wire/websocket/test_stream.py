@@ -45,6 +45,7 @@ def test_what_is_allowed_is_taken_however_it_is_cut(case: Good) -> None:
     assert take(each_byte(case.sent)) == wanted
 
 
+@pytest.mark.rule("MQTT-6.0.0-1")
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.name)
 def test_what_breaks_a_rule_ends_the_stream(case: Bad) -> None:
     for pieces in ([case.sent], each_byte(case.sent), [case.sent, binary(b"more")]):
@@ -63,6 +64,7 @@ def test_the_largest_frame_may_be_announced_and_is_passed_on_as_it_arrives() -> 
     assert stream.held == 0
 
 
+@pytest.mark.rule("MQTT-6.0.0-2")
 @given(st.lists(st.binary(max_size=300), max_size=6), st.data())
 def test_payload_arrives_whole_whatever_frames_and_reads_it_comes_in(
     messages: list[bytes], draw: st.DataObject
