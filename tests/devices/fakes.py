@@ -144,5 +144,5 @@ class World:
 
     async def names(self) -> list[str]:
         """Every document of the hub as `kind:name`."""
-        kinds = ("identity", "twin", "presence", "online", "session", "queue")
+        kinds = ("identity", "twin", "presence", "online", "disabled", "session", "queue")
         return [f"{kind}:{stored.key.name}" for kind in kinds for stored in await self.state.scan(kind, HUB)]

@@ -185,6 +185,18 @@ async def test_statistics_count_devices_by_status(world: World) -> None:
     assert (statistics.total, statistics.enabled, statistics.disabled) == (3, 2, 1)
 
 
+async def test_statistics_follow_every_change_of_status(world: World) -> None:
+    ref = await world.add("dev1")
+    await world.add("dev1/m")
+    for status, disabled in (("disabled", 1), ("disabled", 1), ("enabled", 0), ("disabled", 1)):
+        await world.registry.put(ref, {"status": status}, "*")
+        assert (await world.registry.statistics(HUB)).disabled == disabled
+    await world.registry.delete(ref, None)
+    statistics = await world.registry.statistics(HUB)
+    assert (statistics.total, statistics.disabled) == (0, 0)
+    assert await world.names() == []
+
+
 async def test_of_many_at_once_one_creates_and_the_others_hear_that_it_is_there(world: World) -> None:
     tries = [world.registry.put(DEVICE, {}, None) for _ in range(8)]
     results = await asyncio.gather(*tries, return_exceptions=True)

@@ -25,6 +25,7 @@ Kinds in use, and the names below them:
 | `twin`     | `device` or `device/module`       | tags, desired, reported, metadata, counters      |
 | `presence` | `device` or `device/module`       | connected or not, since when, last activity      |
 | `online`   | `device` or `device/module`       | a note that it is connected, nothing in it       |
+| `disabled` | `device`                          | a note that it is disabled, nothing in it        |
 | `session`  | `device` or `device/module`       | stored MQTT subscriptions of a kept session      |
 | `event-hub` | event hub name (the namespace's number) | a hosted event hub |
 | `job`      | job id                            | a job that imports or exports, and how far it is |

@@ -6,6 +6,9 @@ from isthmus.base.state import Key
 ONLINE = "online"
 """The kind of the notes of who is connected."""
 
+DISABLED = "disabled"
+"""The kind of the notes of which devices are disabled, so that they can be counted without reading them all."""
+
 
 def identity_key(ref: DeviceRef) -> Key:
     """The identity, keys included."""
@@ -25,6 +28,11 @@ def presence_key(ref: DeviceRef) -> Key:
 def online_key(ref: DeviceRef) -> Key:
     """Where it is noted that a device or module is connected; there is no document while it is not."""
     return Key(ONLINE, ref.hub, _name(ref))
+
+
+def disabled_key(ref: DeviceRef) -> Key:
+    """Where it is noted that a device is disabled."""
+    return Key(DISABLED, ref.hub, _name(ref))
 
 
 def session_key(ref: DeviceRef) -> Key:

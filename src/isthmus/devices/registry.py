@@ -13,9 +13,17 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.limits import DEVICES_PER_HUB_MAX, MODULES_PER_DEVICE_MAX
-from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Documents, Equals, OutboxEvent, Put, Stored
+from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Documents, OutboxEvent, Put, Stored
 from isthmus.devices.commit import Changes, DraftedChanges
-from isthmus.devices.documents import identity_key, presence_key, ref_of, session_key, twin_key
+from isthmus.devices.documents import (
+    DISABLED,
+    disabled_key,
+    identity_key,
+    presence_key,
+    ref_of,
+    session_key,
+    twin_key,
+)
 from isthmus.devices.draft import Draft
 from isthmus.devices.events import created, deleted
 from isthmus.devices.identity import (
@@ -145,11 +153,8 @@ class Registry:
 
     async def statistics(self, hub: HubId) -> RegistryStatistics:
         """Counts a hub's devices by status."""
-        enabled = Equals(("status",), Status.ENABLED.value)
-        return RegistryStatistics(
-            total=await self._state.count_devices(hub, (), modules=False),
-            enabled=await self._state.count_devices(hub, (enabled,), modules=False),
-        )
+        total = await self._state.count_devices(hub, (), modules=False)
+        return RegistryStatistics(total, enabled=total - await self._state.count(DISABLED, hub))
 
     async def put(self, ref: DeviceRef, body: object, if_match: str | None) -> Identity:
         """Creates an identity (no `if_match`) or replaces it (an etag, or `*` for any).
@@ -256,7 +261,8 @@ class Registry:
         plan.told.append((ref, decode_identity(stored.body), None))
 
     async def _commit(self, plan: _Plan) -> None:
-        await self._state.commit(plan.changes, plan.events)
+        notes = [note for told in plan.told if (note := _disabled_note(*told))]
+        await self._state.commit([*plan.changes, *notes], plan.events)
         for ref, old, new in plan.told:
             self.announce(ref, old, new)
 
@@ -286,6 +292,18 @@ class Registry:
 def _check_etag(identity: Identity, if_match: str | None) -> None:
     if if_match not in (None, ANY_ETAG, identity.etag):
         raise HubError(Code.PRECONDITION_FAILED, "The etag in If-Match is not the present one")
+
+
+def _disabled_note(ref: DeviceRef, old: Identity | None, new: Identity | None) -> Change | None:
+    """What keeps the notes of disabled devices true; None where nothing changes in that."""
+    was, now = _is_disabled(old), _is_disabled(new)
+    if ref.module_id or was is now:
+        return None
+    return Put(disabled_key(ref), b"{}") if now else Delete(disabled_key(ref))
+
+
+def _is_disabled(identity: Identity | None) -> bool:
+    return identity is not None and identity.status is Status.DISABLED
 
 
 def _refuse_system_module(ref: DeviceRef) -> None:

@@ -21,7 +21,7 @@ NUMBERED = "bus-entity"
 """A kind whose documents have a number of their own, under which there are more documents."""
 
 KINDS = (
-    *("identity", "twin", "presence", "online", "session", "upload", "queue", "job", "job-errors", "meta"),
+    *("identity", "twin", "presence", "online", "disabled", "session", "upload", "queue", "job", "job-errors", "meta"),
     *("scheduled-job", "device-job"),
     *("event-hub", "delivery", "dead-letter", NUMBERED),
 )
