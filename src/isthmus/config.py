@@ -32,6 +32,18 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scrub_mib_per_second: Annotated[float, msgspec.Meta(ge=0, le=1024)] = 1.0
 
 
+class SealingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The key that seals secrets at rest.
+
+    `key_file`: 32 bytes, or their base64; empty for a key from the environment, a systemd credential, or the data
+    folder, where one is made at the first start. `previous_key_file`: what older secrets are sealed by, for the start
+    that goes over to a new key.
+    """
+
+    key_file: str = ""
+    previous_key_file: str = ""
+
+
 class SocketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The socket budget.
 
@@ -270,6 +282,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ephemeral: bool = False
     seed: str = ""
     log: LogSettings = LogSettings()
+    sealing: SealingSettings = SealingSettings()
     sockets: SocketSettings = SocketSettings()
     metrics: MetricsSettings = MetricsSettings()
     network: NetworkSettings = NetworkSettings()
@@ -320,10 +333,19 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
 def _in_tables(values: dict[str, object], flags: dict[str, object]) -> dict[str, object]:
     """The flags by the names they have in the file: those of a table lie over what the file says of it."""
     placed = dict(flags)
-    port, table = placed.pop("management_port", None), values.get("management", {})
-    if port is not None and isinstance(table, dict):
-        placed["management"] = {**table, "port": port}
+    for flag, (name, key) in _FLAGS_OF_TABLES.items():
+        value, table = placed.pop(flag, None), placed.get(name, values.get(name, {}))
+        if value is not None and isinstance(table, dict):
+            placed[name] = {**table, key: value}
     return placed
+
+
+_FLAGS_OF_TABLES = {
+    "management_port": ("management", "port"),
+    "sealing_key_file": ("sealing", "key_file"),
+    "previous_sealing_key_file": ("sealing", "previous_key_file"),
+}
+"""Flags whose names are not the file's, and the table and key they have there."""
 
 
 def _check_addresses(config: Config) -> None:

@@ -14,15 +14,20 @@ from threading import Thread
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from isthmus.access.certificates import (
     AUTHORITY_DAYS,
+    ISSUING_DAYS,
     RENEWAL_DAYS,
     SERVER_DAYS_MAX,
     Authority,
     self_signed,
 )
+from isthmus.access.issuing import BACKDATED_DAYS, key_usage, new_certificate, subject_of, validity
+from isthmus.access.key_pair import KeyPair
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import ConfigurationError
 
@@ -89,8 +94,10 @@ def test_authority_may_vouch_for_its_own_names_only(tmp_path: Path) -> None:
 def test_validity_is_bounded_and_begins_in_the_past(tmp_path: Path) -> None:
     authority = load(tmp_path)
     root, server = certificate(authority.ca_path), certificate(authority.server_certificate(HUB).path)
+    issuing = certificate(tmp_path / "authority.pem")
 
     assert root.not_valid_after_utc - root.not_valid_before_utc == datetime.timedelta(days=AUTHORITY_DAYS)
+    assert issuing.not_valid_after_utc - issuing.not_valid_before_utc == datetime.timedelta(days=ISSUING_DAYS)
     assert server.not_valid_after_utc - server.not_valid_before_utc == datetime.timedelta(days=SERVER_DAYS_MAX)
     assert server.not_valid_before_utc < datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 
@@ -99,7 +106,8 @@ def test_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     authority = load(tmp_path)
     server = authority.server_certificate(HUB)
 
-    assert stat.S_IMODE((tmp_path / "authority.pem").stat().st_mode) == 0o600
+    for name in ("root.pem", "authority.pem"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
     assert b"PRIVATE" not in authority.ca_path.read_bytes()
     assert stat.S_IMODE(tmp_path.stat().st_mode) & 0o077 == 0
@@ -169,15 +177,92 @@ def test_certificate_does_not_outlive_its_authority(tmp_path: Path) -> None:
     authority = load(tmp_path, clock=Later(AUTHORITY_DAYS - RENEWAL_DAYS - 30))
 
     assert authority.server_certificate(HUB).not_after == certificate(authority.ca_path).not_valid_after_utc
+    assert certificate(tmp_path / "authority.pem").not_valid_after_utc == authority.server_certificate(HUB).not_after
 
 
-def test_authority_is_replaced_before_it_expires(tmp_path: Path) -> None:
-    old = load(tmp_path).ca_path.read_bytes()
+def test_what_issues_is_renewed_by_the_root_and_clients_trust_the_same(tmp_path: Path) -> None:
+    first = load(tmp_path)
+    old, before = first.server_certificate(HUB), first.ca_path.read_bytes()
 
-    assert load(tmp_path, clock=Later(AUTHORITY_DAYS - 10)).ca_path.read_bytes() != old
+    later = load(tmp_path, clock=Later(ISSUING_DAYS - RENEWAL_DAYS + 10))
+
+    assert later.ca_path.read_bytes() == before
+    assert later.server_certificate(HUB).pem != old.pem
+    assert later.root_needed_in_days > RENEWAL_DAYS
+    assert openssl_verify(later.ca_path, later.server_certificate(HUB).path).returncode == 0
 
 
-def test_offline_root_serves_what_it_issued(tmp_path: Path) -> None:
+def test_without_its_root_it_goes_on_and_says_for_how_long(tmp_path: Path) -> None:
+    load(tmp_path).server_certificate(HUB)
+    (tmp_path / "root.pem").unlink()
+
+    authority = load(tmp_path, clock=Later(ISSUING_DAYS - 10))
+
+    assert authority.root_needed_in_days == pytest.approx(10, abs=BACKDATED_DAYS + 0.1)
+    last = authority.server_certificate(HUB)
+    assert load(tmp_path, clock=Later(ISSUING_DAYS - 5)).server_certificate(HUB) == last
+
+
+def test_what_issues_has_expired_and_the_root_is_away(tmp_path: Path) -> None:
+    load(tmp_path).server_certificate(HUB)
+    (tmp_path / "root.pem").unlink()
+
+    authority = load(tmp_path, clock=Later(ISSUING_DAYS + 1))
+
+    with pytest.raises(ConfigurationError, match=r"has expired: put .*root\.pem back"):
+        authority.server_certificate(HUB)
+
+
+def test_the_root_may_come_back_for_a_new_issuing_authority(tmp_path: Path) -> None:
+    load(tmp_path)
+    root = (tmp_path / "root.pem").read_bytes()
+    (tmp_path / "root.pem").unlink()
+    clock = Later(ISSUING_DAYS - 10)
+    assert load(tmp_path, clock=clock).root_needed_in_days < RENEWAL_DAYS
+
+    (tmp_path / "root.pem").write_bytes(root)
+
+    assert load(tmp_path, clock=clock).root_needed_in_days > RENEWAL_DAYS
+
+
+def test_killed_between_a_new_root_and_what_issues_by_it(tmp_path: Path) -> None:
+    """As `kill -9` leaves the folder: a new root is written, and below it stands what the old one signed."""
+    load(tmp_path)
+    issuing = (tmp_path / "authority.pem").read_bytes()
+    authority = load(tmp_path, host_names=["hub.example.org"])
+    (tmp_path / "authority.pem").write_bytes(issuing)
+
+    again = load(tmp_path, host_names=["hub.example.org"])
+
+    assert again.ca_path.read_bytes() == authority.ca_path.read_bytes()
+    assert openssl_verify(again.ca_path, again.server_certificate("hub.example.org").path).returncode == 0
+
+
+def test_an_issuing_authority_of_another_root_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        load(tmp_path / name)
+    (tmp_path / "one" / "root.pem").unlink()
+    shutil.copy(tmp_path / "two" / "authority.pem", tmp_path / "one" / "authority.pem")
+
+    with pytest.raises(ConfigurationError, match=r"not of the CA in ca\.pem"):
+        load(tmp_path / "one")
+
+
+def test_an_authority_of_an_earlier_release_is_kept(tmp_path: Path) -> None:
+    earlier_authority(tmp_path)
+    before = (tmp_path / "authority.pem").read_bytes()
+
+    authority = load(tmp_path)
+
+    assert authority.ca_path.read_bytes() in before
+    assert (tmp_path / "authority.pem").read_bytes() == before
+    assert not (tmp_path / "root.pem").exists()
+    assert openssl_verify(authority.ca_path, authority.server_certificate(HUB).path).returncode == 0
+
+
+def test_an_authority_of_an_earlier_release_may_be_offline(tmp_path: Path) -> None:
+    earlier_authority(tmp_path)
     issued = load(tmp_path).server_certificate(HUB)
     (tmp_path / "authority.pem").unlink()
 
@@ -188,6 +273,34 @@ def test_offline_root_serves_what_it_issued(tmp_path: Path) -> None:
         authority.server_certificate("other.isthmus.test")
     with pytest.raises(ConfigurationError, match="key is offline"):
         load(tmp_path, host_names=["hub.example.org"])
+
+
+def test_authority_is_replaced_before_it_expires(tmp_path: Path) -> None:
+    old = load(tmp_path).ca_path.read_bytes()
+
+    assert load(tmp_path, clock=Later(AUTHORITY_DAYS - 10)).ca_path.read_bytes() != old
+
+
+def test_an_offline_root_is_not_needed_to_issue(tmp_path: Path) -> None:
+    issued = load(tmp_path).server_certificate(HUB)
+    (tmp_path / "root.pem").unlink()
+
+    authority = load(tmp_path)
+
+    assert authority.server_certificate(HUB) == issued
+    other = authority.server_certificate("other.isthmus.test")
+    assert openssl_verify(authority.ca_path, other.path).returncode == 0
+    with pytest.raises(ConfigurationError, match=r"key is offline: put .*root\.pem back"):
+        load(tmp_path, host_names=["hub.example.org"])
+
+
+def test_nothing_is_issued_without_either_key(tmp_path: Path) -> None:
+    load(tmp_path)
+    (tmp_path / "root.pem").unlink()
+    (tmp_path / "authority.pem").unlink()
+
+    with pytest.raises(ConfigurationError, match=r"root is offline: put .*root\.pem back"):
+        load(tmp_path)
 
 
 def test_missing_public_file_is_made_again(tmp_path: Path) -> None:
@@ -205,9 +318,10 @@ def test_damaged_server_certificate_is_issued_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense"])
-def test_damaged_authority_is_never_replaced_silently(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("name", ["root.pem", "authority.pem"])
+def test_damaged_authority_is_never_replaced_silently(tmp_path: Path, name: str, content: bytes) -> None:
     load(tmp_path)
-    (tmp_path / "authority.pem").write_bytes(content)
+    (tmp_path / name).write_bytes(content)
 
     with pytest.raises(ConfigurationError, match="is damaged"):
         load(tmp_path)
@@ -220,12 +334,12 @@ def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         load(tmp_path / "file")
 
 
-def test_trial_certificate_is_gone_afterwards(tmp_path: Path) -> None:
-    with self_signed(tmp_path, SystemClock()) as path:
-        assert certificate(path).subject == certificate(path).issuer
-        load_pem_private_key(path.read_bytes(), None)
+def test_trial_certificate_is_its_own_issuer() -> None:
+    pem = self_signed(SystemClock())
 
-    assert list(tmp_path.iterdir()) == []
+    trial = x509.load_pem_x509_certificate(pem)
+    assert trial.subject == trial.issuer
+    load_pem_private_key(pem, None)
 
 
 @pytest.mark.parametrize("name", [HUB, "any.isthmus.test", "localhost", "127.0.0.1", "::1", "box"])
@@ -239,10 +353,11 @@ def test_python_verifies_every_name(tmp_path: Path, name: str) -> None:
         context.wrap_socket(plain, server_hostname=name).close()
 
 
-def test_openssl_enforces_the_constraints(tmp_path: Path) -> None:
-    """A certificate for a foreign name, signed by our CA's key, is worth nothing."""
+@pytest.mark.parametrize("by", ["root.pem", "authority.pem"])
+def test_openssl_enforces_the_constraints(tmp_path: Path, by: str) -> None:
+    """A certificate for a foreign name, signed by our CA's key, is worth nothing; so by the issuing authority's."""
     authority = load(tmp_path)
-    forged = forge(tmp_path, "www.example.org")
+    forged = forge(tmp_path, "www.example.org", by=by)
 
     good = openssl_verify(authority.ca_path, authority.server_certificate(HUB).path)
     bad = openssl_verify(authority.ca_path, forged)
@@ -301,21 +416,38 @@ def subject_names(path: Path) -> set[str]:
     return {*names.get_values_for_type(x509.DNSName), *(str(ipaddress.ip_address(str(each))) for each in addresses)}
 
 
-def forge(folder: Path, name: str) -> Path:
-    """Signs a certificate for `name` with the authority's key by OpenSSL's own tool."""
+def forge(folder: Path, name: str, *, by: str) -> Path:
+    """Signs a certificate for `name` with an authority's key by OpenSSL's own tool."""
     (folder / "names").write_text(f"subjectAltName=DNS:{name}\nbasicConstraints=critical,CA:FALSE\n")
     key, request, forged = folder / "forged.key", folder / "forged.csr", folder / "forged.pem"
     made = run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
                "/CN=forged", "-keyout", str(key), "-out", str(request))  # fmt: skip
     assert made.returncode == 0, made.stderr
-    signed = run("openssl", "x509", "-req", "-in", str(request), "-CA", str(folder / "ca.pem"), "-CAkey",
-                 str(folder / "authority.pem"), "-extfile", str(folder / "names"), "-out", str(forged))  # fmt: skip
+    signed = run("openssl", "x509", "-req", "-in", str(request), "-CA", str(folder / by), "-CAkey",
+                 str(folder / by), "-extfile", str(folder / "names"), "-out", str(forged))  # fmt: skip
     assert signed.returncode == 0, signed.stderr
+    # As a server sends it: with what issued it behind.
+    forged.write_bytes(forged.read_bytes() + (folder / by).read_bytes())
     return forged
 
 
+def earlier_authority(folder: Path) -> None:
+    """One authority that signs servers itself, as releases made it whose root could not be taken away alone."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), subject_of("Isthmus CA 12345678")
+    start, end = validity(SystemClock(), AUTHORITY_DAYS)
+    built = new_certificate(name, name, key.public_key(), start).not_valid_after(end)
+    built = built.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    built = built.add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+    names = x509.NameConstraints([x509.DNSName("isthmus.test")], excluded_subtrees=None)
+    built = built.add_extension(names, critical=False)
+    pair = KeyPair(built.sign(key, hashes.SHA256()), key)
+    (folder / "authority.pem").write_bytes(pair.pem)
+    (folder / "ca.pem").write_bytes(pair.certificate.public_bytes(Encoding.PEM))
+
+
 def openssl_verify(ca: Path, path: Path) -> subprocess.CompletedProcess[str]:
-    return run("openssl", "verify", "-x509_strict", "-CAfile", str(ca), "-purpose", "sslserver", str(path))
+    chain = ("-no_check_time", "-untrusted", str(path))
+    return run("openssl", "verify", "-x509_strict", "-CAfile", str(ca), *chain, "-purpose", "sslserver", str(path))
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -277,7 +277,6 @@ async def filled(data: Path) -> AsyncIterator[Stores]:
     """Stores with a document, a message, a blob, and files of the server beside them."""
     (data / "tls").mkdir(parents=True)
     (data / "tls/ca.pem").write_text("authority")
-    (data / "sealing.key").write_text("never in a backup")
     async with open_stores(Config(data=str(data))) as stores:
         await write(stores, "first")
         await stores.blobs.change_container(

@@ -7,6 +7,7 @@ import pytest
 
 from isthmus.backends.memory import MemoryState
 from isthmus.backends.sqlite import SqliteState
+from isthmus.base.sealing import KEY_BYTES, Sealer, SealingKey
 from isthmus.base.state import State
 
 
@@ -18,7 +19,11 @@ async def _sqlite(folder: Path) -> State:
     return await SqliteState.open(folder / "state.db")
 
 
-OPENERS: dict[str, Callable[[Path], Awaitable[State]]] = {"memory": _memory, "sqlite": _sqlite}
+async def _sealed(folder: Path) -> State:
+    return await SqliteState.open(folder / "state.db", sealer=Sealer((SealingKey(b"k" * KEY_BYTES),)))
+
+
+OPENERS: dict[str, Callable[[Path], Awaitable[State]]] = {"memory": _memory, "sqlite": _sqlite, "sealed": _sealed}
 
 
 @pytest.fixture(params=sorted(OPENERS))

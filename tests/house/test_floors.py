@@ -157,7 +157,7 @@ SYSTEM_CLOCK = frozenset(
 RANDOM = {
     "isthmus.base.ids": "the adapter of the random source",
     "isthmus.access.certificates": "private keys and what goes with them are random through and through",
-    "isthmus.access.key_pair": "a draft of a file with a key has a name that nobody can guess",
+    "isthmus.access.files": "a draft of a file with a key has a name that nobody can guess",
 }
 STRANGERS = frozenset({"demo"})
 """Rooms whose programs stand for the user's own, outside the hub."""

@@ -5,34 +5,50 @@ device or a desk opens nothing else. The extension is not marked critical, altho
 of small devices that do not know name constraints would refuse the authority as a whole, and those that know them
 enforce them either way (the CA/Browser Forum's requirements allow the same).
 
-Key and certificate of one thing lie in one file (0600) that is replaced atomically, so a crash leaves either the old
-pair or the new one. `ca.pem` is the public half of `authority.pem`, made from it again at each start. `authority.pem`
-may be taken away ("the root is offline"): what it issued keeps working, and a certificate that has to be issued names
-the remedy.
+There are two of them: the root, which clients trust (`ca.pem`), and the issuing authority below it, which signs the
+servers' certificates and is sent along with them. The root's key is needed for a new issuing authority only, every
+other year; `root.pem` may be taken away after the first start ("the root is offline") and comes back for that. Folders
+of earlier releases have one authority for both, in `authority.pem`, and keep it; taken away, what it issued keeps
+working, and a certificate that has to be issued names the remedy.
+
+Key and certificate of one thing lie in one file (0600, sealed) that is replaced atomically, so a crash leaves either
+the old pair or the new one. `ca.pem` is the root's public half, made from it again at each start.
 """
 
-import contextlib
 import datetime
 import ipaddress
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from isthmus.access.issuing import SERVER, days_left, key_usage, leaf, new_certificate, subject_of, validity
-from isthmus.access.key_pair import KeyPair, make_folder, read_pair, write_atomically, write_where_different
+from isthmus.access.authority_files import ISSUING_FILE, PUBLIC_FILE, ROOT_FILE, AuthorityFiles, is_issued_by
+from isthmus.access.files import make_folder, write_sealed
+from isthmus.access.issuing import (
+    SERVER,
+    days_left,
+    issuer_key,
+    key_usage,
+    leaf,
+    new_certificate,
+    subject_of,
+    validity,
+)
+from isthmus.access.key_pair import KeyPair, read_pair
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.sealing import UNSEALED, Sealer
 
 AUTHORITY_DAYS = 3_650
 """Ten years: changing the authority means visiting every device."""
+
+ISSUING_DAYS = 1_095
+"""Three years, within which the root is needed once; so long a stolen key of the issuing authority would be good."""
 
 SERVER_DAYS_MAX = 825
 """The longest validity that clients of Apple's platforms accept from a private authority."""
@@ -50,10 +66,11 @@ Name = str | Address
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """A PEM file with the key and the certificate of one host name, for `ssl.SSLContext.load_cert_chain`."""
+    """Key and chain of one host name as PEM, for `ssl.SSLContext.load_cert_chain`; `path` is where they are kept."""
 
     host_name: str
     path: Path
+    pem: bytes = field(repr=False)
     not_after: datetime.datetime
 
 
@@ -61,17 +78,33 @@ class Authority:
     """The certificate authority of a data folder. Its methods read and write files: call them off a busy loop."""
 
     def __init__(
-        self, folder: Path, pair: KeyPair, machine_name: str, addresses: Sequence[Address], clock: Clock
+        self,
+        folder: Path,
+        *,
+        root: x509.Certificate,
+        issuing: KeyPair,
+        machine_name: str,
+        addresses: Sequence[Address],
+        clock: Clock,
+        sealer: Sealer,
     ) -> None:
         self._folder = folder
-        self._pair = pair
+        self._root = root
+        self._pair = issuing
         self._machine_name = machine_name
         self._addresses = addresses
         self._clock = clock
+        self._sealer = sealer
 
     @classmethod
     def load_or_create(
-        cls, folder: Path, host_names: Sequence[str], addresses: Sequence[str], machine_name: str, clock: Clock
+        cls,
+        folder: Path,
+        host_names: Sequence[str],
+        addresses: Sequence[str],
+        machine_name: str,
+        clock: Clock,
+        sealer: Sealer = UNSEALED,
     ) -> "Authority":
         """Loads the authority of `folder`, or makes one that may vouch for these names and addresses.
 
@@ -82,27 +115,45 @@ class Authority:
         make_folder(folder)
         bound = [address for text in addresses if not (address := ipaddress.ip_address(text)).is_unspecified]
         required = [_name(host_name) for host_name in host_names]
-        pair = _read_authority(folder)
-        if pair is None or not _still_good(pair.certificate, required, clock):
-            if pair is not None:
-                _keep_old(folder, pair)
-            pair = _make_authority(_permitted([*required, *bound, *_optional_name(machine_name)]), clock)
-            write_atomically(folder / _AUTHORITY_FILE, pair.pem, 0o600)
-        write_where_different(folder / _PUBLIC_FILE, pair.certificate.public_bytes(Encoding.PEM), 0o644)
-        return cls(folder, pair, machine_name, bound, clock)
+        files = AuthorityFiles(folder, sealer)
+        root, issuing = files.read()
+        if root is None or not _still_good(root.certificate, required, clock):
+            if root is not None:
+                files.keep_old(root)
+            root, issuing = _make_root(_permitted([*required, *bound, *_optional_name(machine_name)]), clock), None
+            files.write_root(root)
+        if issuing is None or (root.key is not None and days_left(issuing.certificate, clock) < RENEWAL_DAYS):
+            issuing = _make_issuing(root, files, clock)
+            files.write_issuing(issuing)
+        files.write_public(root.certificate)
+        return cls(
+            folder,
+            root=root.certificate,
+            issuing=issuing,
+            machine_name=machine_name,
+            addresses=bound,
+            clock=clock,
+            sealer=sealer,
+        )
 
     @property
     def ca_path(self) -> Path:
-        """The authority's certificate (PEM), for clients to trust."""
-        return self._folder / _PUBLIC_FILE
+        """The root's certificate (PEM), for clients to trust."""
+        return self._folder / PUBLIC_FILE
 
     @property
     def uncovered(self) -> tuple[str, ...]:
         """Bound addresses that the authority may not vouch for: clients reach them by host name only.
 
-        Remove `authority.pem` and `ca.pem` to have an authority made that covers them; clients must trust it anew.
+        Remove `root.pem`, `authority.pem` and `ca.pem` to have an authority made that covers them; clients must trust
+        it anew.
         """
-        return tuple(str(address) for address in self._addresses if not _permits(self._pair.certificate, address))
+        return tuple(str(address) for address in self._addresses if not _permits(self._root, address))
+
+    @property
+    def root_needed_in_days(self) -> float:
+        """Until the issuing authority expires, of which only the root can make a new one."""
+        return days_left(self._pair.certificate, self._clock)
 
     def server_certificate(self, host_name: str) -> ServerCertificate:
         """The certificate of a host name, issued now where there is none, its names differ, or it expires soon.
@@ -112,18 +163,26 @@ class Authority:
         the host name, or is offline and needed.
         """
         name = _name(host_name)
-        if not _permits(self._pair.certificate, name):
+        if not _permits(self._root, name):
             raise ConfigurationError(
-                f"The CA may not vouch for {host_name}: stop the server, remove {self._folder / _AUTHORITY_FILE} and"
-                f" {self.ca_path}, and start it with this host name; clients must trust the new CA."
+                f"The CA may not vouch for {host_name}: stop the server, remove {self._folder / ROOT_FILE},"
+                f" {self._folder / ISSUING_FILE} and {self.ca_path}, and start it with this host name; clients must"
+                " trust the new CA."
             )
-        names = [each for each in self._names_of(name) if _permits(self._pair.certificate, each)]
+        names = [each for each in self._names_of(name) if _permits(self._root, each)]
         path = self._folder / f"server-{_slug(host_name)}.pem"
-        current = read_pair(path)
+        current = self._read(path)
         if current is None or not self._fits(current, names):
             current = self._issue(host_name, names)
-            write_atomically(path, current.pem, 0o600)
-        return ServerCertificate(host_name, path, current.certificate.not_valid_after_utc)
+            write_sealed(path, current.pem, self._sealer)
+        return ServerCertificate(host_name, path, current.pem, current.certificate.not_valid_after_utc)
+
+    def _read(self, path: Path) -> KeyPair | None:
+        try:
+            return read_pair(path, self._sealer)
+        except ConfigurationError:
+            # It is made anew as a damaged one is; whoever may not read it may not write it either, and hears of that.
+            return None
 
     def _names_of(self, name: Name) -> list[Name]:
         names: list[Name] = [name]
@@ -139,17 +198,26 @@ class Authority:
 
     def _fits(self, pair: KeyPair, names: list[Name]) -> bool:
         certificate = pair.certificate
-        try:
-            certificate.verify_directly_issued_by(self._pair.certificate)
-        except (ValueError, TypeError, InvalidSignature):
+        if not is_issued_by(certificate, self._pair.certificate) or tuple(pair.issuers) != self._sent_along:
             return False
-        return set(_subject_names(certificate)) == set(names) and days_left(certificate, self._clock) >= RENEWAL_DAYS
+        renewed_at = min(RENEWAL_DAYS, self.root_needed_in_days)
+        return set(_subject_names(certificate)) == set(names) and days_left(certificate, self._clock) >= renewed_at
+
+    @property
+    def _sent_along(self) -> tuple[x509.Certificate, ...]:
+        """What clients need beside the root: nothing where the root signs itself."""
+        return () if self._pair.certificate == self._root else (self._pair.certificate,)
 
     def _issue(self, host_name: str, names: list[Name]) -> KeyPair:
         if self._pair.key is None:
             raise ConfigurationError(
                 f"A certificate for {host_name} must be issued and the CA's key is offline: put"
-                f" {self._folder / _AUTHORITY_FILE} back and start again."
+                f" {self._folder / ISSUING_FILE} back and start again."
+            )
+        if self.root_needed_in_days <= 0:
+            raise ConfigurationError(
+                f"A certificate for {host_name} must be issued and what issues has expired: put"
+                f" {self._folder / ROOT_FILE} back and start again."
             )
         key = ec.generate_private_key(ec.SECP256R1())
         start, end = validity(self._clock, SERVER_DAYS_MAX)
@@ -162,41 +230,54 @@ class Authority:
             start=start,
             end=end,
         )
-        return KeyPair(certificate, key)
+        return KeyPair(certificate, key, self._sent_along)
 
 
-@contextlib.contextmanager
-def self_signed(folder: Path, clock: Clock) -> Iterator[Path]:
-    """Lends a PEM file with a throw-away self-signed certificate and its key, to try out client certificates with."""
+def self_signed(clock: Clock) -> bytes:
+    """A throw-away self-signed certificate and its key as PEM, to try out client certificates with."""
     key = ec.generate_private_key(ec.SECP256R1())
     start, end = validity(clock, 1)
     builder = new_certificate(subject_of("trial"), subject_of("trial"), key.public_key(), start).not_valid_after(end)
-    path = folder / f"trial-{secrets.token_hex(8)}.pem"
-    write_atomically(path, KeyPair(builder.sign(key, hashes.SHA256()), key).pem, 0o600)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-_AUTHORITY_FILE = "authority.pem"
-_PUBLIC_FILE = "ca.pem"
+    return KeyPair(builder.sign(key, hashes.SHA256()), key).pem
 
 
 # ── the authority ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _make_authority(permitted: Sequence[str | Network], clock: Clock) -> KeyPair:
+def _make_root(permitted: Sequence[str | Network], clock: Clock) -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     # The name is unique, so that clients that trust an older authority too do not try the wrong key first.
     subject = subject_of(f"Isthmus CA {secrets.token_hex(4)}")
     start, end = validity(clock, AUTHORITY_DAYS)
     builder = new_certificate(subject, subject, key.public_key(), start).not_valid_after(end)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
     trees = [x509.DNSName(tree) if isinstance(tree, str) else x509.IPAddress(tree) for tree in permitted]
-    builder = builder.add_extension(x509.NameConstraints(trees, excluded_subtrees=None), critical=False)
-    return KeyPair(builder.sign(key, hashes.SHA256()), key)
+    constraints = x509.NameConstraints(trees, excluded_subtrees=None)
+    return KeyPair(_as_authority(builder, constraints, path_length=1).sign(key, hashes.SHA256()), key)
+
+
+def _make_issuing(root: KeyPair, files: AuthorityFiles, clock: Clock) -> KeyPair:
+    """The authority that signs servers' certificates, with the root's constraints; raises `ConfigurationError`."""
+    if root.key is None:
+        raise ConfigurationError(
+            f"An issuing authority must be made and the CA's root is offline: put {files.root} back and start again."
+        )
+    key, issuer = ec.generate_private_key(ec.SECP256R1()), root.certificate
+    start, end = validity(clock, ISSUING_DAYS)
+    subject = subject_of(f"Isthmus issuing CA {secrets.token_hex(4)}")
+    builder = new_certificate(subject, issuer.subject, key.public_key(), start)
+    builder = builder.not_valid_after(min(end, issuer.not_valid_after_utc))
+    constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+    builder = _as_authority(builder, constraints, path_length=0)
+    builder = builder.add_extension(issuer_key(issuer), critical=False)
+    return KeyPair(builder.sign(root.key, hashes.SHA256()), key)
+
+
+def _as_authority(
+    builder: x509.CertificateBuilder, constraints: x509.NameConstraints, *, path_length: int
+) -> x509.CertificateBuilder:
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+    builder = builder.add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+    return builder.add_extension(constraints, critical=False)
 
 
 def _permitted(names: Iterable[Name]) -> list[str | Network]:
@@ -236,15 +317,6 @@ def _still_good(authority: x509.Certificate, required: Iterable[Name], clock: Cl
     return days_left(authority, clock) >= RENEWAL_DAYS and all(_permits(authority, name) for name in required)
 
 
-def _keep_old(folder: Path, pair: KeyPair) -> None:
-    if pair.key is None:
-        raise ConfigurationError(
-            f"The CA must be replaced and its key is offline: put {folder / _AUTHORITY_FILE} back, or remove"
-            f" {folder / _PUBLIC_FILE} to have a new CA made, which clients must trust anew."
-        )
-    write_atomically(folder / f"authority-until-{pair.certificate.serial_number:x}.pem", pair.pem, 0o600)
-
-
 # ── certificates ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -277,24 +349,3 @@ def _optional_name(machine_name: str) -> list[Name]:
 
 def _slug(host_name: str) -> str:
     return re.sub(r"[^a-z0-9.-]", "_", host_name.lower())
-
-
-# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _read_authority(folder: Path) -> KeyPair | None:
-    """The authority with its key; without it when only the public file is there; None when neither is."""
-    path, public = folder / _AUTHORITY_FILE, folder / _PUBLIC_FILE
-    pair = read_pair(path)
-    if pair is not None:
-        return pair
-    if path.exists():
-        raise ConfigurationError(
-            f"{path} is damaged: restore it from a backup, or remove it and {public} to start anew."
-        )
-    if not public.exists():
-        return None
-    try:
-        return KeyPair(x509.load_pem_x509_certificate(public.read_bytes()), None)
-    except ValueError as error:
-        raise ConfigurationError(f"{public} is damaged: remove it to have it made again.") from error

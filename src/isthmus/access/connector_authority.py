@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from isthmus.access.files import make_folder, write_sealed, write_where_different
 from isthmus.access.issuing import CLIENT, days_left, key_usage, leaf, new_certificate, now, subject_of, validity
-from isthmus.access.key_pair import KeyPair, make_folder, read_pair, write_atomically, write_where_different
+from isthmus.access.key_pair import KeyPair, read_pair
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, ConfigurationError, Hop, HubError, Refusal
+from isthmus.base.sealing import UNSEALED, Sealer
 
 AUTHORITY_DAYS = 3_650
 """Ten years; nothing outside the data folder has to be told of a new one."""
@@ -70,11 +72,11 @@ class ConnectorAuthority:
         self._clock = clock
 
     @classmethod
-    def load_or_create(cls, folder: Path, clock: Clock) -> "ConnectorAuthority":
+    def load_or_create(cls, folder: Path, clock: Clock, sealer: Sealer = UNSEALED) -> "ConnectorAuthority":
         """Loads the authority of `folder`, or makes one; raises `ConfigurationError` when a file cannot be used."""
         make_folder(folder)
         path = folder / _AUTHORITY_FILE
-        pair = read_pair(path)
+        pair = read_pair(path, sealer)
         if pair is None and path.exists():
             raise ConfigurationError(
                 f"{path} is damaged: restore it from a backup, or remove it and enrol all connectors anew."
@@ -82,7 +84,7 @@ class ConnectorAuthority:
         trusted = _still_trusted(folder / _TRUST_FILE, clock)
         if pair is None or days_left(pair.certificate, clock) < RENEWAL_DAYS:
             pair = _make_authority(clock)
-            write_atomically(path, pair.pem, 0o600)
+            write_sealed(path, pair.pem, sealer)
         own = pair.certificate.public_bytes(Encoding.PEM)
         older = [pem for pem in trusted if pem != own]
         write_where_different(folder / _TRUST_FILE, b"".join([own, *older]), 0o644)

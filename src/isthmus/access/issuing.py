@@ -44,11 +44,14 @@ def leaf(
     built = built.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     built = built.add_extension(key_usage(digital_signature=True), critical=True)
     built = built.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-    issuer_key = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    built = built.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key), critical=False
-    )
+    built = built.add_extension(issuer_key(issuer), critical=False)
     return built.sign(authority.key, hashes.SHA256())
+
+
+def issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Which key signs what this authority issues (RFC 5280 §4.2.1.1)."""
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def subject_of(common_name: str) -> x509.Name:

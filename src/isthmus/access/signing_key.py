@@ -5,34 +5,34 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from isthmus.access.files import make_folder, read_sealed, write_sealed, write_where_different
 from isthmus.access.heads import public_pem
-from isthmus.access.key_pair import make_folder, write_atomically, write_where_different
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.sealing import UNSEALED, Sealer
 
 
-def load_or_create_signing_key(private: Path, public: Path) -> Ed25519PrivateKey:
-    """The key of a data folder; made (0600) where there is none, its public half written beside it.
+def load_or_create_signing_key(private: Path, public: Path, sealer: Sealer = UNSEALED) -> Ed25519PrivateKey:
+    """The key of a data folder; made (0600, sealed) where there is none, its public half written beside it.
 
     Raises `ConfigurationError` when the file cannot be read or written, or holds something else: a damaged key is not
     replaced, because a new one would make every head that was exported before look forged.
     """
     make_folder(private.parent)
-    key = _read(private)
+    key = _read(private, sealer)
     if key is None:
         key = Ed25519PrivateKey.generate()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_atomically(private, pem, 0o600)
+        write_sealed(private, pem, sealer)
     write_where_different(public, public_pem(key.public_key()), 0o644)
     return key
 
 
-def _read(path: Path) -> Ed25519PrivateKey | None:
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except FileNotFoundError:
+def _read(path: Path, sealer: Sealer) -> Ed25519PrivateKey | None:
+    content = read_sealed(path, sealer)
+    if content is None:
         return None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): give its owner the right to.") from error
+    try:
+        key = load_pem_private_key(content, password=None)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"{path} holds no key: restore it from a backup, or remove it and begin anew."

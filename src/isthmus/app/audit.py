@@ -27,7 +27,7 @@ from isthmus.config import Config
 def head_export(config: Config, stores: Stores, domain: Domain, machine: str) -> HeadExport:
     """Exports the journal's heads as configured, with the key of the data folder; raises `ConfigurationError`."""
     settings, folder = config.audit, config.data_folder
-    key = load_or_create_signing_key(folder / AUDIT_SIGNING_KEY, folder / AUDIT_PUBLIC_KEY)
+    key = load_or_create_signing_key(folder / AUDIT_SIGNING_KEY, folder / AUDIT_PUBLIC_KEY, stores.sealed.sealer)
     outlets: list[HeadOutlet] = []
     if settings.heads_file:
         outlets.append(HeadsFile(Path(settings.heads_file)))

@@ -34,7 +34,8 @@ def link_door(
     listeners: Listeners,
 ) -> LinkDoor:
     """Makes the door, and has it told of every change; it does not listen yet. Raises `ConfigurationError`."""
-    authority = ConnectorAuthority.load_or_create((config.data_folder / CA_CERTIFICATE).parent, stores.clock)
+    folder = (config.data_folder / CA_CERTIFICATE).parent
+    authority = ConnectorAuthority.load_or_create(folder, stores.clock, stores.sealed.sealer)
     hours = config.link.certificate_hours
 
     def issue(csr: str, name: str, link_id: int) -> IssuedCertificate:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from isthmus.access.journal import Verdict
+from isthmus.access.sealed_folder import open_sealed_folder
 from isthmus.app.backups import backup_stopped
 from isthmus.app.domain import Domain, https_port_used, management_api
+from isthmus.app.sealing import command_sources
 from isthmus.app.stores import STATE_FILE, in_a_sentence
 from isthmus.backends.data_folder import require_whole
 from isthmus.backends.sqlite import SqliteState
@@ -48,7 +50,8 @@ async def _offline_backup(data: Path, call: Call) -> tuple[int, bytes]:
 
 async def _offline(data: Path, call: Call) -> tuple[int, bytes] | None:
     """Answers from the state alone; the log is not opened."""
-    state = await SqliteState.open(data / STATE_FILE, journal=NOTHING_PRUNED)
+    sealer = open_sealed_folder(data, command_sources(), reading=True).sealer
+    state = await SqliteState.open(data / STATE_FILE, journal=NOTHING_PRUNED, sealer=sealer)
     try:
         with in_a_sentence():
             return await _offline_answer(state, call)

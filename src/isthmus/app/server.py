@@ -266,7 +266,8 @@ class Server:
         folder = config.data_folder / TLS_FOLDER
         managed = config.management_addresses if config.management.port else ()
         addresses = tuple(dict.fromkeys((*config.bind, *managed)))
-        return Certificates(folder, names, addresses, socket.gethostname(), self._stores.clock)
+        stores = self._stores
+        return Certificates(folder, names, addresses, socket.gethostname(), stores.clock, stores.sealed.sealer)
 
     def _api(self, certificates: Certificates, link: LinkDoor) -> ManagementApi:
         """The owner's calls over everything that was opened so far."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from isthmus.access.sealed_folder import SealedFolder, open_sealed_folder
+from isthmus.app.sealing import server_sources
 from isthmus.backends import data_folder
 from isthmus.backends.blobs import FileBlobStore
 from isthmus.backends.memory import MemoryState
@@ -39,8 +41,9 @@ AnyState = MemoryState | SqliteState
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The hands: state, log and blobs, and what they are told apart by."""
+    """The hands: state, log and blobs, what seals their secrets, and what they are told apart by."""
 
+    sealed: SealedFolder
     state: AnyState
     log: SegmentLog
     log_folder: Path
@@ -67,13 +70,15 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
     async with AsyncExitStack() as stack:
         with in_a_sentence():
             stack.enter_context(data_folder.held(data))
+            sealed = open_sealed_folder(data, server_sources(config.sealing))
             folder = data
             if config.ephemeral:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isthmus-")))
             limit = JournalLimit(config.audit.entries_max, config.audit.when_full)
             path = folder / STATE_FILE
             _require_state_of(folder)
-            state = MemoryState(journal=limit) if config.ephemeral else await SqliteState.open(path, journal=limit)
+            sealed.reseal_files()
+            state = MemoryState(journal=limit) if config.ephemeral else await _sqlite(path, limit, sealed)
             stack.push_async_callback(state.close)
             log = SegmentLog.open(folder / LOG_FOLDER, clock, config=log_config(config), on_damage=_log_damage)
             stack.push_async_callback(log.close)
@@ -84,7 +89,17 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
             blobs = await FileBlobStore.open(folder / BLOBS_FOLDER, clock, ids)
             stack.push_async_callback(blobs.close)
         _report_recovery(log)
-        yield Stores(state, log, folder / LOG_FOLDER, dead, blobs, clock, ids)
+        yield Stores(sealed, state, log, folder / LOG_FOLDER, dead, blobs, clock, ids)
+
+
+async def _sqlite(path: Path, limit: JournalLimit, sealed: SealedFolder) -> SqliteState:
+    """Opens the state, and seals first what is not yet sealed by the key that seals now."""
+    state = await SqliteState.open(path, journal=limit, sealer=sealed.sealer, resealing=sealed.must_reseal)
+    if state.resealed:
+        told = {"key": sealed.record.key_id, "place": sealed.place, "documents": state.resealed}
+        logger.info("secrets sealed", extra=told)
+    sealed.finish()
+    return state
 
 
 def _require_state_of(folder: Path) -> None:

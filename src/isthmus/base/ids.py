@@ -61,6 +61,11 @@ class RandomIds:
         return TrackingId(f"{secrets.token_hex(16)}-G:0-TimeStamp:{moment:%m/%d/%Y %H:%M:%S}")
 
 
+def random_bytes(count: int) -> bytes:
+    """Bytes from the operating system's random source."""
+    return secrets.token_bytes(count)
+
+
 def valid_id(text: str) -> bool:
     """True when `text` may name a new device or module (IoT Hub REST reference, identity registry)."""
     return ID_PATTERN.fullmatch(text) is not None

@@ -22,6 +22,19 @@ AUDIT_PUBLIC_KEY = "audit/public-key.pem"
 SEALING_KEY = "sealing.key"
 """The sealing key of a data folder that was given none from elsewhere (mode 0600). In no backup."""
 
+SEALING_RECORD = "sealing.json"
+"""Which keys sealed a data folder, and where the key was found last; no secret."""
+
+CONFIDENTIAL = (
+    "tls/authority.pem",
+    "tls/authority-until-*.pem",
+    "tls/root.pem",
+    "tls/server-*.pem",
+    "tls/connector-authority.pem",
+    AUDIT_SIGNING_KEY,
+)
+"""Files with a private key (patterns of `Path.glob`): each is sealed."""
+
 NEVER_BACKED_UP = (SEALING_KEY, MANAGEMENT_SOCKET, "server.lock", "*.lock", "namespaces.added")
 """What no backup holds: the key to everything else in it, and what is of the machine or of a run (`fnmatch`)."""
 

@@ -252,10 +252,10 @@ class StateClosed(Exception):  # noqa: N818 - a state, not a fault of the caller
 
 
 class Damaged(Exception):  # noqa: N818 - a state, not a fault of the caller
-    """A stored document does not match its checksum; it is never served."""
+    """A stored document does not match its checksum, or no key opens it; it is never served."""
 
-    def __init__(self, key: Key) -> None:
-        super().__init__(f"stored document {key.kind} {key.name!r} of hub {key.hub} does not match its checksum")
+    def __init__(self, key: Key, trouble: str = "does not match its checksum") -> None:
+        super().__init__(f"stored document {key.kind} {key.name!r} of hub {key.hub} {trouble}")
         self.key: Key | None = key
 
 

@@ -49,6 +49,7 @@ from isthmus.cli.namespace_helper import namespace_helper
 from isthmus.cli.private_network import network
 from isthmus.cli.queries import query
 from isthmus.cli.routing_endpoints import routing, routing_endpoint
+from isthmus.cli.sealing_keys import sealing_key
 from isthmus.cli.server import ca, demo, env, health, metrics, up
 from isthmus.cli.service_bus import servicebus
 from isthmus.cli.storage import storage
@@ -93,7 +94,7 @@ check.add_command(check_endpoint)
 hub.add_command(hub_identity)
 for own in (up, demo, ca, env, explain, trace, audit, log, check, health, metrics, namespace_helper, egress_worker):
     root.add_command(own)
-for own in (backup, restore, network, token, lab, connector, iot, c2d_message):
+for own in (backup, restore, network, token, sealing_key, lab, connector, iot, c2d_message):
     root.add_command(own)
 for own in (door_policy, identity, role, authority, dead_letter, storage, eventhubs, servicebus):
     root.add_command(own)

@@ -38,6 +38,8 @@ CERTIFI_STEP = """\
 @click.option("--management-port", type=int, help="Management over TLS, by tokens. Default: 0, off.")
 @click.option("--link-port", type=int, help="Where connectors dial in, from the first enrolment on. Default: 9443.")
 @click.option("--partitions", type=int, help="Of the built-in endpoint; counts at the first start. Default: 4.")
+@click.option("--sealing-key-file", metavar="FILE", help="The key that seals secrets. Default: see the manual.")
+@click.option("--previous-sealing-key-file", metavar="FILE", help="The key before, to go over to a new one.")
 @click.option("--ready-file", metavar="FILE", help="Written once every listener accepts.")
 @click.option("--ephemeral/--durable", default=None, help="A hub that forgets, for tests and continuous integration.")
 @click.option("--seed", metavar="FILE", help="Devices, twins and rules to begin with.")

@@ -1,7 +1,8 @@
 """Device queries as SQL: conditions over the joined view become `json_extract` over the three documents of a device.
 
 Values and paths are bound, never written into the statement. Each document that a condition looks at is verified by
-`sound(...)`, a function of ours inside the statement, so that a damaged twin fails the query and is not just left out.
+`sound(...)`, a function of ours inside the statement that gives its plain text, so that a damaged twin fails the query
+and is not just left out, and a sealed identity is compared by what it says.
 SQLite's paths cannot name a key that JSON must escape (its quotes have no escape before 3.46); such conditions are
 answered by `holds(...)`, the same rule that the memory backend uses.
 """
@@ -16,8 +17,9 @@ import msgspec
 
 from isthmus.backends.comparing import prefix_end
 from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, home_of
-from isthmus.backends.sqlite.documents import checksum, verified
+from isthmus.backends.sqlite.documents import verified
 from isthmus.base.ids import HubId
+from isthmus.base.sealing import Sealer
 from isthmus.base.state import Damaged, Equals, Key, Stored
 
 _ALIASES = {IDENTITY: "i", TWIN: "t", PRESENCE: "p"}
@@ -36,9 +38,10 @@ _INTEGER_MAX = 2**63 - 1
 class DevicesQuery:
     """Runs queries on one connection, which gets the two functions they need."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, sealer: Sealer) -> None:
         self._connection = connection
-        self._damaged: Key | None = None
+        self._sealer = sealer
+        self._damaged: Damaged | None = None
         connection.create_function("sound", 6, self._sound, deterministic=True)
         connection.create_function("holds", 2, _holds, deterministic=True)
 
@@ -48,7 +51,7 @@ class DevicesQuery:
         """(identity, twin, presence) in the order of names; raises `Damaged`."""
         source, values = _source(hub, conditions, modules=modules, after=after, joined=(TWIN, PRESENCE))
         statement = f"SELECT i.name, {_COLUMNS} {source} ORDER BY i.name LIMIT ?"
-        return [_triple(hub, *row) for row in self._rows(statement, [*values, limit])]
+        return [self._triple(hub, *row) for row in self._rows(statement, [*values, limit])]
 
     def count(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
         """How many there are; raises `Damaged`."""
@@ -63,15 +66,29 @@ class DevicesQuery:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
             if self._damaged is not None:
-                raise Damaged(self._damaged) from error
+                raise self._damaged from error
             raise
 
     def _sound(self, kind: str, hub: int, name: str, revision: int, check: int, body: bytes) -> str:
         key = Key(kind, HubId(hub), name)
-        if check != checksum(key, revision, body):
-            self._damaged = key
+        try:
+            return verified(key, revision, check, body, sealer=self._sealer).body.decode()
+        except Damaged as damaged:
+            self._damaged = damaged
+            raise
+
+    def _triple(self, hub: HubId, name: str, *columns: int | bytes | None) -> tuple[Stored, Stored, Stored | None]:
+        identity = self._document(Key(IDENTITY, hub, name), *columns[0:3])
+        twin = self._document(Key(TWIN, hub, name), *columns[3:6])
+        presence = self._document(Key(PRESENCE, hub, name), *columns[6:9]) if columns[6] is not None else None
+        return identity, twin, presence
+
+    def _document(
+        self, key: Key, revision: int | bytes | None, check: int | bytes | None, body: int | bytes | None
+    ) -> Stored:
+        if not (isinstance(revision, int) and isinstance(check, int) and isinstance(body, bytes)):
             raise Damaged(key)
-        return body.decode()
+        return verified(key, revision, check, body, sealer=self._sealer)
 
 
 def _source(
@@ -127,16 +144,3 @@ def _is_wide(value: str | int | float | bool | None) -> bool:
 def _holds(text: str, asked: str) -> bool:
     path, value = msgspec.json.decode(asked, type=tuple[tuple[str, ...], str | int | float | bool | None])
     return Equals(path, value).holds(msgspec.json.decode(text))
-
-
-def _triple(hub: HubId, name: str, *columns: int | bytes | None) -> tuple[Stored, Stored, Stored | None]:
-    identity = _document(Key(IDENTITY, hub, name), *columns[0:3])
-    twin = _document(Key(TWIN, hub, name), *columns[3:6])
-    presence = _document(Key(PRESENCE, hub, name), *columns[6:9]) if columns[6] is not None else None
-    return identity, twin, presence
-
-
-def _document(key: Key, revision: int | bytes | None, check: int | bytes | None, body: int | bytes | None) -> Stored:
-    if not (isinstance(revision, int) and isinstance(check, int) and isinstance(body, bytes)):
-        raise Damaged(key)
-    return verified(key, revision, check, body)

@@ -17,6 +17,7 @@ from isthmus.backends.sqlite.devices_query import DevicesQuery
 from isthmus.backends.sqlite.schema import Connect, open_reader
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId
+from isthmus.base.sealing import Sealer
 from isthmus.base.state import DamagedStore, Equals, Key, Stored
 
 READER_THREADS = 2
@@ -36,10 +37,11 @@ Triple = tuple[Stored, Stored, Stored | None]
 class Readers:
     """Opened on any thread, used on the event loop."""
 
-    def __init__(self, path: Path, connecting: Connect) -> None:
+    def __init__(self, path: Path, connecting: Connect, sealer: Sealer) -> None:
         self._path = path
+        self._sealer = sealer
         self._point = open_reader(path, connecting)
-        self._all = [_Reader(open_reader(path, connecting)) for _ in range(READER_THREADS)]
+        self._all = [_Reader(open_reader(path, connecting), sealer) for _ in range(READER_THREADS)]
         self._free: SimpleQueue[_Reader] = SimpleQueue()
         for reader in self._all:
             self._free.put(reader)
@@ -49,7 +51,7 @@ class Readers:
     def get(self, key: Key) -> Stored | None:
         """The document, read at once on the calling thread."""
         try:
-            return documents.get(self._point, key)
+            return documents.get(self._point, key, self._sealer)
         except sqlite3.DatabaseError as error:
             raise _named(error, self._path) from error
 
@@ -90,9 +92,10 @@ def _named(error: sqlite3.DatabaseError, path: Path) -> Exception:
 class _Reader:
     """A connection and the query compiler's functions on it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, sealer: Sealer) -> None:
         self.connection = connection
-        self._devices = DevicesQuery(connection)
+        self.sealer = sealer
+        self._devices = DevicesQuery(connection, sealer)
 
     def devices(
         self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int

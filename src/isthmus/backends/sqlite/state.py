@@ -12,11 +12,13 @@ from isthmus.access.chain import JOURNAL_ENTRIES_MAX
 from isthmus.backends.sqlite import documents
 from isthmus.backends.sqlite.journal import ends, prune, read
 from isthmus.backends.sqlite.readers import Readers
+from isthmus.backends.sqlite.resealing import reseal
 from isthmus.backends.sqlite.schema import Connect, connect, prepare
 from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.backends.sqlite.writer import GroupWriter, Health
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.ids import HubId
+from isthmus.base.sealing import UNSEALED, Sealer
 from isthmus.base.state import (
     Change,
     Equals,
@@ -42,19 +44,33 @@ T = TypeVar("T")
 class SqliteState:
     """Implements `State` on one file; belongs to the event loop that opened it."""
 
-    def __init__(self, path: Path, writer: GroupWriter, readers: Readers, lock: int) -> None:
+    def __init__(
+        self, path: Path, writer: GroupWriter, readers: Readers, sealer: Sealer, lock: int, resealed: int = 0
+    ) -> None:
         self._path = path
         self._writer = writer
+        self._sealer = sealer
         self._readers = readers
         self._lock = lock
+        self.resealed = resealed
+        """Documents that this start sealed by a newer key."""
         self._wakes: list[Wake] = []
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
-        cls, path: Path, *, journal: JournalLimit = JOURNAL_LIMIT, connecting: Connect = connect
+        cls,
+        path: Path,
+        *,
+        journal: JournalLimit = JOURNAL_LIMIT,
+        connecting: Connect = connect,
+        sealer: Sealer = UNSEALED,
+        resealing: bool = False,
     ) -> "SqliteState":
         """Makes, upgrades or just opens the file; its folder must exist.
+
+        `sealer` seals and opens what is secret in it; with `resealing` it looks first for what is not sealed by the key
+        that seals now, which takes a minute for some million documents.
 
         Raises `ConfigurationError` when another process has it open, when it was written by a newer release, or when
         it is no state file.
@@ -62,12 +78,14 @@ class SqliteState:
         lock = _lock(path)
         try:
             await asyncio.to_thread(prepare, path, connecting)
-            readers = await asyncio.to_thread(Readers, path, connecting)
+            resealed = await asyncio.to_thread(reseal, path, sealer, connecting) if resealing else 0
+            readers = await asyncio.to_thread(Readers, path, connecting, sealer)
             kept = await readers.run(lambda reader: ends(reader.connection).entries)
         except BaseException:
             os.close(lock)
             raise
-        return cls(path, GroupWriter(path, connecting, limit=journal, journal_entries=kept), readers, lock)
+        writer = GroupWriter(path, connecting, limit=journal, journal_entries=kept)
+        return cls(path, writer, readers, sealer, lock, resealed)
 
     @property
     def health(self) -> Health:
@@ -83,7 +101,9 @@ class SqliteState:
     ) -> list[Stored]:
         self._require_open()
         return await self._readers.run(
-            lambda reader: documents.scan(reader.connection, kind, hub, prefix=prefix, after=after, limit=limit)
+            lambda reader: documents.scan(
+                reader.connection, kind, hub, reader.sealer, prefix=prefix, after=after, limit=limit
+            )
         )
 
     async def count(self, kind: str, hub: HubId, *, prefix: str = "") -> int:
@@ -107,7 +127,7 @@ class SqliteState:
         changes, outbox = tuple(changes), tuple(outbox)
 
         def job(connection: sqlite3.Connection) -> list[int]:
-            revisions = documents.apply(connection, changes)
+            revisions = documents.apply(connection, changes, self._sealer)
             connection.executemany("INSERT INTO outbox (hub, body) VALUES (?, ?)", ((e.hub, e.body) for e in outbox))
             return revisions
 

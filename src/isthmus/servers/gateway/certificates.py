@@ -6,15 +6,14 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from isthmus.access.certificates import Authority, self_signed
-from isthmus.access.key_pair import write_where_different
+from isthmus.access.certificates import RENEWAL_DAYS, Authority, ServerCertificate, self_signed
+from isthmus.access.key_pair import lent
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, ConfigurationError, HubError
+from isthmus.base.sealing import Sealer
 from isthmus.resources.guarded import Guarded
 from isthmus.wire.link.messages import CONTROL_PROTOCOL, ENROL_SERVER_NAME
 from isthmus.wire.tls import LinkContexts, ServerContexts, client_certificate_trouble, link_context, server_context
-
-LINK_CHAIN = "link-server.pem"
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +25,20 @@ class Certificates:
     """
 
     def __init__(
-        self, folder: Path, host_names: Sequence[str], addresses: Sequence[str], machine_name: str, clock: Clock
+        self,
+        folder: Path,
+        host_names: Sequence[str],
+        addresses: Sequence[str],
+        machine_name: str,
+        clock: Clock,
+        sealer: Sealer,
     ) -> None:
         """Makes what is missing: the authority, and a certificate for each of `host_names`, the first the default.
 
         `addresses` are those that are bound. Raises `ConfigurationError`.
         """
-        self._authority = Authority.load_or_create(folder, host_names, addresses, machine_name, clock)
-        self._asks = _can_ask(self._authority, host_names[0], folder, clock)
+        self._authority = Authority.load_or_create(folder, host_names, addresses, machine_name, clock, sealer)
+        self._asks = _can_ask(self._authority, host_names[0], clock)
         self.contexts = ServerContexts(self._context(host_names[0]))
         for name in host_names:
             self.contexts.put(name, self._context(name))
@@ -42,6 +47,8 @@ class Certificates:
                 "clients cannot reach these addresses but by host name, for the CA may not vouch for them",
                 extra={"addresses": list(self._authority.uncovered), "ca": str(self._authority.ca_path)},
             )
+        if (days := self._authority.root_needed_in_days) < RENEWAL_DAYS:
+            logger.warning("the CA's root is needed to go on issuing", extra={"days": round(days)})
 
     @property
     def ca_path(self) -> Path:
@@ -54,16 +61,13 @@ class Certificates:
         A connector that enrols knows the authority by its fingerprint only. `trusted` is the PEM file of the authority
         of connectors. Raises `ConfigurationError`.
         """
-        own = self._authority.server_certificate(host_name).path
-        chain = own.with_name(LINK_CHAIN)
+        own = self._authority.server_certificate(host_name)
         try:
-            write_where_different(chain, own.read_bytes() + self.ca_path.read_bytes(), 0o600)
-            strict = link_context(str(chain), trusted=str(trusted), protocols=[CONTROL_PROTOCOL])
-            return LinkContexts(strict, ENROL_SERVER_NAME, link_context(str(chain), trusted=None, protocols=[]))
+            with lent(own.pem + self.ca_path.read_bytes()) as chain:
+                strict = link_context(chain, trusted=str(trusted), protocols=[CONTROL_PROTOCOL])
+                return LinkContexts(strict, ENROL_SERVER_NAME, link_context(chain, trusted=None, protocols=[]))
         except OSError as error:
-            raise ConfigurationError(
-                f"{chain} cannot be used ({error.strerror}): remove it and start again."
-            ) from error
+            raise _unusable(own, error) from error
 
     async def prepare(self, host_name: str) -> None:
         """Makes the certificate of a resource that is about to be made.
@@ -83,20 +87,22 @@ class Certificates:
             self.contexts.put(new.host_name, await asyncio.to_thread(self._context, new.host_name))
 
     def _context(self, host_name: str) -> ssl.SSLContext:
-        path = str(self._authority.server_certificate(host_name).path)
+        own = self._authority.server_certificate(host_name)
         try:
-            return server_context(path, request_client_certificate=self._asks)
+            with lent(own.pem) as path:
+                return server_context(path, request_client_certificate=self._asks)
         except OSError as error:
-            raise ConfigurationError(
-                f"{path} cannot be used ({error.strerror}): remove it to have it made anew."
-            ) from error
+            raise _unusable(own, error) from error
 
 
-def _can_ask(authority: Authority, host_name: str, folder: Path, clock: Clock) -> bool:
+def _unusable(certificate: ServerCertificate, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{certificate.path} cannot be used ({error.strerror}): remove it to have it made anew.")
+
+
+def _can_ask(authority: Authority, host_name: str, clock: Clock) -> bool:
     """Whether this interpreter can ask for client certificates without judging them; without it X.509 is off."""
-    own = str(authority.server_certificate(host_name).path)
-    with self_signed(folder, clock) as trial:
-        trouble = client_certificate_trouble(own, str(trial))
+    with lent(authority.server_certificate(host_name).pem) as own, lent(self_signed(clock)) as trial:
+        trouble = client_certificate_trouble(own, trial)
     if trouble:
         logger.warning("X.509 identities are off on this interpreter", extra={"reason": trouble})
     return not trouble
