@@ -15,7 +15,9 @@ TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tool
 
 .PHONY: install run test test-long lint format bench docs lock clean
 
+# The core is compiled where a compiler is at hand, and only when what it is made of has changed; nothing needs it.
 install: $(STAMP)
+	@$(BIN)/python tools/compile_core.py
 
 # Every package comes from requirements.lock with its hash, the build backend too, so nothing is resolved here.
 $(STAMP): requirements.lock pyproject.toml tools/make_venv.sh

@@ -20,6 +20,7 @@ from typing import Protocol
 from isthmus.base.ids import RandomIds
 from isthmus.base.places import CA_CERTIFICATE
 from isthmus.base.sas_token import sign
+from isthmus.compiled import PURE_VARIABLE
 from isthmus.wire.mqtt.client import ClientSession
 from isthmus.wire.mqtt.packets import Connect, SubAck
 
@@ -283,6 +284,16 @@ class Own:
             for name, key in self._keys.items():
                 user = f"{HOST_NAME}/{name}/?api-version=2021-04-12"
                 file.write(f"{name}\t{user}\t{sign(f'{HOST_NAME}/devices/{name}', key, expires)}\n")
+
+
+class OwnPure(Own):
+    """Our own server in pure Python, where the core is compiled otherwise."""
+
+    name = "isthmus-pure"
+
+    def command(self, folder: Path) -> tuple[list[str], dict[str, str]]:
+        command, environment = super().command(folder)
+        return command, {**environment, PURE_VARIABLE: "1"}
 
 
 class OwnJson(Own):

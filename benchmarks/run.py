@@ -3,7 +3,8 @@
     run.py [--peers isthmus,rabbitmq-quorum,nats-synced,mosquitto,rumqttd] [--shapes window1,window16] [--rounds 3]
            [--seconds 3]
 
-Two more peers are our own server with JSON messages, isthmus-json, and with ten routes for them, isthmus-10-routes.
+More peers are our own server in pure Python, isthmus-pure, with JSON messages, isthmus-json, and with ten routes for
+them, isthmus-10-routes.
 
 The rounds are the outer loop and the servers the inner one, so that a slow minute of the machine falls on all. The
 server is held to one core and the load to another; CPU is that of the server's process tree in the measured window.
@@ -27,6 +28,7 @@ from peers import (
     NatsSynced,
     Own,
     OwnJson,
+    OwnPure,
     OwnRouted,
     Peer,
     RabbitQuorum,
@@ -196,7 +198,7 @@ def _options() -> argparse.Namespace:
 
 
 def _peers(names: str) -> list[Peer]:
-    known: list[Peer] = [peer() for peer in (*COMPARED, OwnJson, OwnRouted)]
+    known: list[Peer] = [peer() for peer in (*COMPARED, OwnPure, OwnJson, OwnRouted)]
     return [peer for name in names.split(",") for peer in known if peer.name == name]
 
 

@@ -41,11 +41,12 @@ HANDS_AND_DOORS = frozenset(
         "cli",
     }
 )
-EVERYTHING = GROUND | MIDDLE | HANDS_AND_DOORS
+EVERYTHING = GROUND | MIDDLE | HANDS_AND_DOORS | {""}
 
 # Room: (what it may import besides itself, why no more).
 MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
-    "": (frozenset(), "the package itself only carries its version"),
+    "": (frozenset({"compiled"}), "the package itself only carries its version, and which build of the core runs"),
+    "compiled": (frozenset(), "chooses before anything else is loaded"),
     "__main__": (frozenset({"cli"}), "`python -m isthmus` is the command line"),
     "base": (frozenset(), "everything stands on it"),
     "wire": (frozenset({"base"}), "codecs and state machines could be published alone"),
@@ -92,7 +93,7 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "completion": (frozenset(), "operations run to their end in every room of the middle alike"),
     "ending": (frozenset(), "signals, and nothing of what they end"),
     "cli": (
-        frozenset({"base", "config", "app", "checks", "demo", "egress", "lab", "connector", "namespaces"}),
+        frozenset({"", "base", "config", "app", "checks", "demo", "egress", "lab", "connector", "namespaces"}),
         "talks to the server by its management API; the other rooms are commands' own processes",
     ),
     "egress": (

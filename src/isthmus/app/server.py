@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from isthmus import CORE, __version__
 from isthmus.access.journal import Decision, Verdict
 from isthmus.app.audit import head_export
 from isthmus.app.backups import Backups
@@ -206,7 +207,7 @@ class Server:
             draft.write_text(json.dumps(ready))
             draft.replace(self._ready_file)
         self._announced = True
-        logger.info("ready", extra=ready)
+        logger.info("ready", extra={**ready, "core": str(CORE)})
 
     async def drain(self) -> None:
         """Stops accepting, lets the commit in flight finish, closes sessions, and then everything else."""
@@ -371,6 +372,8 @@ class Server:
     def _readings(self) -> Iterator[Reading]:
         """What a scrape reads from the house."""
         log, mqtt, settings = self._stores.log, self.gateway.mqtt.services.counts, log_config(self._config)
+        build = {"version": __version__, "core": CORE.word}
+        yield Reading("build_info", "Always 1: the version, and whether the core is compiled", 1, labels=build)
         yield Reading("connections", "Open connections of all planes", self._listeners.connections)
         yield Reading("sockets_max", "Connections that may be open", self._budget.sockets_max)
         yield Reading("sessions", "Authenticated sessions", len(self.gateway.sessions))

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from isthmus import CORE, __version__
 from isthmus.cli.audit import audit
 from isthmus.cli.authority import authority
 from isthmus.cli.backups import backup, restore
@@ -76,11 +77,23 @@ TOP_COMING = (
 )
 ENDED_BY_CTRL_C = 130
 
+
+def _tell_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"isthmus {__version__} ({CORE})")
+        ctx.exit()
+
+
 hub = Group("hub", help="Hubs, their devices and their keys.", coming=HUB_COMING)
 device = Group("device", help="What devices are sent.", coming=("simulate", "send-d2c-message", "upload-file"))
 iot = Group("iot", help="The commands of `az iot`.", coming=("edge", "dps", "central", "adr", "ops", "du"))
 root = Group(
     "isthmus",
+    params=[
+        click.Option(
+            ["--version"], is_flag=True, expose_value=False, callback=_tell_version, is_eager=True, help="What this is."
+        )
+    ],
     help="An IoT hub for your own network. Commands, flags and output are those of `az iot hub`.",
     coming=(*HUB_COMING, *TOP_COMING),
 )

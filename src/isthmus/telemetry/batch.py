@@ -49,9 +49,10 @@ class Batch:
         groups: dict[Partition, list[Item]] = {}
         for item in items:
             groups.setdefault(item[0], []).append(item)
-        last = next(reversed(groups.values()))[-1] if groups else None
+        left = len(groups)
         for partition, group in groups.items():
-            self._encode(partition, group, last)
+            left -= 1
+            self._encode(partition, group, closes=left == 0)
 
     def buffers(self) -> list[bytes]:
         """The bytes, in few pieces."""
@@ -64,7 +65,8 @@ class Batch:
             self._carry.tails[run.partition] = Tail(run.sequence + len(run.events), run.enqueued_ms, run.positions[-1])
         self._carry.outbox.update(self.outbox)
 
-    def _encode(self, partition: Partition, group: list[Item], last: Item | None) -> None:
+    def _encode(self, partition: Partition, group: list[Item], *, closes: bool) -> None:
+        """Encodes the events of a partition; when it `closes` the batch, its last record ends the commit."""
         stream, number = partition
         tail = self._carry.tail(partition)
         sequence = tail.next_sequence
@@ -74,15 +76,16 @@ class Batch:
         endpoints: tuple[int, ...] | None = None
         ids, is_event = b"", False
         parts = self._parts
-        for item in group:
-            _, named, envelope, payload, ingress_ms, _, _, outbox_id = item
+        left = len(group)
+        for _, named, envelope, payload, ingress_ms, _, _, outbox_id in group:
+            left -= 1
             if named is not endpoints:
                 endpoints, ids, is_event = named, pack_endpoints(named), EVENTS in named
             length = HEADER_BYTES + len(ids) + len(envelope) + len(payload)
             fields = FIELDS.pack(
                 length,
                 VERSION,
-                BATCH_END if item is last else 0,
+                BATCH_END if closes and not left else 0,
                 number,
                 stream,
                 stream,

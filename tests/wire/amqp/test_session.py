@@ -24,7 +24,7 @@ from isthmus.wire.amqp.limits import (
     UNSETTLED_OUT_MAX,
     WINDOW_REFRESH,
 )
-from isthmus.wire.amqp.link import Link, LinkRole
+from isthmus.wire.amqp.link import LinkRole
 from isthmus.wire.amqp.message import data
 from isthmus.wire.amqp.outlet import frame
 from isthmus.wire.amqp.states import (
@@ -177,11 +177,8 @@ def test_as_many_as_sendable_says_are_taken_whatever_their_size(sizes: list[int]
 
 def test_a_link_that_leaves_takes_its_unsent_frames_along() -> None:
     server = raw(p.Attach("n", 0, True), p.Flow(1, 1, 0, 5, 0, 0, 9))
-    link = Link.__new__(Link)
-    for event in server.events():
-        if isinstance(event, LinkAttached):
-            link = event.link
-            link.accept()
+    (link,) = [event.link for event in server.events() if isinstance(event, LinkAttached)]
+    link.accept()
     link.send(b"x" * 3_000_000)
     link.detach()
     server.data_to_send()
