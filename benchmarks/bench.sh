@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the load generator, installs the peers where that is possible, and runs the comparison (arguments: run.py's;
-# `carriers`, `jobs`, `million`, `planes` or `targets` first: those of that script).
+# `backup`, `carriers`, `jobs`, `million`, `planes` or `targets` first: those of that script).
 set -eu
 cd "$(dirname "$0")"
 
@@ -36,7 +36,7 @@ install_packaged_peers
 make -s mqttload
 script=run.py
 case "${1-}" in
-carriers | jobs | million | planes | targets)
+backup | carriers | jobs | million | planes | targets)
   script=$1.py
   shift
   ;;
