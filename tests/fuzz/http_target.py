@@ -27,7 +27,7 @@ from isthmus.app.server import Server
 from isthmus.app.stores import open_stores
 from isthmus.base.ids import DeviceRef, HubId
 from isthmus.base.sas_token import sign
-from isthmus.config import Config
+from isthmus.config import AuthoritySettings, Config
 from isthmus.jobs.ports import Container, ContainerAddress, ContainerFailure
 from isthmus.neighbours.bus_entity import EntityKind
 from isthmus.resources.guarded import ResourceKind
@@ -136,7 +136,7 @@ class House:
 async def housed() -> AsyncIterator[House]:
     """A house in a folder that goes with it."""
     with tempfile.TemporaryDirectory(dir=RAM) as folder:
-        config = Config(data=folder, hostname=HOST)
+        config = Config(data=folder, hostname=HOST, authority=AuthoritySettings(enabled=True, app_service=True))
         async with open_stores(config) as stores:
             house = House(Server(config, stores))
             await house.furnish(config)

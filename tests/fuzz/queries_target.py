@@ -17,7 +17,7 @@ from isthmus.jobs.selection import parse_selection
 from isthmus.query.conditions.compiler import compile_condition
 from isthmus.query.conditions.lexer import ConditionError
 from isthmus.query.parser import parse
-from isthmus.query.rows import equal_text, row_holds
+from isthmus.query.rows import check_height, equal_text, row_holds
 from isthmus.query.search import compile_search
 from isthmus.resources.enrichments import checked_enrichments
 from isthmus.resources.hub import Hub
@@ -68,6 +68,7 @@ def check_query(data: bytes) -> None:
     with suppress(HubError):
         query = parse(text)
         if query.where is not None:
+            check_height(query.where)
             equal_text(query.where, "jobId")
             row_holds(query.where, ROW)
     with suppress(HubError):

@@ -256,7 +256,7 @@ async def test_what_is_not_amqp_is_answered_by_a_header_and_closed(amqp: AmqpWor
     client.pump.received(b"GET / HTTP/1.1\r\n\r\n")
     assert client.connection.writes == [b"AMQP\x03\x01\x00\x00"]
     assert client.connection.reason == "no protocol in common"
-    assert await amqp.rules() == []
+    assert await amqp.rules() == ["contract.protocol"]
 
 
 async def test_a_message_above_the_links_size_is_rejected_and_journaled(amqp: AmqpWorld) -> None:
@@ -351,6 +351,7 @@ async def test_a_peer_that_opens_nothing_is_closed_in_time(amqp: AmqpWorld) -> N
     assert not client.is_closed()
     amqp.timers.move(2)
     assert client.connection.reason == "no open in time"
+    assert await amqp.rules() == ["auth.time"]
 
 
 # The end

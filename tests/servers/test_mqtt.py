@@ -171,6 +171,7 @@ async def test_a_connect_has_to_come_in_time(world: World) -> None:
     world.timers.move(CONNECT_SECONDS_MAX)
 
     assert device.reason() == "no CONNECT in time"
+    assert world.gate.rules == ["auth.time"]
 
 
 @pytest.mark.rule("MQTT-3.1.2-24")

@@ -192,7 +192,7 @@ def _unverified(token: str) -> tuple[str, str, str]:
     try:
         parsed = jws.extract_compact(token.encode())
         header, claims = parsed.headers(), msgspec.json.decode(parsed.payload, type=dict[str, object])
-    except (JoseError, ValueError, msgspec.DecodeError) as error:
+    except (JoseError, ValueError, RecursionError) as error:
         raise unauthorized("auth.bearer-malformed", str(error)[:128], _REMEDY) from error
     return str(header.get("alg")), str(header.get("kid") or ""), str(claims.get("iss"))
 
@@ -205,7 +205,7 @@ def _decoded(token: str, issuer: Issuer, key_id: str) -> Mapping[str, object]:
         raise _no_key(issuer, key_id)
     try:
         claims: Mapping[str, object] = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
-    except (JoseError, ValueError) as error:
+    except (JoseError, ValueError, RecursionError) as error:
         raise unauthorized(
             "auth.bearer-signature", f"kid={key_id[:128]}", f"use a token as {issuer.name} gave it"
         ) from error

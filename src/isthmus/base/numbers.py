@@ -1,6 +1,5 @@
-"""Numbers as protocols write them."""
+"""Whole numbers as protocols write them."""
 
-import math
 from typing import Final
 
 DIGITS_MAX: Final = 19
@@ -10,10 +9,3 @@ DIGITS_MAX: Final = 19
 def whole_number(text: str) -> int | None:
     """The number that a text of ASCII digits is; None for anything else, and for more than `DIGITS_MAX` of them."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else None
-
-
-def finite(number: float) -> float:
-    """The number, when it is one and has an end: JSON has no other; raises ValueError."""
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is not finite")
-    return number

@@ -5,6 +5,7 @@ everything it names, letter by letter (Azure Service Bus, "Topic filters and act
 offered.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,8 +96,18 @@ def check_rule(rule: Rule) -> None:
     if len(rule.wanted.properties) > CORRELATION_PROPERTIES_MAX:
         message = f"A correlation filter names at most {CORRELATION_PROPERTIES_MAX} properties"
         raise HubError(Code.ARGUMENT_INVALID, message)
+    odd = next((name for name, value in rule.wanted.properties.items() if not _is_sendable(value)), None)
+    if odd is not None:
+        raise HubError(Code.ARGUMENT_INVALID, f"No message can have the number that a filter wants in {odd[:64]!r}")
     if not rule.wanted.properties and all(getattr(rule.wanted, name) is None for name in SYSTEM_FACTS):
         raise HubError(Code.ARGUMENT_INVALID, "A correlation filter names at least one property")
+
+
+def _is_sendable(value: FilterValue) -> bool:
+    """False for numbers beyond 64 bits, and for those that are none or have no end: nothing equals them."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def _agrees(wanted: Facts, facts: Facts) -> bool:

@@ -13,12 +13,39 @@ from typing import Any
 from isthmus.base.errors import Code, HubError
 from isthmus.query.syntax import Binary, Call, Expression, ListOf, Literal, Path, Unary, Undefined
 
+HEIGHT_MAX = 100
+"""Operators upon one another: far more than somebody writes, and few enough to be judged by recursion."""
+
 _UNDEFINED = object()
 
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType({"<": lt, "<=": le, ">": gt, ">=": ge})
 
 _ALIASES: Mapping[str, str] = MappingProxyType({"createdtimeutc": "createdDateTimeUtc"})
 """Names that the guide's examples have for members of rows."""
+
+
+def check_height(where: Expression) -> None:
+    """Raises `ARGUMENT_INVALID` for a condition whose tree is too high to be judged: it leans as far as it is long."""
+    level: list[Expression] = [where]
+    for _ in range(HEIGHT_MAX):
+        level = [below for each in level for below in _below(each)]
+        if not level:
+            return
+    raise HubError(Code.ARGUMENT_INVALID, f"The condition has more than {HEIGHT_MAX} operators upon one another")
+
+
+def _below(expression: Expression) -> tuple[Expression, ...]:
+    match expression:
+        case Binary(_, left, right):
+            return left, right
+        case Unary(_, operand):
+            return (operand,)
+        case ListOf(members):
+            return members
+        case Call(_, arguments):
+            return arguments
+        case _:
+            return ()
 
 
 def row_holds(where: Expression, row: Mapping[str, object]) -> bool:

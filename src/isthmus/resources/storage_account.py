@@ -45,7 +45,7 @@ def read_account(connection_string: str, path: str) -> StorageAccount:
         split = urlsplit(url)
     except ValueError as error:
         raise HubError(Code.ARGUMENT_INVALID, f"{path}: BlobEndpoint is not an address") from error
-    if split.scheme not in ("http", "https") or not split.hostname or split.query:
+    if not url.isprintable() or split.scheme not in ("http", "https") or not split.hostname or split.query:
         raise HubError(Code.ARGUMENT_INVALID, f"{path} has neither AccountName nor BlobEndpoint")
     name = name or _named(split.hostname, split.path)
     if not ACCOUNT_NAME.fullmatch(name):

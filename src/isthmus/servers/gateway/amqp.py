@@ -46,6 +46,7 @@ from isthmus.servers.gateway.plain import parse_plain_user
 from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.ports import DeviceConnection, SessionIndex, Timer, Timers
 from isthmus.servers.gateway.shaping import Pause, Reading
+from isthmus.servers.gateway.socket_refusals import NOTHING_PROVED
 from isthmus.wire.amqp.connection import Connection as Engine
 from isthmus.wire.amqp.errors import Condition
 from isthmus.wire.amqp.events import (
@@ -330,8 +331,11 @@ class AmqpPump:
             self._reason = error.condition[:200] if error is not None else "closed by the peer"
         elif error is None:
             self._reason = "no protocol in common"
+            self.refused(_protocol_fault(Error(self._reason, "these are no first bytes of AMQP 1.0")))
         elif self._ticking:
             self._reason = error.description or error.condition
+            if self._resource is None:
+                self.refused(HubError(Code.UNAUTHORIZED, "There was no open in time", NOTHING_PROVED))
         else:
             fault = _protocol_fault(error)
             self._reason = fault.refusal.rule if fault.refusal is not None else ""

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from isthmus.base.clock import iso_utc
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.numbers import finite, whole_number
+from isthmus.base.numbers import whole_number
 from isthmus.base.xml import parse_xml
 from isthmus.neighbours.bus_arm import filter_of_sql, members_of
 from isthmus.neighbours.bus_durations import parse_bus_duration
@@ -180,9 +180,9 @@ def _simple(kind: str, text: str) -> FilterValue:
     try:
         match kind:
             case "int" | "long":
-                return _bounded(int(text))
+                return int(text)
             case "double":
-                return finite(float(text))
+                return float(text)
             case "boolean":
                 return text.lower() == "true"
             case "duration":
@@ -190,13 +190,6 @@ def _simple(kind: str, text: str) -> FilterValue:
     except ValueError as error:
         raise _malformed(text[:64]) from error
     return text
-
-
-def _bounded(number: int) -> int:
-    """A number that AMQP has a type for; raises ValueError."""
-    if not -(2**63) <= number < 2**63:
-        raise ValueError("beyond a long")
-    return number
 
 
 def _typed(name: str, text: str) -> object:

@@ -36,7 +36,9 @@ async def read_body(request: web.BaseRequest, check: Callable[[int], None]) -> b
                 body += chunk
                 check(len(body))
     except TimeoutError:
-        raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {BODY_SECONDS_MAX:.0f} seconds") from None
+        value, remedy = f"{BODY_SECONDS_MAX:g} s", "send the body behind its head without pauses"
+        refusal = Refusal(Hop.LIMIT, "limit.body-time", value, remedy)
+        raise HubError(Code.GENERIC_BAD_REQUEST, f"The body took longer than {value}", refusal) from None
     except (ConnectionError, web.RequestPayloadError) as error:
         raise HubError(Code.GENERIC_BAD_REQUEST, "The body was not received whole") from error
     return bytes(body)

@@ -12,7 +12,7 @@ from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.jobs.job import JobStatus
 from isthmus.jobs.scheduled import ScheduledJobs
 from isthmus.jobs.scheduled_job import DeviceJob, ScheduledJob, device_job_to_wire, scheduled_to_wire
-from isthmus.query.rows import equal_text, row_holds
+from isthmus.query.rows import check_height, equal_text, row_holds
 from isthmus.query.syntax import Query
 from isthmus.servers.gateway.http_message import Call, Change, Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
@@ -43,6 +43,8 @@ class ScheduledJobsApi:
         """A page of `SELECT * FROM devices.jobs`; raises `ARGUMENT_INVALID` for what cannot be asked of it."""
         if query.select or query.group_by or query.top is not None:
             raise HubError(Code.ARGUMENT_INVALID, "Of devices.jobs only SELECT * can be asked")
+        if query.where is not None:
+            check_height(query.where)
         hub, size = call.hub.number, page_size(call)
         jobs = {job.job_id: job for job in await self._jobs.all(hub)}
         rows: list[dict[str, object]] = []

@@ -53,6 +53,7 @@ from isthmus.servers.gateway.ports import (
     Timers,
 )
 from isthmus.servers.gateway.shaping import Pause, Reading
+from isthmus.servers.gateway.socket_refusals import NOTHING_PROVED
 from isthmus.servers.gateway.throttles import Throttles
 from isthmus.wire.mqtt.errors import ConnectCode, ProtocolError
 from isthmus.wire.mqtt.events import Failed, ServerEvent, TimedOut
@@ -364,6 +365,8 @@ class MqttPump:
             return
         for event in self.engine.tick(now):
             if isinstance(event, TimedOut):
+                if event.awaiting_connect:
+                    self.refused(HubError(Code.UNAUTHORIZED, "There was no CONNECT in time", NOTHING_PROVED))
                 self.end("no CONNECT in time" if event.awaiting_connect else "keep-alive")
                 return
         self._arm()

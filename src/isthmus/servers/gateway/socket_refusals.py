@@ -17,6 +17,13 @@ EVICTED = Refusal(
     "Find out what connects from there and then says nothing; a client that goes on with its handshake is kept.",
 )
 
+NOTHING_PROVED = Refusal(
+    Hop.AUTHENTICATION,
+    "auth.time",
+    "the peer did not authenticate in time",
+    "Let the client send its credentials after connecting.",
+)
+
 _DEFAULT_REMEDY = "Use TLS 1.2 or 1.3 with an ECDHE suite with AES-GCM or ChaCha20."
 
 _REMEDIES = {
@@ -40,6 +47,5 @@ def refusal_of(failure: Failure, detail: str) -> Refusal:
     if failure is Failure.HANDSHAKE_TIME:
         return Refusal(Hop.TLS, "tls.time", "the handshake did not end in time", "Look for packet loss on the way.")
     if failure is Failure.PROOF_TIME:
-        value = "the peer did not authenticate in time"
-        return Refusal(Hop.AUTHENTICATION, "auth.time", value, "Let the client send its credentials after connecting.")
+        return NOTHING_PROVED
     return Refusal(Hop.TLS, "tls.handshake", detail, _REMEDIES.get(detail, _DEFAULT_REMEDY))
