@@ -33,6 +33,7 @@ from isthmus.resources.members import (
     items,
     known_members,
     mapping,
+    tags_of,
     text,
 )
 from isthmus.resources.outbound import checked_names
@@ -50,9 +51,6 @@ TTL_MS_MAX = 172_800_000
 LOCK_MS_MIN = 5_000
 LOCK_MS_MAX = 300_000
 """Lock of a feedback message ("Cloud-to-device configuration options")."""
-
-TAGS_MAX = 50
-"""Tags of a resource (ARM)."""
 
 Path = tuple[str, ...]
 Setter = Callable[[Hub, object, str], Hub]
@@ -134,11 +132,7 @@ def _with_default(body: object, path: Path) -> object:
 
 
 def _set_tags(hub: Hub, value: object, path: str) -> Hub:
-    wanted = {} if value is None else mapping(value, path)
-    tags = {name: text(each, f"{path}.{name}") for name, each in wanted.items() if each is not None}
-    if len(tags) > TAGS_MAX:
-        raise bad(path, f"at most {TAGS_MAX} tags")
-    return replace(hub, tags=tags)
+    return replace(hub, tags=tags_of(value))
 
 
 def _set_identity(hub: Hub, value: object, path: str) -> Hub:
