@@ -40,6 +40,9 @@ class Pace:
         self.rate: float | None = None
         self._next = 0.0
 
+    def __repr__(self) -> str:
+        return f"{self.done} done, {self.rate and round(self.rate, 1)} a second"
+
     async def turn(self, weight: int = 1) -> None:
         """Returns when a round that does so much is due."""
         loop = asyncio.get_running_loop()
@@ -146,8 +149,10 @@ async def commanded(load: MixedLoad, pace: Pace) -> None:
     """A device that is sent a command over AMQP, then desired properties and a method over HTTPS."""
     came: asyncio.Queue[str] = asyncio.Queue()
 
+    def take(peer: MqttPeer, publish: Publish) -> None:
+        came.put_nowait(taken(peer, publish))
+
     async def live(peer: MqttPeer) -> None:
-        peer.on_message = lambda publish: came.put_nowait(taken(peer, publish))
         async with load.client() as client, amqp_peer(load.hub, *credentials) as amqp:
             load.connections += 1
             link = await amqp.sender("/messages/devicebound")
@@ -164,7 +169,7 @@ async def commanded(load: MixedLoad, pace: Pace) -> None:
                 pace.done += 1
 
     credentials = await asyncio.to_thread(service_credentials, load.hub)
-    await connected(load, "commanded", live)
+    await connected(load, "commanded", live, take)
 
 
 async def feedback(load: MixedLoad, pace: Pace) -> None:
@@ -201,20 +206,29 @@ TELEMETRY = ("mqtt", "https", "reconnects")
 DEVICES = ("mqtt", "https", "restless", "reporting", "commanded")
 
 
-async def connected(load: MixedLoad, device_id: str, live: Callable[[MqttPeer], Coroutine[Any, Any, None]]) -> None:
-    """Runs `live` on a connection of a device and closes it; raises what went wrong, a lost connection too."""
+async def connected(
+    load: MixedLoad,
+    device_id: str,
+    live: Callable[[MqttPeer], Coroutine[Any, Any, None]],
+    take: Callable[[MqttPeer, Publish], None] = lambda peer, publish: None,
+) -> None:
+    """Runs `live` on a connection of a device and closes it; raises what went wrong, a lost connection too.
+
+    `take` gets every message from the first on: one that nobody acknowledges would stand before all others.
+    """
     load.connections += 1
     peer = await MqttPeer.open(load.hub, device_id)
+    peer.on_message = lambda publish: take(peer, publish)
     reading = asyncio.create_task(peer.read())
     living = asyncio.create_task(lived(load, peer, live))
     try:
         await asyncio.wait([reading, living], return_when=asyncio.FIRST_COMPLETED)
         await (living if living.done() else reading)
     finally:
-        peer.close()
         reading.cancel()
         living.cancel()
         await asyncio.gather(reading, living, return_exceptions=True)
+        peer.close()
 
 
 async def lived(load: MixedLoad, peer: MqttPeer, live: Callable[[MqttPeer], Awaitable[None]]) -> None:

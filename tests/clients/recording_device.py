@@ -38,6 +38,12 @@ class Power:
         self.off = asyncio.Event()
         self.on.set()
 
+    async def life(self) -> int:
+        """Returns when the hub is on: the number of its deaths before this life."""
+        while not self.on.is_set():  # it may have died again before a waiter had its turn
+            await self.on.wait()
+        return self.cuts
+
     def cut(self) -> None:
         self.cuts += 1
         self.on.clear()
@@ -78,8 +84,7 @@ class RecordingDevice:
 
     async def run(self) -> None:
         while True:
-            await self._power.on.wait()
-            cuts = self._power.cuts
+            cuts = await self._power.life()
             try:
                 await self._connected()
             except* LOST:

@@ -76,8 +76,7 @@ class RecordingService:
 
     async def _in_each_life(self, part: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._power.on.wait()
-            cuts = self._power.cuts
+            cuts = await self._power.life()
             try:
                 await part()
             except GONE:

@@ -10,6 +10,7 @@ server has no more sockets and threads than before they came.
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -52,6 +53,7 @@ async def test_clients_that_came_and_went_leave_nothing_behind(plant: "Plant") -
 async def test_nothing_grows_under_mixed_load(plant: "Plant") -> None:
     seconds = duration(os.environ.get("SOAK", "30m"))
     samples = await plant.soak(calibration_seconds=CALIBRATION_SECONDS_LONG, seconds=seconds)
+    sys.stdout.write(f"{plant.load.paces}{told(samples[:: SAMPLES // 20])}\n")
     assert leaks(samples, minutes=seconds / 60, connections=plant.load.connections) == [], told(samples)
 
 
