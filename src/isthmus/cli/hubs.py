@@ -48,8 +48,8 @@ def list_hubs(target: Target) -> Any:
 
 @click.command("create", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
 @click.option("--location", "-l", default="", help="Where it is; any word.")
-@click.option("--sku", default="S1", show_default=True, help="Size, kept as said; nothing here depends on it.")
-@click.option("--unit", type=int, default=1, show_default=True, help="Units, kept as said.")
+@click.option("--sku", default="S1", show_default=True, help="Size; its rates hold where throttles.profile is sku.")
+@click.option("--unit", type=int, default=1, show_default=True, help="Units of that size.")
 @click.option("--partition-count", type=click.IntRange(1, 32), help="Partitions of the built-in endpoint.")
 @click.option("--retention-day", "--rd", type=click.IntRange(1, 7), help="Days messages are kept.")
 @click.option("--tags", cls=Words, metavar="NAME=VALUE...", help="Tags.")
@@ -118,7 +118,7 @@ def show_quota_metrics(target: Target) -> Any:
 
 @click.command("list-skus", cls=HubCommand, hub_flags=NAME_FLAGS, remote=False)
 def list_skus(target: Target) -> Any:
-    """Lists the sizes that a hub may be given; nothing here depends on them."""
+    """Lists the sizes that a hub may be given; rates depend on them where throttles.profile is sku."""
     return target.manage("GET", f"{target.hub_id()}/skus", query=API)["value"]
 
 

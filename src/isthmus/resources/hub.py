@@ -104,7 +104,7 @@ _TIERS = {"F": "Free", "S": "Standard", "B": "Basic"}
 
 @dataclass(frozen=True, slots=True)
 class Sku:
-    """Size and units of a hub, kept as its owner says: nothing here depends on them."""
+    """Size and units of a hub; its rates depend on them where the throttle profile is `sku`, and nothing else does."""
 
     name: SkuName = SkuName.S1
     units: int = 1
