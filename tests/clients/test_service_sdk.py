@@ -1,5 +1,6 @@
 """The azure-iot-hub client (REST by requests, C2D by uamqp), against a running hub."""
 
+import queue
 import threading
 import time
 
@@ -165,6 +166,27 @@ def test_feedback_tells_what_became_of_a_message(
     expired = {"messageId": "m-old", "iothub-ack": "negative", "expiryTimeUtc": int(time.time() * 1000) + 1500}
     service.send_c2d_message(device_id, "too late", expired)
     assert feedback.wait_for("m-old")["statusCode"] == "Expired"
+
+
+def test_a_purged_queue_is_empty_and_its_senders_hear_of_it(
+    service: IoTHubRegistryManager, hub: RunningHub, device_id: str
+) -> None:
+    feedback = FeedbackReader(hub.connection_string(), hub.json("iot", "hub", "show")["name"])
+    make_device(hub, device_id)
+    for number in range(3):
+        service.send_c2d_message(device_id, "to be purged", {"messageId": f"m-{number}", "iothub-ack": "full"})
+    purge = service.protocol.cloud_to_device_messages.purge_cloud_to_device_message_queue
+    purged = purge(device_id)
+    assert (purged.total_messages_purged, purged.device_id) == (3, device_id)
+    assert [feedback.wait_for(f"m-{number}")["statusCode"] for number in range(3)] == ["Purged"] * 3
+    assert purge(device_id).total_messages_purged == 0
+    with refused(404, "DeviceNotFound"):
+        purge(f"{device_id}-none")
+    with connected(hub, device_id, create=False) as device:
+        received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        device.on_message_received = lambda message: received.put(message.data)
+        service.send_c2d_message(device_id, "afterwards", {})
+        assert received.get(timeout=30) == b"afterwards"
 
 
 def test_c2d_to_an_unknown_device_and_beyond_the_depth_is_refused(

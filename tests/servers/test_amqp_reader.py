@@ -34,7 +34,8 @@ async def told(amqp: AmqpWorld) -> AmqpWorld:
         ("amqp.annotation.x-opt-sequence-number > '-1'", 0),
         ("amqp.annotation.x-opt-sequence-number > '1'", 2),
         ("amqp.annotation.x-opt-sequence-number >= '1'", 1),
-        ("amqp.annotation.x-opt-sequence-number >= '77'", 3),
+        ("amqp.annotation.x-opt-sequence-number > '2'", 3),
+        ("amqp.annotation.x-opt-sequence-number >= '3'", 3),
         (f"amqp.annotation.x-opt-enqueued-time > '{NOW_MS}'", 1),
         (f"amqp.annotation.x-opt-enqueued-time >= '{NOW_MS}'", 0),
         (f"amqp.annotation.x-opt-enqueuedtimeutc > {NOW_MS + 1000}", 2),
@@ -47,6 +48,28 @@ async def test_a_reader_starts_where_it_says(told: AmqpWorld, selector: str, fir
     await told.tell(b"3")
     await client.run()
     assert client.bodies(link) == [b"0", b"1", b"2", b"3"][first:]
+
+
+@pytest.mark.parametrize(
+    ("selector", "word"),
+    [
+        ("x-opt-sequence-number > '3'", "sequence number '3'"),
+        ("x-opt-sequence-number >= '4'", "sequence number '4'"),
+        ("x-opt-offset > '123456789'", "offset '123456789'"),
+    ],
+)
+async def test_a_position_that_was_never_reached_is_refused(told: AmqpWorld, selector: str, word: str) -> None:
+    client = await told.consumer()
+    link = await client.reader(selector=f"amqp.annotation.{selector}")
+    assert client.condition(link) == "com.microsoft:argument-error"
+    assert f"The supplied {word} is invalid. The last" in str(client.refusal(link).description)
+    assert await told.rules() == ["contract.position"]
+
+
+async def test_in_an_empty_partition_every_position_waits(told: AmqpWorld) -> None:
+    client = await told.consumer()
+    link = await client.reader("1", selector="amqp.annotation.x-opt-offset > '5'")
+    assert link.attached
 
 
 @pytest.mark.parametrize(("operator", "rest"), [(">", [b"2"]), (">=", [b"1", b"2"])])

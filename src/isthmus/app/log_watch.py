@@ -47,6 +47,11 @@ class LogWatch:
         for labels, log in named:
             yield Reading("log_lost_events", "Events known to be lost", log.damages.lost_events, labels=labels)
         for labels, log in named:
+            yield Reading("log_pinned_bytes", "Kept beyond retention, to be delivered", log.pinned_bytes, labels=labels)
+        for labels, log in named:
+            retired = log.counters.retired_segments
+            yield Reading("log_retired_segments", "Segments that retention took", retired, total=True, labels=labels)
+        for labels, log in named:
             retried = log.counters.retried
             yield Reading("log_retried", "Batches written a second time", retried, total=True, labels=labels)
         yield Reading("log_scrub_bytes_per_second_max", "How fast damage is looked for at most", self.rate)

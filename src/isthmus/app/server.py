@@ -476,10 +476,10 @@ class Server:
 
     async def _upkeep(self) -> None:
         while True:
-            await asyncio.sleep(UPKEEP_SECONDS)
             now_ms = self._stores.clock.utc_ms()
             self.deliveries.tick(now_ms)
             self.domain.journal.close_minute(now_ms)
+            await asyncio.sleep(UPKEEP_SECONDS)
             await self.domain.daily.write()
 
     async def _look_after_doors(self) -> None:

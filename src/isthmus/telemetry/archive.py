@@ -79,11 +79,11 @@ class Archive:
         )
         return self._first(partition, places, lambda found: found.header.enqueued_ms >= utc_ms)
 
-    def first_sequence(self, partition: Partition) -> int | None:
-        """Sequence number of the first event that is still there."""
+    def first_sequence(self, partition: Partition, begin: int) -> int | None:
+        """Sequence number of the first event in the segments that end behind `begin`."""
         for segment in self.segments:
             span = segment.spans.get(partition)
-            if span is not None:
+            if span is not None and segment.end > begin:
                 return span.first_sequence
         return None
 

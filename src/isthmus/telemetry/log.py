@@ -141,6 +141,7 @@ class SegmentLog:
         self._known = recovered.carry.copy()
         self._end = self._recovered_end = recovered.end
         self._recovered_tails = recovered.known.tails
+        self._expired = 0
         self._health = Health(ok=True)
         self._growth: dict[Partition, list[Callable[[], None]]] = {}
         self._commit_listeners: list[Callable[[], None]] = []
@@ -218,6 +219,11 @@ class SegmentLog:
         return self._end
 
     @property
+    def pinned_bytes(self) -> int:
+        """Bytes of segments that retention has let go and that are kept for whoever has yet to deliver them."""
+        return sum(_size(segment) for segment in self._archive.segments if segment.end <= self._expired)
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes of all segments."""
         return sum(map(_size, self._archive.segments))
@@ -271,7 +277,7 @@ class SegmentLog:
 
     def info(self, partition: Partition) -> PartitionInfo:
         tail = self._known.tail(partition)
-        first = self._archive.first_sequence(partition)
+        first = self._archive.first_sequence(partition, self._expired)
         begin = tail.next_sequence if first is None else first
         return PartitionInfo(begin, tail.next_sequence - 1, tail.last_offset, tail.last_ms)
 
@@ -282,7 +288,7 @@ class SegmentLog:
         return self._or_end(self._archive.seek_sequence(partition, sequence))
 
     def seek_offset(self, partition: Partition, offset: int) -> int:
-        return min(max(offset, 0), self._end)
+        return min(max(offset, self._expired), self._end)
 
     def seek_time(self, partition: Partition, utc_ms: int) -> int:
         return self._or_end(self._archive.seek_time(partition, utc_ms))
@@ -291,6 +297,7 @@ class SegmentLog:
         return self._end
 
     def read(self, partition: Partition, cursor: int, max_records: int, max_bytes: int) -> tuple[list[Record], int]:
+        cursor = max(cursor, self._expired)
         source = self._cache if self._cache.covers(partition, cursor) else self._archive
         records, following = source.read(partition, cursor, max_records, max_bytes)
         return records, max(cursor, self._end) if following is None else following
@@ -328,7 +335,9 @@ class SegmentLog:
         """Seals an old active segment, and removes segments that retention lets go. Call it about once a minute.
 
         A log whose last commit failed is tried with a new segment, so that it is well again though nobody writes.
-        Answers up to where retention lets go. What of it ends behind `keep_from` stays for whoever has yet to read it.
+        Answers up to where retention lets go, before which readers of events see nothing any more. What of it ends
+        behind `keep_from` stays on disk for whoever has yet to deliver it. Ages are by the wall clock, whatever it
+        does: one that is set forward makes records old, one that is set back keeps them longer.
         """
         segments = self._archive.segments
         is_old = segments and 0 < segments[-1].oldest_ms <= now_ms - self._config.segment_age_ms
@@ -345,6 +354,7 @@ class SegmentLog:
             let_go = segment.end
             if not self._keepers and (keep_from is None or segment.end <= keep_from):
                 retired.append(segments.pop(0))
+        self._expired = max(self._expired, let_go)
         self._retire(retired)
         return let_go
 
@@ -366,7 +376,7 @@ class SegmentLog:
         await asyncio.shield(self._closed)
 
     def _or_end(self, position: int | None) -> int:
-        return self._end if position is None else position
+        return self._end if position is None else max(position, self._expired)
 
     def _begin_batch(self) -> None:
         """The first record of a batch: it waits for company, but not for long."""

@@ -225,6 +225,7 @@ def open_reader(
     epoch = _epoch(link)
     readers.judge(place, epoch)
     start = _start(link)
+    require_reached(readers.log.info(place.partition), start, end=readers.log.seek_end(place.partition))
     tracks = (RUNTIME_METRIC,) if RUNTIME_METRIC in link.desired_capabilities else ()
     link.accept(properties=link.properties, offered_capabilities=tracks)
     cursor = max(start_cursor(readers.log, place.partition, start), earliest)
@@ -265,6 +266,35 @@ def start_cursor(log: Log, partition: Partition, start: StartPosition) -> int:
             return log.seek_sequence(partition, max(first, 0))
         case StartKind.ENQUEUED_TIME:
             return log.seek_time(partition, first)
+
+
+def require_reached(info: PartitionInfo, start: StartPosition, *, end: int) -> None:
+    """Raises HubError ARGUMENT_INVALID for a position that was never reached, in Event Hubs' words.
+
+    A checkpoint that says so is of another hub, or of a log that was put back to an earlier time: to wait there would
+    pass over what comes. Offsets are good up to the log's `end`, also where the event itself is lost, and so is the
+    number that the next event will have.
+    """
+    if info.last_offset < 0:
+        return
+    if start.kind is StartKind.OFFSET and start.value >= end:
+        raise _never_reached("offset", start.value, info.last_offset)
+    following = info.last_sequence + start.inclusive
+    if start.kind is StartKind.SEQUENCE_NUMBER and start.value > following:
+        raise _never_reached("sequence number", start.value, info.last_sequence)
+
+
+def _never_reached(word: str, supplied: int, last: int) -> HubError:
+    return HubError(
+        Code.ARGUMENT_INVALID,
+        f"The supplied {word} '{supplied}' is invalid. The last {word} in the system is '{last}'",
+        Refusal(
+            Hop.CONTRACT,
+            "contract.position",
+            f"{word} {supplied}, and {last} was the last",
+            "Delete the reader's checkpoint: it is of another hub, or of a later state of this one.",
+        ),
+    )
 
 
 def _epoch_refused(owner: int, epoch: int | None) -> HubError:
