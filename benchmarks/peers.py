@@ -29,7 +29,7 @@ HOST_NAME = "hub.bench.test"
 DEVICES = 2000
 """Devices registered with our own server: as many as the largest shape of `run.py` has connections."""
 TOKEN_SECONDS = 3600
-PACKAGED = Path(__file__).parent / "results" / "peers" / "bin"
+PACKAGED = Path(__file__).parents[1] / ".venv" / "peers" / "bin"
 """Where `bench.sh` puts the peers that come as Python packages."""
 
 START_SECONDS_MAX = 60.0
