@@ -13,7 +13,7 @@ WORKERS ?= 3
 TOOLS := mosquitto_pub=mosquitto-clients curl=curl ip=iproute2 wg=wireguard-tools wireguard-go=wireguard-go \
 	dnsmasq=dnsmasq-base npm=npm
 
-.PHONY: install run test test-long lint format bench docs lock clean
+.PHONY: install run test test-long lint format bench docs lock sbom clean
 
 # The core is compiled where a compiler is at hand, and only when what it is made of has changed; nothing needs it.
 install: $(STAMP)
@@ -54,6 +54,10 @@ bench: install
 docs: install
 	$(BIN)/python tools/reference.py
 	$(BIN)/python tools/conformance.py
+
+# The software bill of materials, CycloneDX in JSON, of what the lock file pins.
+sbom: install
+	$(BIN)/python tools/sbom.py --output sbom.cdx.json
 
 # Resolves anew within the bounds of pyproject.toml, for every Python from 3.11 on, and of tests/node/package.json; the
 # files name no registry.

@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from isthmus.access.sealed_folder import KeySources, open_sealed_folder
 from isthmus.backends.sqlite import SqliteState
 from isthmus.base.clock import SystemClock
 from isthmus.base.ids import DeviceRef, HubId, RandomIds
@@ -143,13 +144,15 @@ def fill(folder: Path, count: int) -> None:
     with Served(folder):
         pass
     begun = time.monotonic()
-    asyncio.run(_write(folder / "data" / "state.db", count - CALLS))
+    asyncio.run(_write(folder / "data", count - CALLS))
     (folder / "filled").touch()
     print(f"{count:,} devices written in {time.monotonic() - begun:.0f} s")
 
 
-async def _write(path: Path, count: int) -> None:
-    state, ids, utc_ms = await SqliteState.open(path), RandomIds(), SystemClock().utc_ms()
+async def _write(data: Path, count: int) -> None:
+    sealer = open_sealed_folder(data, KeySources(), reading=True).sealer
+    state = await SqliteState.open(data / "state.db", sealer=sealer)
+    ids, utc_ms = RandomIds(), SystemClock().utc_ms()
     twin, presence = new_twin(), encode_presence(PresenceRecord())
     for first in range(0, count, DEVICES_A_COMMIT):
         puts: list[Put] = []
