@@ -24,11 +24,11 @@ DRAIN_SECONDS_MAX = 10.0
 """What SIGTERM promises."""
 SENDERS = 8
 """Threads that send, each for its share of the devices, one message at a time."""
-SENT_MIN = 200
+SENT_MIN = 150
 READ_SECONDS = 120.0
 
 
-@pytest.mark.parametrize("devices", [100, pytest.param(2_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("devices", [50, pytest.param(2_000, marks=pytest.mark.long)])
 def test_what_was_acknowledged_before_the_end_is_there_afterwards(tmp_path: Path, devices: int) -> None:
     with Loopback() as loopback, ExitStack() as stack:
         hub = RunningHub(
