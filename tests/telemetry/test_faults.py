@@ -92,7 +92,6 @@ class Life:
     def __init__(self, log: SegmentLog) -> None:
         self.log = log
         self.acknowledged: list[bytes] = []
-        self.sent: list[bytes] = []
         self.health: list[Health] = []
         log.on_health(self.health.append)
 
@@ -101,7 +100,6 @@ class Life:
         before = len(self.acknowledged)
         for number in range(2):
             mine = [b"%s %d %d" % (name.encode(), number, each) for each in range(2)]
-            self.sent += mine
             waiter = await store(self.log, mine)
             await store(self.log, [b"of another partition"], P1)
             assert waiter.acknowledged in ([], [0, 1])
