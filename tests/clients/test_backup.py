@@ -17,8 +17,8 @@ from clients.reading import EventCollector, sender
 from support.server import RunningHub
 
 DEVICES = 3
-BACKUPS = 2
-BACKUPS_LONG = 20
+BACKUPS = 1
+BACKUPS_LONG = 8
 BEFORE_A_BACKUP = 15
 """Messages acknowledged by each device before each backup, so that there is something under way at every cut."""
 REPORTED_EACH = 4

@@ -11,6 +11,8 @@ from isthmus.cli.errors import CommandError
 from isthmus.cli.output import Readable
 from isthmus.cli.target import Target
 
+READERS = "Readers whose checkpoint lies behind these must begin at them: what was there is lost, and new events come."
+
 
 @click.command("backup", cls=HubCommand, local=True)
 @click.argument("destination", type=click.Path(path_type=Path))
@@ -37,7 +39,8 @@ def restore(target: Target, source: Path) -> Any:
         made = restore_folder(source, target.data)
     except ConfigurationError as error:
         raise CommandError(str(error)) from error
-    return Readable(_words(made, f"Restored to {made['folder']}"), made)
+    words = _words(made, f"Restored to {made['folder']}")
+    return Readable(f"{words}\n{READERS}", made)
 
 
 def _words(told: dict[str, Any], headline: str) -> str:
