@@ -27,12 +27,11 @@ from typing import Any
 
 import msgspec
 
-from isthmus.access.sealed_folder import KeySources, open_sealed_folder
-from isthmus.backends.sqlite import SqliteState
-from isthmus.base.clock import SystemClock
-from isthmus.base.ids import DeviceRef, HubId, RandomIds
+from isthmus.app.stores import Stores, open_stores
+from isthmus.base.ids import DeviceRef, HubId
 from isthmus.base.places import MANAGEMENT_SOCKET
 from isthmus.base.state import Put
+from isthmus.config import Config
 from isthmus.devices.documents import identity_key, presence_key, twin_key
 from isthmus.devices.identity import IdentityBody, encode_identity, new_identity
 from isthmus.devices.presence import PresenceRecord, encode_presence
@@ -150,9 +149,12 @@ def fill(folder: Path, count: int) -> None:
 
 
 async def _write(data: Path, count: int) -> None:
-    sealer = open_sealed_folder(data, KeySources(), reading=True).sealer
-    state = await SqliteState.open(data / "state.db", sealer=sealer)
-    ids, utc_ms = RandomIds(), SystemClock().utc_ms()
+    async with open_stores(Config(data=str(data))) as stores:
+        await _write_devices(stores, count)
+
+
+async def _write_devices(stores: Stores, count: int) -> None:
+    ids, utc_ms = stores.ids, stores.clock.utc_ms()
     twin, presence = new_twin(), encode_presence(PresenceRecord())
     for first in range(0, count, DEVICES_A_COMMIT):
         puts: list[Put] = []
@@ -163,8 +165,7 @@ async def _write(data: Path, count: int) -> None:
             puts.append(Put(identity_key(ref), encode_identity(identity), 0))
             puts.append(Put(twin_key(ref), encode_twin(tagged), 0))
             puts.append(Put(presence_key(ref), presence, 0))
-        await state.commit(puts)
-    await state.close()
+        await stores.state.commit(puts)
 
 
 def device(number: int) -> str:

@@ -96,7 +96,10 @@ async def test_a_backup_comes_back_whole(tmp_path: Path) -> None:
         made = await Backups(stores, tmp_path / "data").make(str(tmp_path / "backup"))
     told = restore(tmp_path / "backup", tmp_path / "back")
     assert (tmp_path / "back/tls/ca.pem").read_text() == "authority"
-    assert not (tmp_path / "back/sealing.key").exists()
+    assert "sealing.key" in os.listdir(tmp_path / "data")
+    assert not list((tmp_path / "backup").rglob("sealing.key"))
+    assert "sealing.key" not in os.listdir(tmp_path / "back")
+    assert told["sealingKey"] == made["sealingKey"] != ""
     assert not list((tmp_path / "backup").rglob("*.lock"))
     same = ("recoveryPoint", "state", "log", "deadLetters", "files", "bytes")
     assert [told[name] for name in same] == [made[name] for name in same]

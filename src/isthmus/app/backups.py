@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+from isthmus.access.sealed_folder import read_record
 from isthmus.app.stores import BLOBS_FOLDER, DEAD_LETTERS_FOLDER, LOG_FOLDER, STATE_FILE, Stores, open_stores
 from isthmus.backends.backup import BackupDisk, Cut, Folders, Manifest, cut_of, make_backup, restore_backup
 from isthmus.backends.backup.manifest import LogPoint
@@ -113,7 +114,8 @@ def folders_of(data: Path) -> Folders:
 
 
 def report(manifest: Manifest, folder: Path, seconds: float) -> Json:
-    """What a backup holds, for people and programs."""
+    """What a backup holds, for people and programs; `folder` is that of the backup, or the restored one."""
+    sealed = read_record(folder)
     return {
         "folder": str(folder),
         "recoveryPoint": iso_utc(manifest.cut_ms),
@@ -121,6 +123,7 @@ def report(manifest: Manifest, folder: Path, seconds: float) -> Json:
         "state": {"outboxId": manifest.state.outbox_id, "journalEntry": manifest.state.journal_entry},
         "log": _log(manifest.log),
         "deadLetters": _log(manifest.dead_letters),
+        "sealingKey": sealed.key_id if sealed is not None else "",
         "files": len(manifest.files),
         "bytes": manifest.bytes,
         "seconds": round(seconds, 3),

@@ -55,4 +55,6 @@ def _words(told: dict[str, Any], headline: str) -> str:
         f"{each['lastSequenceNumber']}, offset {each['lastOffset']}, enqueued {each['lastEnqueuedTime']}"
         for each in told["log"]["partitions"]
     ]
+    if told["sealingKey"]:
+        lines.append(f"keys   sealed by {told['sealingKey']}, which is not in it: no server starts without that key")
     return "\n".join(lines)
