@@ -69,6 +69,19 @@ def test_what_was_restored_from_a_backup_takes_over_the_key_of_the_folder_beside
     assert open_sealed_folder(restored, NOTHING).record.key_id == key_id
 
 
+def test_a_lost_record_is_no_reason_to_make_another_key(folder: Path) -> None:
+    key_id = sealed(folder, NOTHING).record.key_id
+    write_sealed(private_file(folder), b"private", open_sealed_folder(folder, NOTHING).sealer)
+    (folder / "sealing.json").unlink()
+    kept = (folder / "sealing.key").rename(folder.with_name("kept"))
+
+    with pytest.raises(ConfigurationError, match=key_id):
+        open_sealed_folder(folder, NOTHING)
+    kept.rename(folder / "sealing.key")
+
+    assert open_sealed_folder(folder, NOTHING).record.key_id == key_id
+
+
 SOURCES: dict[str, Callable[[Path], KeySources]] = {
     "a file": lambda base: KeySources(str(written(base / "key", KEY))),
     "the variable": lambda base: environment({KEY_VARIABLE: base64.b64encode(KEY.secret).decode()}),

@@ -26,7 +26,7 @@ from isthmus.access.files import reseal_file, write_atomically
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.ids import random_bytes
 from isthmus.base.places import CONFIDENTIAL, SEALING_KEY, SEALING_RECORD
-from isthmus.base.sealing import KEY_BYTES, Sealer, SealingKey
+from isthmus.base.sealing import KEY_BYTES, Sealer, SealingKey, key_id_of
 
 KEY_VARIABLE = "ISTHMUS_SEALING_KEY"
 FILE_VARIABLE = "ISTHMUS_SEALING_KEY_FILE"
@@ -98,7 +98,7 @@ def open_sealed_folder(folder: Path, sources: KeySources, *, reading: bool = Fal
 
     With `reading` nothing is made or written. Raises `ConfigurationError`, and has then written nothing either.
     """
-    record = read_record(folder)
+    record = read_record(folder) or _told_by_files(folder)
     found = _current(folder, sources, record)
     if found is None:
         if record is not None:
@@ -143,6 +143,13 @@ def read_record(folder: Path) -> SealingRecord | None:
 def confidential_files(folder: Path) -> list[Path]:
     """The files of a data folder that hold private keys."""
     return sorted(path for pattern in CONFIDENTIAL for path in folder.glob(pattern) if path.is_file())
+
+
+def _told_by_files(folder: Path) -> SealingRecord | None:
+    """What sealed files tell where the record was lost: a new key would open none of them."""
+    ids = (key_id_of(path.read_bytes()) for path in confidential_files(folder))
+    key_id = next(filter(None, ids), "")
+    return SealingRecord(key_id, opens=(PLAIN,)) if key_id else None
 
 
 def _write_record(folder: Path, record: SealingRecord) -> None:
