@@ -4,8 +4,8 @@ Theory of operation. Work is cut into slices: a target, the number of its first 
 process of a pool, over a world of its own, so that what one input did to a world is seen by the next ones of its slice
 only; an input is a function of target, corpus and number (`mutation.py`), so a slice can be run again. Targets take
 turns; a turn is as many inputs as a target manages in about `TURN_SECONDS`, so that a fast decoder sees more of them
-than a whole house does, and no target waits for another. Before the fuzzing each target's time is compared for inputs
-that grow, by the processor's clock.
+than a whole house does, and no target waits for another. What does not end, or takes as long as if it did not, is a
+finding after `INPUT_SECONDS_MAX`.
 
 A finding ends nothing: it is printed with the input, which goes to the corpus once it is mended.
 """

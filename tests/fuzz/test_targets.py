@@ -15,7 +15,7 @@ from fuzz.target import Target
 from fuzz.targets import TARGETS, target
 
 SHORT_INPUTS = 300
-"""Of a target, the same every time; all of them take about ten seconds."""
+"""Of a target, the same every time; all of them take about a quarter of a minute."""
 
 LONG_INPUTS = int(os.environ.get("FUZZ_INPUTS", "200000"))
 """Of all targets together."""

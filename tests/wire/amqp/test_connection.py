@@ -404,3 +404,11 @@ def test_calls_on_a_finished_connection_do_nothing(call: Callable[[Connection], 
     call(server)
     assert list(server.events()) == []
     assert server.data_to_send() == b""
+
+
+def test_what_comes_behind_a_fault_of_framing_is_not_kept() -> None:
+    server = Connection("server", 0.0)
+    server.receive(AMQP_HEADER + b"\0" * 100_000, 0.0)
+    list(server.events())
+
+    assert len(server._input) == 0

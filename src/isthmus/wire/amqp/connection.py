@@ -246,6 +246,7 @@ class Connection:
             if self._stage is Stage.HANDSHAKE:
                 return self._shake()
             if self._stage in (Stage.DEAF, Stage.FINISHED):
+                self._input = FrameBuffer()  # what came in the same read is not kept either
                 return False
             bounds = self._input.frame(FRAME_BYTES_MAX)
             if bounds is None:
