@@ -25,6 +25,7 @@ from isthmus.wire.mqtt.packets import Publish
 from support.server import RunningHub
 
 BODY = b"x" * 200
+LARGE_BODY = b"x" * 32_768
 BURST = 8
 """Messages of a device in one turn."""
 QUERY = "SELECT * FROM devices WHERE status = 'enabled'"
@@ -84,6 +85,16 @@ class MixedLoad:
             headers={"Authorization": token, "Host": self.hub.host_name},
             connector=aiohttp.TCPConnector(ssl=tls_context(self.hub)),
         )
+
+    async def fill(self, messages: int) -> None:
+        """Telemetry of large messages, so that what keeps the newest in memory is full."""
+
+        async def live(peer: MqttPeer) -> None:
+            for _ in range(messages // BURST):
+                await peer.delivered(*[LARGE_BODY] * BURST)
+                self.paces["mqtt"].done += BURST
+
+        await connected(self, "mqtt", live)
 
     async def run(self) -> None:
         """Everything, until it is cancelled; what goes wrong anywhere ends it."""

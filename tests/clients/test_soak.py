@@ -36,6 +36,8 @@ LOAD_SHARE = 0.5
 CALIBRATION_SECONDS = 3.0
 CALIBRATION_SECONDS_LONG = 20.0
 LOAD_SECONDS = 4.0
+FILL_MESSAGES = 2_560
+"""80 MiB: more than the log keeps of the newest in memory, which would take a third of an hour to fill at half speed."""
 SAMPLES = 120
 ARRIVE_SECONDS_MAX = 120.0
 SOCKETS = 4
@@ -52,7 +54,7 @@ async def test_clients_that_came_and_went_leave_nothing_behind(plant: "Plant") -
 @pytest.mark.long
 async def test_nothing_grows_under_mixed_load(plant: "Plant") -> None:
     seconds = duration(os.environ.get("SOAK", "30m"))
-    samples = await plant.soak(calibration_seconds=CALIBRATION_SECONDS_LONG, seconds=seconds)
+    samples = await plant.soak(calibration_seconds=CALIBRATION_SECONDS_LONG, seconds=seconds, fill=FILL_MESSAGES)
     sys.stdout.write(f"{plant.load.paces}{told(samples[:: SAMPLES // 20])}\n")
     assert leaks(samples, minutes=seconds / 60, connections=plant.load.connections) == [], told(samples)
 
@@ -68,9 +70,10 @@ class Plant:
             CountingReader(event_hub, str(hub.ca), host, hub.address),
         ]
 
-    async def soak(self, *, calibration_seconds: float, seconds: float) -> list[Usage]:
+    async def soak(self, *, calibration_seconds: float, seconds: float, fill: int = 0) -> list[Usage]:
         """Calibrates, loads, and sees that everything has arrived and everybody has left."""
         await self._run(1.0)
+        await self.load.fill(fill)
         start = await self._at_rest()
         already = {name: pace.done for name, pace in self.load.paces.items()}
         await self._run(calibration_seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 import struct
@@ -197,6 +198,17 @@ async def test_end_of_the_peer_is_told_once(door: FrontDoor, loopback_address: s
 
     assert pump.bytes_received == b"bye"
     assert pump.reasons == ["closed by peer"]
+
+
+async def test_a_connection_that_has_ended_holds_no_tls(door: FrontDoor, loopback_address: str) -> None:
+    _, writer = await door.connect(door.open(loopback_address))
+    pump = await door.pump()
+    assert any(isinstance(held, TlsLayer) for held in gc.get_referents(pump.connection))
+    await end(writer)
+    await within(pump.is_closed.wait())
+    pump.connection.abort()
+
+    assert not any(isinstance(held, TlsLayer) for held in gc.get_referents(pump.connection))
 
 
 async def test_reset_by_the_peer_is_told_once(door: FrontDoor, loopback_address: str) -> None:

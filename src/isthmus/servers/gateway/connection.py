@@ -623,6 +623,9 @@ class Connection:
         self._gathered.clear()
         self._held_bytes = self._gathered_bytes = 0
         self._unread = b""
+        # Connection, handler and their methods refer to each other and wait for a look for garbage, which is rare; the
+        # buffers of TLS, most of what a connection holds, go now.
+        self._layer = PlainLayer()
         self._tell()
         self._owner.released(self)
 
