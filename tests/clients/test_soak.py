@@ -37,7 +37,7 @@ CALIBRATION_SECONDS = 3.0
 CALIBRATION_SECONDS_LONG = 20.0
 LOAD_SECONDS = 4.0
 FILL_MESSAGES = 2_560
-"""80 MiB: more than the log keeps of the newest in memory, which would take a third of an hour to fill at half speed."""
+"""80 MiB: more than the log keeps of the newest in memory, which half speed would take long to fill."""
 SAMPLES = 120
 ARRIVE_SECONDS_MAX = 120.0
 SOCKETS = 4
