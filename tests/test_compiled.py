@@ -88,12 +88,12 @@ def test_the_environment_can_choose_the_source(source: Path, folder: Path, value
     assert choose([folder], source, pure=value).is_compiled is is_compiled
 
 
-@pytest.mark.parametrize("pure", ["", "1"])
-def test_a_process_tells_which_one_runs(pure: str) -> None:
-    environment = {**os.environ, PURE_VARIABLE: pure}
+@pytest.mark.parametrize("environment", [{}, {PURE_VARIABLE: "1"}], ids=["as it is", "pure"])
+def test_a_process_tells_which_one_runs(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "isthmus", "--version"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == f"isthmus 0.1.0 ({'pure Python: ISTHMUS_PURE is set' if pure else CORE})\n"
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    core = f"pure Python: {PURE_VARIABLE} is set" if environment else str(CORE)
+    assert done.stdout == f"isthmus 0.1.0 ({core})\n"
 
 
 def test_every_module_that_was_compiled_runs_compiled() -> None:
