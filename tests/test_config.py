@@ -20,7 +20,9 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from app.starting import KEY
+from isthmus.access.sealed_folder import KeySources, new_key, open_sealed_folder, write_key
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.sealing import SealingKey
 from isthmus.config import Config, load_config
 from isthmus.wire.link.token import parse_token
 from support.connector import RunningConnector
@@ -57,6 +59,7 @@ class Configured:
         (folder / "seed.toml").write_text(f'[[devices]]\nid = "seeded"\nprimary_key = "{KEY}"\n')
         key = RSAKey.generate_key(2048).as_dict(private=False)
         (folder / "keys.json").write_text(json.dumps({"keys": [{**key, "kid": "k", "use": "sig"}]}))
+        self.sealing_key = self._sealed_by_another_key(folder / "elsewhere")
         settings = folder / "isthmus.toml"
         settings.write_text(self._settings() + self._further_settings())
         self.hub = ConfiguredHub(folder, settings)
@@ -64,6 +67,16 @@ class Configured:
         self._connector = RunningConnector(folder / "connector")
         self._endpoint = addresses()
         self._made = False
+
+    def _sealed_by_another_key(self, data: Path) -> SealingKey:
+        """A data folder whose key is not where it was; returns the next one."""
+        before, key = new_key(), new_key()
+        write_key(self.folder / "before.key", before)
+        write_key(self.folder / "sealing.key", key)
+        data.mkdir(0o700)
+        open_sealed_folder(data, KeySources(str(self.folder / "before.key")))
+        (self.folder / "before.key").rename(self.folder / "moved.key")
+        return key
 
     def _settings(self) -> str:
         """The file."""
@@ -85,6 +98,10 @@ class Configured:
             retention_days = 2.5
             retention_gib = 0.25
             scrub_mib_per_second = 0.5
+
+            [sealing]
+            key_file = "{folder / "sealing.key"}"
+            previous_key_file = "{folder / "moved.key"}"
 
             [sockets]
             sockets_max = 77
@@ -407,6 +424,8 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "throttles.rates.queries": lambda it: it.rate("queries") == 7_009,
     "throttles.rates.jobs": lambda it: it.rate("jobs") == 7_010,
     "throttles.rates.uploads": lambda it: it.rate("uploads") == 7_011,
+    "sealing.key_file": lambda it: it.hub.json("sealing-key", "show")["keyId"] == it.sealing_key.key_id,
+    "sealing.previous_key_file": lambda it: it.hub.json("sealing-key", "show")["stillSealedBy"] == [],
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,
 }
 """What is different because of a key."""

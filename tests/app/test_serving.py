@@ -149,7 +149,8 @@ def test_an_ephemeral_hub_is_seeded_and_forgets(
     assert_seeded(hub)
     hub.isthmus("device-identity", "create", "-d", "fleeting", "-n", "first")
     assert [path.name.partition("-")[0] for path in scratch.iterdir()] == ["isthmus"]
-    assert sorted(path.name for path in hub.data.iterdir()) == ["audit", MANAGEMENT_SOCKET, "server.lock", "tls"]
+    kept = ["audit", MANAGEMENT_SOCKET, "sealing.json", "sealing.key", "server.lock", "tls"]
+    assert sorted(path.name for path in hub.data.iterdir()) == kept
     hub.stop()
     assert list(scratch.iterdir()) == []
 

@@ -154,7 +154,7 @@ async def test_device_that_left_comes_back_to_what_waited(
         assert device.connected
         await device.send_message("after")
         await eventually(lambda: received == [b"while away"])
-        assert state_of(service, device_id) == "Connected"
+        await eventually(lambda: state_of(service, device_id) == "Connected")
     events = await asyncio.to_thread(reader.of_device, device_id, 2)
     assert [event.body_as_str() for event in events] == ["before", "after"]
 

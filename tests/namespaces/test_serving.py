@@ -263,7 +263,7 @@ def test_what_runs_as_root_imports_nothing_of_the_hub() -> None:
     listing = "import isthmus.namespaces.serving, sys; print(*(n for n in sys.modules if n.startswith('isthmus.')))"
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
     rooms = {name.split(".")[1] for name in done.stdout.split()}
-    assert rooms == {"namespaces", "base", "logs"}
+    assert rooms == {"namespaces", "base", "logs", "compiled"}
 
 
 def test_many_orders_leave_no_descriptor_and_no_thread(

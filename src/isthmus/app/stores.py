@@ -78,6 +78,8 @@ async def open_stores(config: Config) -> AsyncIterator[Stores]:
             path = folder / STATE_FILE
             _require_state_of(folder)
             sealed.reseal_files()
+            if config.ephemeral and not (data / STATE_FILE).exists():
+                sealed.finish()
             state = MemoryState(journal=limit) if config.ephemeral else await _sqlite(path, limit, sealed)
             stack.push_async_callback(state.close)
             log = SegmentLog.open(folder / LOG_FOLDER, clock, config=log_config(config), on_damage=_log_damage)
