@@ -8,7 +8,7 @@ import pytest
 from azure.eventhub import EventHubConsumerClient, EventHubSharedKeyCredential
 from azure.eventhub.exceptions import EventHubError
 
-from clients.devices import OTHER_KEY, key_of
+from clients.devices import OTHER_KEY, key_of, until
 from clients.raw import ACCEPTED, NOT_AUTHORIZED, RawMqtt, https
 from clients.sas import sas_token
 from support.server import RunningHub
@@ -157,8 +157,9 @@ def test_right_key_at_the_wrong_hub_is_refused_and_hubs_do_not_see_each_other(hu
     second_token = sas_token(f"{second}/devices/twin-name", second_key)
     with RawMqtt(hub, server_name=second) as connection:
         assert connection.connect("twin-name", second_user, second_token) == ACCEPTED
-        assert hub.json("device-identity", "show", "-d", "twin-name", "-n", own)["connectionState"] == "Disconnected"
-        assert hub.json("device-identity", "show", "-d", "twin-name", "-n", "second")["connectionState"] == "Connected"
+        shown = ("device-identity", "show", "-d", "twin-name", "-n")
+        until(lambda: hub.json(*shown, "second")["connectionState"] == "Connected")
+        assert hub.json(*shown, own)["connectionState"] == "Disconnected"
     with RawMqtt(hub, server_name=second) as connection:
         forged = sas_token(f"{second}/devices/twin-name", first_key)
         assert connection.connect("twin-name", second_user, forged) == NOT_AUTHORIZED

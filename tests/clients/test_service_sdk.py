@@ -125,8 +125,8 @@ def test_statistics_count_devices(service: IoTHubRegistryManager, hub: RunningHu
     assert after.enabled_device_count == before.enabled_device_count + 1
     assert after.disabled_device_count == before.disabled_device_count + 1
     with connected(hub, device_id, create=False):
+        until(lambda: service.get_device(device_id).connection_state == "Connected")
         assert service.get_service_statistics().connected_device_count >= 1
-        assert service.get_device(device_id).connection_state == "Connected"
     until(lambda: service.get_device(device_id).connection_state == "Disconnected")
 
 
