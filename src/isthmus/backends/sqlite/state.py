@@ -70,7 +70,7 @@ class SqliteState:
         """Makes, upgrades or just opens the file; its folder must exist.
 
         `sealer` seals and opens what is secret in it; with `resealing` it looks first for what is not sealed by the key
-        that seals now, which takes a minute for some million documents.
+        that seals now, which takes longer the more documents there are.
 
         Raises `ConfigurationError` when another process has it open, when it was written by a newer release, or when
         it is no state file.
