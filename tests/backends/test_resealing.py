@@ -9,9 +9,10 @@ import pytest
 from isthmus.backends.sqlite import SqliteState
 from isthmus.backends.sqlite.documents import OPEN_KINDS, checksum
 from isthmus.backends.sqlite.resealing import reseal
+from isthmus.base.filters import equals
 from isthmus.base.ids import HubId
 from isthmus.base.sealing import KEY_BYTES, Sealer, SealingKey, key_id_of
-from isthmus.base.state import Damaged, Delete, Equals, Key, Put
+from isthmus.base.state import Damaged, Delete, Key, Put
 
 HUB = HubId(1)
 KEY, OTHER = SealingKey(b"k" * KEY_BYTES), SealingKey(b"o" * KEY_BYTES)
@@ -29,7 +30,7 @@ async def test_a_secret_is_written_sealed_and_read_plain(path: Path) -> None:
     await state.commit([Put(Key("identity", HUB, "press"), SECRET), Put(Key("twin", HUB, "press"), b'{"tags": {}}')])
 
     found = await state.get(Key("identity", HUB, "press"))
-    asked = await state.query_devices(HUB, [Equals(("deviceId",), "press")], modules=False, after="", limit=10)
+    asked = await state.query_devices(HUB, equals(("deviceId",), "press"), modules=False, after="", limit=10)
     raw = everything(path)
     await state.close()
 

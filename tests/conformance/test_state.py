@@ -8,6 +8,7 @@ import pytest
 from isthmus.access.chain import JOURNAL_BODY_BYTES_MAX, JOURNAL_TEXT_MAX, anchor_of
 from isthmus.access.verify import verify
 from isthmus.backends.comparing import DOCUMENT_BYTES_MAX
+from isthmus.base.filters import EVERYTHING, All, equals
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     MUST_NOT_EXIST,
@@ -16,7 +17,6 @@ from isthmus.base.state import (
     Check,
     Conflict,
     Delete,
-    Equals,
     JournalFilter,
     JournalRow,
     Key,
@@ -307,8 +307,8 @@ async def test_a_closed_state_says_so(state: State) -> None:
         state.get(key("a")),
         state.scan("thing", HUB),
         state.count("thing", HUB),
-        state.query_devices(HUB, [], modules=False, after="", limit=10),
-        state.count_devices(HUB, [], modules=False),
+        state.query_devices(HUB, EVERYTHING, modules=False, after="", limit=10),
+        state.count_devices(HUB, EVERYTHING, modules=False),
         state.commit([put("b")]),
         state.outbox(after=0, limit=1),
         state.outbox_done(1),
@@ -367,33 +367,33 @@ async def test_devices_by_one_condition(
     state: State, path: str, value: str | int | float | bool | None, found: list[str]
 ) -> None:
     await plant(state)
-    condition = Equals(tuple(path.split(".")), value)
-    triples = await state.query_devices(HUB, [condition], modules=False, after="", limit=100)
+    condition = equals(tuple(path.split(".")), value)
+    triples = await state.query_devices(HUB, condition, modules=False, after="", limit=100)
     assert [identity.key.name for identity, _, _ in triples] == found
-    assert await state.count_devices(HUB, [condition], modules=False) == len(found)
+    assert await state.count_devices(HUB, condition, modules=False) == len(found)
 
 
 async def test_devices_are_counted_like_they_are_found(state: State) -> None:
-    assert await state.count_devices(HUB, [], modules=False) == 0
+    assert await state.count_devices(HUB, EVERYTHING, modules=False) == 0
     await plant(state)
-    assert await state.count_devices(HUB, [], modules=False) == 3
-    assert await state.count_devices(HUB, [], modules=True) == 1
+    assert await state.count_devices(HUB, EVERYTHING, modules=False) == 3
+    assert await state.count_devices(HUB, EVERYTHING, modules=True) == 1
 
 
 async def test_devices_by_several_conditions(state: State) -> None:
     await plant(state)
-    conditions = [
-        Equals(("status",), "enabled"),
-        Equals(("connectionState",), "Connected"),
-        Equals(("tags", "floor"), 3),
-    ]
-    triples = await state.query_devices(HUB, conditions, modules=False, after="", limit=100)
+    asked = (
+        equals(("status",), "enabled"),
+        equals(("connectionState",), "Connected"),
+        equals(("tags", "floor"), 3),
+    )
+    triples = await state.query_devices(HUB, All(asked), modules=False, after="", limit=100)
     assert [identity.key.name for identity, _, _ in triples] == ["d1"]
 
 
 async def test_query_gives_the_three_documents(state: State) -> None:
     await plant(state)
-    triples = await state.query_devices(HUB, [], modules=False, after="", limit=100)
+    triples = await state.query_devices(HUB, EVERYTHING, modules=False, after="", limit=100)
     assert [
         (identity.key.kind, twin.key.kind, presence.key.kind if presence else "")
         for identity, twin, presence in triples
@@ -403,14 +403,14 @@ async def test_query_gives_the_three_documents(state: State) -> None:
 
 async def test_query_pages_by_name(state: State) -> None:
     await plant(state)
-    first = await state.query_devices(HUB, [], modules=False, after="", limit=2)
-    rest = await state.query_devices(HUB, [], modules=False, after=first[-1][0].key.name, limit=2)
+    first = await state.query_devices(HUB, EVERYTHING, modules=False, after="", limit=2)
+    rest = await state.query_devices(HUB, EVERYTHING, modules=False, after=first[-1][0].key.name, limit=2)
     assert [[identity.key.name for identity, _, _ in page] for page in (first, rest)] == [["d1", "d2"], ["d3"]]
 
 
 async def test_modules_are_asked_for_apart(state: State) -> None:
     await plant(state)
-    triples = await state.query_devices(HUB, [Equals(("moduleId",), "m")], modules=True, after="", limit=100)
+    triples = await state.query_devices(HUB, equals(("moduleId",), "m"), modules=True, after="", limit=100)
     assert [identity.key.name for identity, _, _ in triples] == ["d1/m"]
 
 
@@ -418,7 +418,7 @@ async def test_query_sees_the_twin_that_was_just_written(state: State) -> None:
     await plant(state)
     for floor in range(20):
         await state.commit([twin("d1", {"floor": floor})])
-        triples = await state.query_devices(HUB, [Equals(("tags", "floor"), floor)], modules=False, after="", limit=100)
+        triples = await state.query_devices(HUB, equals(("tags", "floor"), floor), modules=False, after="", limit=100)
         assert "d1" in [identity.key.name for identity, _, _ in triples]
 
 

@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.base.errors import Hop
-from isthmus.base.state import Equals
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door, DoorKind
-from isthmus.network.door_policies import Caller, DoorPolicy, ask_for_tags, wrong_door
+from isthmus.network.door_policies import Caller, DoorPolicy, TagEquals, ask_for_tags, wrong_door
 
 PLANT = Door(DoorKind.PRIVATE, "/hubs/hub", "plant.3f2a", "works")
 OFFICE = Door(DoorKind.PRIVATE, "/hubs/hub", "office.77aa", "campus")
 BARE = Door(DoorKind.PRIVATE, "/hubs/hub", "bare.0001")
-SITE_1 = (Equals(("tags", "site"), "plant1"),)
+SITE_1 = (TagEquals(("tags", "site"), "plant1"),)
 
 
 def policy(*doors: str, name: str = "bound", enabled: bool = True) -> DoorPolicy:

@@ -10,11 +10,10 @@ from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Refusal
 from isthmus.base.ids import PROBE_PREFIX, DeviceRef, HubId
-from isthmus.base.state import Equals
 from isthmus.devices.identity import Identity, changed_identity, new_identity, parse_identity
 from isthmus.devices.ports import MethodAnswer
 from isthmus.network.door import LOCAL_DOOR, PUBLIC_DOOR, Door
-from isthmus.network.door_policies import DoorPolicy
+from isthmus.network.door_policies import DoorPolicy, TagEquals
 from isthmus.network.private_endpoints import ConnectionStatus
 from isthmus.resources.hub import hub_resource_id
 from isthmus.resources.virtual_network_arm import subnet_id
@@ -277,7 +276,7 @@ async def test_a_change_that_takes_nothing_away_cuts_nobody(cut: Cut) -> None:
     assert [session.rules for session in sessions] == [[], []]
 
 
-ON_SITE = DoorPolicy("site", ("private",), conditions=(Equals(("tags", "site"), "plant1"),))
+ON_SITE = DoorPolicy("site", ("private",), conditions=(TagEquals(("tags", "site"), "plant1"),))
 
 
 async def test_a_policy_cuts_its_devices_at_other_doors_with_their_modules(cut: Cut) -> None:

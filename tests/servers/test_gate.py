@@ -15,9 +15,8 @@ from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import PROBE_PREFIX, DeviceRef
 from isthmus.base.sas_token import sign
-from isthmus.base.state import Equals
 from isthmus.network.door import PUBLIC_DOOR, Door, DoorKind
-from isthmus.network.door_policies import DoorPolicy
+from isthmus.network.door_policies import DoorPolicy, TagEquals
 from isthmus.servers.gateway.gate import Admitted, secrets_of
 from isthmus.servers.gateway.plain import PlainUser
 from isthmus.servers.gateway.plane import Plane
@@ -25,7 +24,7 @@ from servers.gate_world import HOST, NOW_S, WRONG_KEY, FakePeer, GateWorld, devi
 
 DEV1 = DeviceRef(HUB, "dev1")
 MQTT = Plane.MQTT
-ON_SITE = DoorPolicy("site", ("private",), conditions=(Equals(("tags", "site"), "plant1"),))
+ON_SITE = DoorPolicy("site", ("private",), conditions=(TagEquals(("tags", "site"), "plant1"),))
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ and go with it, their decisions are not journaled, their events not relayed.
 from collections.abc import Sequence
 
 from isthmus.backends.comparing import next_revisions
+from isthmus.base.filters import Filter
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     Change,
     Check,
     Delete,
-    Equals,
     JournalEnds,
     JournalEntry,
     JournalFilter,
@@ -60,12 +60,12 @@ class RehearsalState:
         return committed
 
     async def query_devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+        self, hub: HubId, where: Filter, *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
-        return await self._committed.query_devices(hub, conditions, modules=modules, after=after, limit=limit)
+        return await self._committed.query_devices(hub, where, modules=modules, after=after, limit=limit)
 
-    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
-        return await self._committed.count_devices(hub, conditions, modules=modules)
+    async def count_devices(self, hub: HubId, where: Filter, *, modules: bool) -> int:
+        return await self._committed.count_devices(hub, where, modules=modules)
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         present = {change.key: await self.get(change.key) for change in changes}

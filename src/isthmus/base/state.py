@@ -46,6 +46,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from isthmus.base.filters import Filter
 from isthmus.base.ids import HubId
 
 NO_HUB = HubId(0)
@@ -210,35 +211,6 @@ class JournalLimit:
         return self.when_full is WhenFull.REFUSE_CHANGES and entries >= self.entries_max
 
 
-@dataclass(frozen=True, slots=True)
-class Equals:
-    """`path = value` over the joined view of a device (identity, twin, presence), the path split at its dots."""
-
-    path: tuple[str, ...]
-    value: str | int | float | bool | None
-
-    def holds(self, document: object) -> bool:
-        """True when the decoded document has the value at the path.
-
-        What is not there equals nothing, not even null; values of different types are never equal, and a boolean is not
-        a number.
-        """
-        found = document
-        for segment in self.path:
-            if not isinstance(found, Mapping) or segment not in found:
-                return False
-            found = found[segment]
-        return _same(found, self.value)
-
-
-def _same(found: object, wanted: str | int | float | bool | None) -> bool:
-    if isinstance(wanted, bool) or wanted is None:
-        return found is wanted
-    if isinstance(wanted, str):
-        return isinstance(found, str) and found == wanted
-    return isinstance(found, int | float) and not isinstance(found, bool) and found == wanted
-
-
 class Conflict(Exception):  # noqa: N818 - the word of compare-and-set
     """An expectation did not hold; `index` is the change that failed."""
 
@@ -292,11 +264,15 @@ class Documents(Protocol):
         """How many documents `scan` would find without a limit."""
 
     async def query_devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+        self, hub: HubId, where: Filter, *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
-        """(identity, twin, presence) of devices or modules that fulfil all conditions, in the order of names."""
+        """(identity, twin, presence) of devices or modules for which the filter holds, in the order of names.
 
-    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+        A field's path leads through the joined view: the members of the three documents side by side, whose names
+        differ.
+        """
+
+    async def count_devices(self, hub: HubId, where: Filter, *, modules: bool) -> int:
         """How many rows `query_devices` would give without a limit."""
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:

@@ -11,6 +11,7 @@ will. Used by one task at a time.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from isthmus.base.filters import Filter
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     Change,
@@ -18,7 +19,6 @@ from isthmus.base.state import (
     Conflict,
     Delete,
     Documents,
-    Equals,
     Key,
     OutboxEvent,
     Put,
@@ -90,12 +90,12 @@ class Draft:
         )
 
     async def query_devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+        self, hub: HubId, where: Filter, *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
-        return await self._committed.query_devices(hub, conditions, modules=modules, after=after, limit=limit)
+        return await self._committed.query_devices(hub, where, modules=modules, after=after, limit=limit)
 
-    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
-        return await self._committed.count_devices(hub, conditions, modules=modules)
+    async def count_devices(self, hub: HubId, where: Filter, *, modules: bool) -> int:
+        return await self._committed.count_devices(hub, where, modules=modules)
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         """Takes changes into the draft, all or nothing; raises `Conflict`."""

@@ -44,9 +44,7 @@ class Fleet:
         search = compile_search(text)
         after = "" if continuation is None else _resumed(continuation)
         limit = min(page_size, PAGE_MAX)
-        rows = await self._state.query_devices(
-            hub, search.conditions, modules=search.modules, after=after, limit=limit + 1
-        )
+        rows = await self._state.query_devices(hub, search.where, modules=search.modules, after=after, limit=limit + 1)
         more = _continuation(rows[limit - 1][0].key.name) if len(rows) > limit else None
         return Page(tuple(_view(*row) for row in rows[:limit]), search.columns, more)
 

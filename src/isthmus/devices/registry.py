@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, HubError
+from isthmus.base.filters import EVERYTHING
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.limits import DEVICES_PER_HUB_MAX, MODULES_PER_DEVICE_MAX
 from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Documents, OutboxEvent, Put, Stored
@@ -139,7 +140,7 @@ class Registry:
     async def list(self, hub: HubId, top: int = LIST_MAX) -> Sequence[Registered]:
         """Devices of a hub, at most `top` of them; outside 1 to 1000 it counts as 1000."""
         limit = top if 1 <= top <= LIST_MAX else LIST_MAX
-        rows = await self._state.query_devices(hub, (), modules=False, after="", limit=limit)
+        rows = await self._state.query_devices(hub, EVERYTHING, modules=False, after="", limit=limit)
         return [
             Registered(ref_of(identity.key), decode_identity(identity.body), presence_of(presence))
             for identity, _, presence in rows
@@ -153,7 +154,7 @@ class Registry:
 
     async def statistics(self, hub: HubId) -> RegistryStatistics:
         """Counts a hub's devices by status."""
-        total = await self._state.count_devices(hub, (), modules=False)
+        total = await self._state.count_devices(hub, EVERYTHING, modules=False)
         return RegistryStatistics(total, enabled=total - await self._state.count(DISABLED, hub))
 
     async def put(self, ref: DeviceRef, body: object, if_match: str | None) -> Identity:

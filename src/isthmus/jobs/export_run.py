@@ -8,6 +8,7 @@ export. Identities that come or go meanwhile may be in it or not. One block is a
 
 import msgspec
 
+from isthmus.base.filters import EVERYTHING
 from isthmus.base.state import State
 from isthmus.devices.identity import decode_identity
 from isthmus.devices.twin import decode_twin
@@ -51,7 +52,7 @@ class ExportRun:
         hub, exclude_keys = self._record.hub, self._record.job.exclude_keys
         self._yielding.begin()
         while page := await self._state.query_devices(
-            hub, (), modules=position.modules, after=position.after, limit=PAGE
+            hub, EVERYTHING, modules=position.modules, after=position.after, limit=PAGE
         ):
             for identity, twin, _ in page:
                 line = write_line(decode_identity(identity.body), decode_twin(twin.body), exclude_keys=exclude_keys)

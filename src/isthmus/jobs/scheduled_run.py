@@ -21,7 +21,7 @@ import msgspec
 from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef, HubId
-from isthmus.base.state import COMMIT_TRIES_MAX, Change, Conflict, Equals, Key, OutboxEvent, Put, State, Stored
+from isthmus.base.state import COMMIT_TRIES_MAX, Change, Conflict, Key, OutboxEvent, Put, State, Stored
 from isthmus.commands.methods import DeviceNotOnlineError, MethodRequest, Methods
 from isthmus.completion import Completion
 from isthmus.devices.documents import ref_of, twin_key
@@ -156,28 +156,14 @@ class ScheduledRun:
 
     async def _select(self) -> None:
         """Makes a document for each device the job is for."""
-        selection = self._record.job.selection
-        if selection.device_ids is not None:
-            for place in range(0, len(selection.device_ids), GROUP):
-                await self._select_named(selection.device_ids[place : place + GROUP])
-        else:
-            while found := await self._page(selection.conditions, self._record.job.after):
-                await self._selected(found, after=found[-1])
+        while found := await self._page(self._record.job.after):
+            await self._selected(found, after=found[-1])
         await self._record.moved(selected=True, after="")
 
-    async def _select_named(self, device_ids: Sequence[str]) -> None:
-        found: list[str] = []
-        for device_id in device_ids:
-            named = (Equals(("deviceId",), device_id), *self._record.job.selection.conditions)
-            after = ""
-            while page := await self._page(named, after):
-                found += page
-                after = page[-1]
-        await self._selected(found, after="")
-
-    async def _page(self, conditions: Sequence[Equals], after: str) -> list[str]:
+    async def _page(self, after: str) -> list[str]:
+        selection = self._record.job.selection
         rows = await self._tools.state.query_devices(
-            self._hub, conditions, modules=self._record.job.selection.modules, after=after, limit=GROUP
+            self._hub, selection.where, modules=selection.modules, after=after, limit=GROUP
         )
         return [identity.key.name for identity, _, _ in rows]
 

@@ -1,12 +1,12 @@
-"""Which devices or modules a scheduled job is for: its query condition, as far as the store can answer it."""
+"""Which devices or modules a scheduled job is for: its query condition."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from isthmus.base.errors import Code, HubError
-from isthmus.base.state import Equals
+from isthmus.base.filters import Filter
 from isthmus.query.parser import parse
 from isthmus.query.search import search_of
-from isthmus.query.syntax import Binary, Collection, Expression, ListOf, Literal, Path
+from isthmus.query.syntax import Collection
 
 CONDITION_CHARACTERS_MAX = 8_192
 """A query's text (IoT Hub developer guide, "Query language")."""
@@ -18,34 +18,25 @@ MODULES = "from devices.modules"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Equalities that all hold, over devices or modules; `device_ids` are None where any may be meant."""
+    """What must hold, of devices or of modules."""
 
     modules: bool
-    conditions: tuple[Equals, ...]
-    device_ids: tuple[str, ...] | None = None
+    where: Filter
 
 
 def parse_selection(condition: str) -> Selection:
-    """The selection of a job's `queryCondition`; raises `ARGUMENT_INVALID` for one that is wrong or not supported yet.
+    """The selection of a job's `queryCondition`; raises `ARGUMENT_INVALID` for one that is wrong.
 
     That is the part of a query behind its WHERE, `*` for all devices; one over modules begins with
-    `FROM devices.modules`. Device ids may be given by IN beside equalities.
+    `FROM devices.modules`.
     """
     if len(condition) > CONDITION_CHARACTERS_MAX:
         raise HubError(Code.ARGUMENT_INVALID, f"queryCondition is longer than {CONDITION_CHARACTERS_MAX} characters")
     query = parse(_query_text(condition.strip()))
     if query.collection is Collection.JOBS:
         raise HubError(Code.ARGUMENT_INVALID, "queryCondition must be about devices or modules")
-    device_ids: tuple[str, ...] | None = None
-    rest: Expression | None = None
-    for term in [] if query.where is None else _terms(query.where):
-        named = _device_ids(term)
-        if named is None:
-            rest = term if rest is None else Binary("AND", rest, term, term.position)
-        else:
-            device_ids = named if device_ids is None else tuple(each for each in device_ids if each in named)
-    search = search_of(replace(query, where=rest))
-    return Selection(search.modules, search.conditions, device_ids)
+    search = search_of(query)
+    return Selection(search.modules, search.where)
 
 
 def _query_text(condition: str) -> str:
@@ -54,26 +45,3 @@ def _query_text(condition: str) -> str:
     if condition.lower().startswith(MODULES):
         return f"SELECT * {condition}"
     return f"SELECT * FROM devices WHERE {condition}"
-
-
-def _terms(where: Expression) -> list[Expression]:
-    """What AND joins, in its order; walked without recursion, for the tree leans to the left."""
-    found: list[Expression] = []
-    pending = [where]
-    while pending:
-        expression = pending.pop()
-        if isinstance(expression, Binary) and expression.operator == "AND":
-            pending += [expression.right, expression.left]
-        else:
-            found.append(expression)
-    return found
-
-
-def _device_ids(term: Expression) -> tuple[str, ...] | None:
-    """The ids of `deviceId IN [...]`, each once; None for another term."""
-    match term:
-        case Binary("IN", Path((str() as root,)), ListOf(members)) if root.lower() in ("deviceid", "id"):
-            values = [member.value for member in members if isinstance(member, Literal)]
-            ids = [value for value in values if isinstance(value, str)]
-            return tuple(dict.fromkeys(ids)) if len(ids) == len(members) else None
-    return None

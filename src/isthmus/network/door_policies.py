@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from isthmus.base.errors import Hop, Refusal
-from isthmus.base.state import Equals
+from isthmus.base.filters import Path, Primitive, equals, holds
 from isthmus.network.door import Door, DoorKind
 
 DOOR_POLICIES_MAX = 100
@@ -37,6 +37,18 @@ NO_TAGS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class TagEquals:
+    """One condition of a policy's query, as it is stored: a tag's path, from the twin's root, and its value."""
+
+    path: Path
+    value: Primitive
+
+    def holds(self, tags: Mapping[str, object]) -> bool:
+        """True when the tag is there, and is that."""
+        return holds(equals(self.path, self.value), {"tags": tags})
+
+
+@dataclass(frozen=True, slots=True)
 class DoorPolicy:
     """Opens doors for one subject, and thereby closes the others.
 
@@ -49,7 +61,7 @@ class DoorPolicy:
     doors: tuple[str, ...]
     device_ids: frozenset[str] = frozenset()
     query: str = ""
-    conditions: tuple[Equals, ...] = ()
+    conditions: tuple[TagEquals, ...] = ()
     shared_access_policy: str = ""
     consumer_group: str = ""
     enabled: bool = True
@@ -64,8 +76,7 @@ class DoorPolicy:
         if not self.enabled:
             return False
         if self.conditions:
-            tagged = {"tags": caller.tags}
-            return bool(caller.device_id) and all(condition.holds(tagged) for condition in self.conditions)
+            return bool(caller.device_id) and all(condition.holds(caller.tags) for condition in self.conditions)
         return (
             caller.device_id in self.device_ids
             or (bool(self.shared_access_policy) and caller.shared_access_policy == self.shared_access_policy)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from isthmus.base.errors import Code, HubError
+from isthmus.base.filters import Comparison, Constant, Field, Filter, Order, Undefined, fields, terms_of
 from isthmus.base.ids import ID_PATTERN
-from isthmus.base.state import Equals
 from isthmus.network.door_policies import (
     DOOR_POLICIES_MAX,
     NETWORK_PREFIX,
@@ -20,6 +20,7 @@ from isthmus.network.door_policies import (
     PRIVATE_PREFIX,
     PUBLIC,
     DoorPolicy,
+    TagEquals,
     is_connection,
 )
 from isthmus.network.virtual_networks import NetworkFacts
@@ -113,22 +114,32 @@ def door_policy_to_arm(hub: Hub, policy: DoorPolicy) -> dict[str, object]:
     }
 
 
-def tag_conditions(query: str) -> tuple[Equals, ...]:
+def tag_conditions(query: str) -> tuple[TagEquals, ...]:
     """What a query means over a device's tags: a whole query over devices, or only its condition.
 
-    Raises HubError ArgumentInvalid for what is not supported, and for what is no tag: the rest of a twin is written by
+    Raises HubError ArgumentInvalid for what is no equality, and for what is no tag: the rest of a twin is written by
     the device itself, and who is bound must not loosen his own bonds.
     """
     whole = query.lstrip()[:6].upper() == "SELECT"
     search = compile_search(query if whole else f"SELECT * FROM devices WHERE {query}")
     if search.modules or search.columns:
         raise HubError(Code.ARGUMENT_INVALID, "The query of a door policy is SELECT * FROM devices WHERE …")
-    other = next((each for each in search.conditions if each.path[0] != "tags" or len(each.path) == 1), None)
-    if other is not None or not search.conditions:
-        asked = ".".join(other.path) if other is not None else "every device"
-        message = f"The query of a door policy asks for tags only, such as tags.site = 'plant1', not for {asked}"
+    asked = list(fields(search.where))
+    other = next((path for path in asked if path[0] != "tags" or len(path) == 1), None)
+    if other is not None or not asked:
+        about = ".".join(map(str, other)) if other is not None else "every device"
+        message = f"The query of a door policy asks for tags only, such as tags.site = 'plant1', not for {about}"
         raise HubError(Code.ARGUMENT_INVALID, message)
-    return search.conditions
+    return tuple(map(_tag_equals, terms_of(search.where)))
+
+
+def _tag_equals(term: Filter) -> TagEquals:
+    match term:
+        case Comparison(Order.EQUAL, Field(path), Constant(value)) if not isinstance(value, Undefined):
+            return TagEquals(path, value)
+        case _:
+            message = "The query of a door policy has equalities of tags joined by AND, such as tags.site = 'plant1'"
+            raise HubError(Code.ARGUMENT_INVALID, message)
 
 
 def _doors(value: object) -> tuple[str, ...]:

@@ -6,18 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-import msgspec
-
 from isthmus.access.chain import GENESIS, JOURNAL_ENTRIES_MAX, following, pruned_row, to_prune
 from isthmus.access.journal import Verdict, decision_of
 from isthmus.backends.comparing import next_revisions, prefix_end
-from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, home_of
+from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, homes_of, joined
+from isthmus.base.filters import Filter, holds
 from isthmus.base.ids import HubId
 from isthmus.base.state import (
     ChainEnd,
     Change,
     Delete,
-    Equals,
     JournalEnds,
     JournalEntry,
     JournalFilter,
@@ -65,14 +63,14 @@ class MemoryState:
         return sum(1 for _ in self._shelf(kind, hub).between(prefix, ""))
 
     async def query_devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+        self, hub: HubId, where: Filter, *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
         self._require_open()
-        return list(islice(self._matching(hub, conditions, modules, after), limit))
+        return list(islice(self._matching(hub, where, modules, after), limit))
 
-    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
+    async def count_devices(self, hub: HubId, where: Filter, *, modules: bool) -> int:
         self._require_open()
-        return sum(1 for _ in self._matching(hub, conditions, modules, ""))
+        return sum(1 for _ in self._matching(hub, where, modules, ""))
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         self._require_open()
@@ -161,8 +159,9 @@ class MemoryState:
         return stored.revision if stored else 0
 
     def _matching(
-        self, hub: HubId, conditions: Sequence[Equals], modules: bool, after: str
+        self, hub: HubId, where: Filter, modules: bool, after: str
     ) -> Iterable[tuple[Stored, Stored, Stored | None]]:
+        homes = homes_of(where)
         for identity in self._shelf(IDENTITY, hub).between("", after):
             twin = self._stored(Key(TWIN, hub, identity.key.name))
             if twin is None or ("/" in identity.key.name) is not modules:
@@ -170,7 +169,7 @@ class MemoryState:
             presence = self._stored(Key(PRESENCE, hub, identity.key.name))
             bodies = {IDENTITY: identity.body, TWIN: twin.body}
             bodies[PRESENCE] = presence.body if presence else NEVER_CONNECTED.encode()
-            if all(condition.holds(msgspec.json.decode(bodies[home_of(condition.path)])) for condition in conditions):
+            if holds(where, joined({kind: bodies[kind] for kind in homes})):
                 yield identity, twin, presence
 
 

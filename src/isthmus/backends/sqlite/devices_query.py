@@ -1,38 +1,63 @@
-"""Device queries as SQL: conditions over the joined view become `json_extract` over the three documents of a device.
+"""Device queries as SQL over the joined view: what `filter_sql` tells in SQL, and what is judged beside it.
 
-Values and paths are bound, never written into the statement. Each document that a condition looks at is verified by
-`sound(...)`, a function of ours inside the statement that gives its plain text, so that a damaged twin fails the query
-and is not just left out, and a sealed identity is compared by what it says.
-SQLite's paths cannot name a key that JSON must escape (its quotes have no escape before 3.46); such conditions are
-answered by `holds(...)`, the same rule that the memory backend uses.
+Theory of operation. Each document that a condition looks at is verified by `sound(...)`, a function of ours inside the
+statement that gives its plain text, so that a damaged twin fails the query and is not just left out, and a sealed
+identity is compared by what it says. What SQL cannot tell is judged by `judged(...)`, which has the filter's own
+meaning, over the same texts. Ids are bound to the documents' names, by which the key finds them. A query that has to
+look at everybody is cut into steps of `STEP` identities, between which others have their turn: it holds neither a
+reading connection nor its thread for longer than that.
 """
 
-import re
 import sqlite3
-from collections.abc import Container, Sequence
+from collections.abc import Container
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
 from isthmus.backends.comparing import prefix_end
-from isthmus.backends.device_view import IDENTITY, NEVER_CONNECTED, PRESENCE, TWIN, home_of
+from isthmus.backends.device_view import IDENTITY, PRESENCE, TWIN, homes_of, joined
 from isthmus.backends.sqlite.documents import verified
+from isthmus.backends.sqlite.filter_sql import ALIASES, Compiled, Sql, compile_filter, document_text
+from isthmus.base.filters import EVERYTHING, Filter, holds
 from isthmus.base.ids import HubId
 from isthmus.base.sealing import Sealer
-from isthmus.base.state import Damaged, Equals, Key, Stored
+from isthmus.base.state import Damaged, Key, Stored
 
-_ALIASES = {IDENTITY: "i", TWIN: "t", PRESENCE: "p"}
+STEP = 2_000
+"""Identities that one step looks at, some tens of milliseconds."""
+
 _JOINS = MappingProxyType(
     {
         TWIN: "CROSS JOIN documents AS t ON t.kind = ? AND t.hub = i.hub AND t.name = i.name",
         PRESENCE: "LEFT JOIN documents AS p ON p.kind = ? AND p.hub = i.hub AND p.name = i.name",
     }
 )
-_COLUMNS = ", ".join(f"{alias}.{column}" for alias in "itp" for column in ("revision", "checksum", "body"))
-_NEEDS_ESCAPE = re.compile(r'["\\\x00-\x1f\x7f]')
-_DEVICE_ID = ("deviceId",)
-_INTEGER_MAX = 2**63 - 1
+_COLUMNS = ", ".join(f"{ALIASES[kind]}.{column}" for kind in ALIASES for column in ("revision", "checksum", "body"))
+_STEP_END = "SELECT name FROM documents WHERE kind = ? AND hub = ? AND name > ? ORDER BY name LIMIT 1 OFFSET ?"
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesPlan:
+    """What is asked of a hub's devices or modules, compiled once for all steps."""
+
+    hub: HubId
+    where: Compiled
+    modules: bool
+    in_steps: bool
+
+
+def plan_devices(hub: HubId, where: Filter, *, modules: bool) -> DevicesPlan:
+    """The plan of a query; one that names its devices, or wants any, needs no steps."""
+    compiled = compile_filter(where, modules=modules)
+    return DevicesPlan(hub, compiled, modules, compiled.device_ids is None and where != EVERYTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step found; `upto` is the last identity it looked at, None when that was the last of all."""
+
+    found: list[tuple[Stored, Stored, Stored | None]]
+    upto: str | None
 
 
 class DevicesQuery:
@@ -42,25 +67,64 @@ class DevicesQuery:
         self._connection = connection
         self._sealer = sealer
         self._damaged: Damaged | None = None
+        self._rest: Filter = EVERYTHING
+        self._rest_homes: tuple[str, ...] = ()
         connection.create_function("sound", 6, self._sound, deterministic=True)
-        connection.create_function("holds", 2, _holds, deterministic=True)
+        connection.create_function("judged", -1, self._judged)
 
-    def run(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
-    ) -> list[tuple[Stored, Stored, Stored | None]]:
+    def run(self, plan: DevicesPlan, *, after: str, limit: int) -> Step:
         """(identity, twin, presence) in the order of names; raises `Damaged`."""
-        source, values = _source(hub, conditions, modules=modules, after=after, joined=(TWIN, PRESENCE))
-        statement = f"SELECT i.name, {_COLUMNS} {source} ORDER BY i.name LIMIT ?"
-        return [self._triple(hub, *row) for row in self._rows(statement, [*values, limit])]
+        upto = self._step_end(plan, after)
+        source = self._source(plan, after=after, upto=upto, wanted=(TWIN, PRESENCE))
+        rows = self._rows(f"SELECT i.name, {_COLUMNS} {source.text} ORDER BY i.name LIMIT ?", (*source.values, limit))
+        return Step([self._triple(plan.hub, *row) for row in rows], upto)
 
-    def count(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
-        """How many there are; raises `Damaged`."""
-        asked = {home_of(condition.path) for condition in conditions}
-        source, values = _source(hub, conditions, modules=modules, after="", joined=asked)
-        [(number,)] = self._rows(f"SELECT count(*) {source}", values)
-        return int(number)
+    def count(self, plan: DevicesPlan, *, after: str) -> tuple[int, str | None]:
+        """How many one step finds, and the last identity it looked at; raises `Damaged`."""
+        upto = self._step_end(plan, after)
+        source = self._source(plan, after=after, upto=upto, wanted=plan.where.homes)
+        [(number,)] = self._rows(f"SELECT count(*) {source.text}", source.values)
+        return int(number), upto
 
-    def _rows(self, statement: str, values: list[object]) -> list[tuple[Any, ...]]:
+    def _step_end(self, plan: DevicesPlan, after: str) -> str | None:
+        if not plan.in_steps:
+            return None
+        row = self._connection.execute(_STEP_END, (IDENTITY, plan.hub, after, STEP - 1)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _source(self, plan: DevicesPlan, *, after: str, upto: str | None, wanted: Container[str]) -> Sql:
+        """The rows for which the filter holds, as FROM and WHERE, and the values to bind.
+
+        Documents that are not `wanted` cost nothing: every identity has a twin.
+        """
+        joins = [kind for kind in _JOINS if kind in wanted]
+        terms = [
+            Sql("i.kind = ? AND i.hub = ? AND i.name > ?", (IDENTITY, plan.hub, after)),
+            Sql(f"instr(i.name, '/') {'>' if plan.modules else '='} 0"),
+            *([] if upto is None else [Sql("i.name <= ?", (upto,))]),
+            *_named(plan),
+            *plan.where.told,
+            *self._rest_term(plan),
+        ]
+        ranges = _devices_of(plan.where.device_ids) if plan.modules and plan.where.device_ids else Sql("")
+        text = f"FROM {ranges.text}documents AS i {' '.join(_JOINS[kind] for kind in joins)}"
+        values = (*ranges.values, *joins, *(value for term in terms for value in term.values))
+        return Sql(f"{text} WHERE {' AND '.join(term.text for term in terms)}", values)
+
+    def _rest_term(self, plan: DevicesPlan) -> list[Sql]:
+        """What is to be judged beside SQL, by the very next statement."""
+        if plan.where.rest is None:
+            return []
+        self._rest = plan.where.rest
+        self._rest_homes = tuple(kind for kind in ALIASES if kind in plan.where.homes & homes_of(self._rest))
+        return [Sql(f"judged({', '.join(('i.name', *map(document_text, self._rest_homes)))})")]
+
+    def _judged(self, name: str, *texts: str) -> bool:
+        device_id, _, module_id = name.partition("/")
+        view = {"deviceId": device_id, "moduleId": module_id}
+        return holds(self._rest, view | joined(dict(zip(self._rest_homes, texts, strict=True))))
+
+    def _rows(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         self._damaged = None
         try:
             return self._connection.execute(statement, values).fetchall()
@@ -91,56 +155,19 @@ class DevicesQuery:
         return verified(key, revision, check, body, sealer=self._sealer)
 
 
-def _source(
-    hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, joined: Container[str]
-) -> tuple[str, list[object]]:
-    """The rows of the joined view that fulfil the conditions, as FROM and WHERE, and the values to bind.
-
-    Documents that are not `joined` cost nothing: every identity has a twin.
-    """
-    joins = [kind for kind in _JOINS if kind in joined]
-    values: list[object] = [*joins, IDENTITY, hub, after]
-    where = f"i.kind = ? AND i.hub = ? AND i.name > ? AND instr(i.name, '/') {'>' if modules else '='} 0"
-    for condition in conditions:
-        if condition.path == _DEVICE_ID and isinstance(condition.value, str):
-            # The name says it, and the key finds it: nobody else's documents are looked at.
-            where += " AND i.name >= ? AND i.name < ?" if modules else " AND i.name = ?"
-            prefix = f"{condition.value}/"
-            values += [prefix, prefix_end(prefix)] if modules else [condition.value]
-        term, bound = _term(condition)
-        where += f" AND {term}"
-        values += bound
-    return f"FROM documents AS i {' '.join(_JOINS[kind] for kind in joins)} WHERE {where}", values
+def _devices_of(ids: tuple[str, ...]) -> Sql:
+    """Ranges of names, one for the modules of each device; to be joined before the documents."""
+    values = tuple(bound for each in ids for bound in (f"{each}/", prefix_end(f"{each}/")))
+    return Sql(f"(VALUES {', '.join(['(?, ?)'] * len(ids))}) AS d CROSS JOIN ", values)
 
 
-def _term(condition: Equals) -> tuple[str, list[object]]:
-    """The condition over the text of its document, and the values to bind."""
-    text = _text(home_of(condition.path))
-    if any(_NEEDS_ESCAPE.search(segment) for segment in condition.path) or _is_wide(condition.value):
-        asked = msgspec.json.encode((condition.path, condition.value)).decode()
-        return f"holds({text}, ?)", [asked]
-    path = "$" + "".join(f'."{segment}"' for segment in condition.path)
-    value = condition.value
-    if value is None:
-        return f"json_type({text}, ?) = 'null'", [path]
-    if isinstance(value, bool):
-        return f"json_type({text}, ?) = ?", [path, "true" if value else "false"]
-    types = "('text')" if isinstance(value, str) else "('integer', 'real')"
-    return f"(json_type({text}, ?) IN {types} AND json_extract({text}, ?) = ?)", [path, path, value]
-
-
-def _text(kind: str) -> str:
-    alias = _ALIASES[kind]
-    columns = ", ".join(f"{alias}.{column}" for column in ("kind", "hub", "name", "revision", "checksum", "body"))
-    if kind == PRESENCE:
-        return f"CASE WHEN p.name IS NULL THEN '{NEVER_CONNECTED}' ELSE sound({columns}) END"
-    return f"sound({columns})"
-
-
-def _is_wide(value: str | int | float | bool | None) -> bool:
-    return isinstance(value, int) and abs(value) > _INTEGER_MAX
-
-
-def _holds(text: str, asked: str) -> bool:
-    path, value = msgspec.json.decode(asked, type=tuple[tuple[str, ...], str | int | float | bool | None])
-    return Equals(path, value).holds(msgspec.json.decode(text))
+def _named(plan: DevicesPlan) -> list[Sql]:
+    """Names by which the key finds the documents: nobody else's are looked at."""
+    ids = plan.where.device_ids
+    if ids is None:
+        return []
+    if not ids:
+        return [Sql("0")]
+    if plan.modules:
+        return [Sql("i.name >= d.column1 AND i.name < d.column2")]
+    return [Sql(f"i.name IN ({', '.join('?' * len(ids))})", ids)]

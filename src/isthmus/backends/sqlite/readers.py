@@ -6,19 +6,18 @@ read takes some microseconds and is not worth a thread; whatever may look at man
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
 from isthmus.backends.sqlite import documents
-from isthmus.backends.sqlite.devices_query import DevicesQuery
+from isthmus.backends.sqlite.devices_query import DevicesPlan, DevicesQuery, Step
 from isthmus.backends.sqlite.schema import Connect, open_reader
 from isthmus.base.errors import Code, HubError
-from isthmus.base.ids import HubId
 from isthmus.base.sealing import Sealer
-from isthmus.base.state import DamagedStore, Equals, Key, Stored
+from isthmus.base.state import DamagedStore, Key, Stored
 
 READER_THREADS = 2
 """Scans and queries at once; more would take the cores from the event loop."""
@@ -31,7 +30,6 @@ _PRIMARY_CODE = 0xFF
 """The byte of an extended result code that has the primary one."""
 
 T = TypeVar("T")
-Triple = tuple[Stored, Stored, Stored | None]
 
 
 class Readers:
@@ -41,8 +39,8 @@ class Readers:
         self._path = path
         self._sealer = sealer
         self._point = open_reader(path, connecting)
-        self._all = [_Reader(open_reader(path, connecting), sealer) for _ in range(READER_THREADS)]
-        self._free: SimpleQueue[_Reader] = SimpleQueue()
+        self._all = [Reader(open_reader(path, connecting), sealer) for _ in range(READER_THREADS)]
+        self._free: SimpleQueue[Reader] = SimpleQueue()
         for reader in self._all:
             self._free.put(reader)
         self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="state reader")
@@ -55,7 +53,7 @@ class Readers:
         except sqlite3.DatabaseError as error:
             raise _named(error, self._path) from error
 
-    async def run(self, read: Callable[["_Reader"], T]) -> T:
+    async def run(self, read: Callable[["Reader"], T]) -> T:
         """Reads on a thread; raises `HubError` (`SERVER_BUSY`) at `READS_WAITING_MAX`."""
         if self._waiting >= READS_WAITING_MAX:
             raise HubError(Code.SERVER_BUSY, "Server busy, please retry operation")
@@ -72,7 +70,7 @@ class Readers:
         for reader in self._all:
             reader.connection.close()
 
-    def _with_free(self, read: Callable[["_Reader"], T]) -> T:
+    def _with_free(self, read: Callable[["Reader"], T]) -> T:
         reader = self._free.get()
         try:
             return read(reader)
@@ -89,18 +87,16 @@ def _named(error: sqlite3.DatabaseError, path: Path) -> Exception:
     return DamagedStore(f"{path} is damaged ({error})")
 
 
-class _Reader:
-    """A connection and the query compiler's functions on it."""
+class Reader:
+    """A connection, used by one thread at a time, and device queries on it."""
 
     def __init__(self, connection: sqlite3.Connection, sealer: Sealer) -> None:
         self.connection = connection
         self.sealer = sealer
         self._devices = DevicesQuery(connection, sealer)
 
-    def devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
-    ) -> list[Triple]:
-        return self._devices.run(hub, conditions, modules=modules, after=after, limit=limit)
+    def devices(self, plan: DevicesPlan, *, after: str, limit: int) -> Step:
+        return self._devices.run(plan, after=after, limit=limit)
 
-    def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
-        return self._devices.count(hub, conditions, modules=modules)
+    def count_devices(self, plan: DevicesPlan, *, after: str) -> tuple[int, str | None]:
+        return self._devices.count(plan, after=after)

@@ -5,23 +5,25 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from isthmus.access.chain import JOURNAL_ENTRIES_MAX
 from isthmus.backends.sqlite import documents
+from isthmus.backends.sqlite.devices_query import plan_devices
 from isthmus.backends.sqlite.journal import ends, prune, read
-from isthmus.backends.sqlite.readers import Readers
+from isthmus.backends.sqlite.readers import Reader, Readers
 from isthmus.backends.sqlite.resealing import reseal
 from isthmus.backends.sqlite.schema import Connect, connect, prepare
 from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.backends.sqlite.writer import GroupWriter, Health
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.filters import Filter
 from isthmus.base.ids import HubId
 from isthmus.base.sealing import UNSEALED, Sealer
 from isthmus.base.state import (
     Change,
-    Equals,
     JournalEnds,
     JournalEntry,
     JournalFilter,
@@ -111,16 +113,28 @@ class SqliteState:
         return await self._readers.run(lambda reader: documents.count(reader.connection, kind, hub, prefix=prefix))
 
     async def query_devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+        self, hub: HubId, where: Filter, *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
-        self._require_open()
-        return await self._readers.run(
-            lambda reader: reader.devices(hub, conditions, modules=modules, after=after, limit=limit)
-        )
+        plan = plan_devices(hub, where, modules=modules)
+        found: list[tuple[Stored, Stored, Stored | None]] = []
+        upto: str | None = after
+        while upto is not None and len(found) < limit:
+            self._require_open()
+            read = partial(Reader.devices, plan=plan, after=upto, limit=limit - len(found))
+            step = await self._readers.run(read)
+            found += step.found
+            upto = step.upto
+        return found
 
-    async def count_devices(self, hub: HubId, conditions: Sequence[Equals], *, modules: bool) -> int:
-        self._require_open()
-        return await self._readers.run(lambda reader: reader.count_devices(hub, conditions, modules=modules))
+    async def count_devices(self, hub: HubId, where: Filter, *, modules: bool) -> int:
+        plan = plan_devices(hub, where, modules=modules)
+        total = 0
+        upto: str | None = ""
+        while upto is not None:
+            self._require_open()
+            number, upto = await self._readers.run(partial(Reader.count_devices, plan=plan, after=upto))
+            total += number
+        return total
 
     async def commit(self, changes: Sequence[Change], outbox: Sequence[OutboxEvent] = ()) -> list[int]:
         self._require_open()
