@@ -21,6 +21,7 @@ MIDDLE = frozenset(
         "routing",
         "commands",
         "jobs",
+        "configurations",
     }
 )
 HANDS_AND_DOORS = frozenset(
@@ -72,6 +73,10 @@ MAY_IMPORT: dict[str, tuple[frozenset[str], str]] = {
     "jobs": (
         frozenset({"base", "query", "devices", "resources", "commands", "completion"}),
         "a job does what anybody could do, to many identities, by the rules of the registry and of twins",
+    ),
+    "configurations": (
+        frozenset({"base", "query", "access", "devices", "resources", "completion"}),
+        "configurations write twins by the rules of twins, and note in the journal which device does not take them",
     ),
     "neighbours": (
         frozenset({"base", "access", "network", "telemetry", "queues", "resources", "completion"}),

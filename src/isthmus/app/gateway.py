@@ -7,6 +7,7 @@ from aiohttp import web
 
 from isthmus.access.arrivals import Arrival
 from isthmus.access.journal import BUILT_IN, asked_of_group
+from isthmus.app.configurations import DeviceManagement
 from isthmus.app.domain import Domain
 from isthmus.app.identities import TrustedIssuers, bearer_tokens, token_door
 from isthmus.app.jobs import Jobs
@@ -55,7 +56,9 @@ from isthmus.servers.management.metrics import Metrics
 class Gateway:
     """The doors of devices and services, connected to the domain."""
 
-    def __init__(self, config: Config, stores: Stores, domain: Domain, jobs: Jobs) -> None:
+    def __init__(
+        self, config: Config, stores: Stores, domain: Domain, jobs: Jobs, management: DeviceManagement
+    ) -> None:
         clock = stores.clock
         self.metrics = Metrics()
         self.sessions = Sessions()
@@ -76,7 +79,7 @@ class Gateway:
             advice=domain.names.advice,
             probe_refused=domain.probes.refused,
         )
-        self.service = jobs.service()
+        self.service = jobs.service(management.handlers())
         self.throttles = Throttles(clock, _policy(config), notes=domain.journal, days=domain.daily)
         domain.hubs.on_change(self.throttles.resource_changed)
         self.accept = Accept(stores.log, domain.twins.snapshots)

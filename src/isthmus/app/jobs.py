@@ -1,7 +1,7 @@
 """Jobs over the domain, with the official storage client, which is loaded when the first job asks for it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from isthmus.app.domain import Domain
 from isthmus.app.stores import Stores
@@ -14,8 +14,9 @@ from isthmus.jobs.scheduled_run import Tools
 from isthmus.routing.sink import Egress
 from isthmus.servers.gateway.http_bulk import BulkApi
 from isthmus.servers.gateway.http_jobs import JobsApi
+from isthmus.servers.gateway.http_routes import Action
 from isthmus.servers.gateway.http_scheduled_jobs import ScheduledJobsApi
-from isthmus.servers.gateway.http_service import ServiceApi
+from isthmus.servers.gateway.http_service import Handler, ServiceApi
 from isthmus.servers.management.arm import Routes
 from isthmus.servers.management.arm_jobs import ArmJobs
 from isthmus.servers.management.metrics import Reading
@@ -53,10 +54,10 @@ class Jobs:
         await self.scheduled.close()
         await self.bulk.settled()
 
-    def service(self) -> ServiceApi:
-        """The service API, with the calls about jobs and about many identities."""
+    def service(self, more: Mapping[Action, Handler]) -> ServiceApi:
+        """The service API, with the calls about jobs and about many identities, and `more`."""
         scheduled = ScheduledJobsApi(self.scheduled, self.transfers)
-        handlers = (JobsApi(self.transfers).handlers, scheduled.handlers, BulkApi(self.bulk).handlers)
+        handlers = (JobsApi(self.transfers).handlers, scheduled.handlers, BulkApi(self.bulk).handlers, more)
         return self._domain.service(
             {action: each for some in handlers for action, each in some.items()}, scheduled.rows
         )

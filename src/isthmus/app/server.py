@@ -17,6 +17,7 @@ from isthmus import CORE, __version__
 from isthmus.access.journal import Decision, Verdict
 from isthmus.app.audit import head_export
 from isthmus.app.backups import Backups
+from isthmus.app.configurations import DeviceManagement
 from isthmus.app.deliveries import HubDeliveries
 from isthmus.app.domain import Domain, management_api, remember_https_port
 from isthmus.app.egress import hub_egress
@@ -93,7 +94,8 @@ class Server:
         self.domain.uploads.storage = storage
         self.domain.hubs.on_change(storage.hub_changed)
         self.jobs = Jobs(stores, self.domain, egress, config.egress.credentials)
-        self.gateway = Gateway(config, stores, self.domain, self.jobs)
+        self.configurations = DeviceManagement(stores, self.domain)
+        self.gateway = Gateway(config, stores, self.domain, self.jobs, self.configurations)
         self.gateway.metrics.readings = self._readings
         self._relay = OutboxRelay(
             stores.state, stores.log, self.gateway.accept, self.domain.hubs.by_number, stores.clock
@@ -185,6 +187,7 @@ class Server:
         for name, work in self._background():
             self._tasks.append(asyncio.create_task(_kept_up(name, work)))
         await self.jobs.start()
+        await self.configurations.start()
 
     def _record_seed(self) -> None:
         """A seed changes what an administrator could change, and stands in the journal like his changes."""
@@ -225,6 +228,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self.jobs.close()
+            await self.configurations.close()
             await self.deliveries.office.close()
             await self.domain.close()
             await self._last_head()
@@ -398,6 +402,7 @@ class Server:
         yield from self._throttle_readings()
         yield from self._audit_readings()
         yield from self.jobs.readings()
+        yield from self.configurations.readings()
         yield Reading("feedback_dropped", "Feedback that nobody read", self.domain.feedback.dropped, total=True)
         dropped = self.domain.uploads.dropped
         yield Reading("file_notifications_dropped", "File notifications that nobody read", dropped, total=True)

@@ -33,6 +33,8 @@ Kinds in use, and the names below them:
 | `upload`   | `device`                          | the device's file uploads that are under way     |
 | `scheduled-job` | job id                       | a scheduled job, and how far it is               |
 | `device-job` | `{job id}/{device or device/module}` | what became of a scheduled job there        |
+| `configuration` | configuration id           | a configuration or edge deployment               |
+| `configuration-pass` | `wanted` or `reached` | how many changes of configurations there were; how far twins follow |
 | `queue`    | `{queue name}\n{16 hex sequence}` | one message of a lock-queue                      |
 | `bus-entity` | path in its namespace, in small letters | a queue, topic or subscription of a namespace (the hub) |
 | `meta`     | `queue {queue name}`              | the queue's next sequence, a JSON integer        |

@@ -55,7 +55,11 @@ class Properties(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Twin(msgspec.Struct, frozen=True, rename="camel"):
-    """A twin as stored. `version` and `etag_number` count changes of tags and desired properties."""
+    """A twin as stored. `version` and `etag_number` count changes of tags and desired properties.
+
+    `configurations` are the statuses of the configurations that it is a target of, by their ids, and `configured` is
+    what they have put into it; both are unset where there were never any.
+    """
 
     tags: JsonObject
     properties: Properties
@@ -65,6 +69,8 @@ class Twin(msgspec.Struct, frozen=True, rename="camel"):
     desired_version: int
     reported_version: int
     model_id: str = ""
+    configurations: dict[str, dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
+    configured: JsonObject | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def etag(self) -> str:

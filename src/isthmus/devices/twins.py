@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 
@@ -36,6 +37,12 @@ OnTags = Callable[[DeviceRef, Mapping[str, object]], None]
 """Is told, after the commit, of the tags that a device or module has now."""
 
 
+class OnTwin(Protocol):
+    """Is told, after the commit, whose twin has changed, and whether only its device has reported something."""
+
+    def __call__(self, ref: DeviceRef, *, is_reported: bool) -> None: ...
+
+
 class _Tagged(msgspec.Struct, frozen=True):
     """Of a stored twin, the tags alone."""
 
@@ -66,11 +73,16 @@ class Twins:
         self._connected = connected
         self._changes = Changes()
         self._tag_listeners: list[OnTags] = []
+        self._watcher: OnTwin | None = None
         self.snapshots = TwinSnapshots(state)
 
     def on_tags(self, listener: OnTags) -> None:
         """Calls `listener` on the event loop after each committed change of tags, before the caller hears."""
         self._tag_listeners.append(listener)
+
+    def watch(self, watcher: OnTwin | None) -> None:
+        """Calls `watcher`, the only one, on the event loop after each committed change; None for nobody."""
+        self._watcher = watcher
 
     async def settled(self) -> None:
         """Returns when no change is under way; for the time before the store is closed."""
@@ -136,6 +148,8 @@ class Twins:
         `patch` is what was desired anew; without one it is everything.
         """
         self.snapshots.committed(ref, new, revision)
+        if self._watcher is not None:
+            self._watcher(ref, is_reported=False)
         self._tell_tags(ref, old, new)
         if new.desired_version != old.desired_version:
             self._notify(ref, new.properties.desired if patch is None else patch, new.desired_version)
@@ -157,12 +171,16 @@ class Twins:
         stamp, now_ms = self._stamp()
         twin = reported_patched(current, section, stamp)
         event = twin_reported(ref, twin, section, stamp, now_ms)
-        await self._commit(ref, twin, revision, event)
+        await self._commit(ref, twin, revision, event, is_reported=True)
         return twin.reported_version
 
-    async def _commit(self, ref: DeviceRef, twin: Twin, revision: int, event: OutboxEvent) -> None:
+    async def _commit(
+        self, ref: DeviceRef, twin: Twin, revision: int, event: OutboxEvent, *, is_reported: bool = False
+    ) -> None:
         (committed,) = await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
         self.snapshots.committed(ref, twin, committed)
+        if self._watcher is not None:
+            self._watcher(ref, is_reported=is_reported)
 
     async def _read(self, ref: DeviceRef) -> tuple[Twin, int]:
         stored = await self._state.get(twin_key(ref))

@@ -56,6 +56,8 @@ def twin_to_wire(view: TwinView, queued: int, *, with_model_id: bool) -> JsonObj
     if with_model_id:
         head["modelId"] = twin.model_id
     head |= {"version": twin.version, "tags": twin.tags, "properties": wire_properties(twin)}
+    if twin.configurations is not msgspec.UNSET:
+        head["configurations"] = twin.configurations
     return {**head, "capabilities": _builtins(identity.capabilities), **_scopes(identity)}
 
 

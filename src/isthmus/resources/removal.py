@@ -22,7 +22,7 @@ NUMBERED = "bus-entity"
 
 KINDS = (
     *("identity", "twin", "presence", "online", "disabled", "session", "upload", "queue", "job", "job-errors", "meta"),
-    *("scheduled-job", "device-job"),
+    *("scheduled-job", "device-job", "configuration", "configuration-pass"),
     *("event-hub", "delivery", "dead-letter", NUMBERED),
 )
 """Kinds of documents that belong to a resource."""

@@ -27,6 +27,7 @@ class Operation(StrEnum):
     QUERIES = "queries"
     JOBS = "jobs"
     UPLOADS = "uploads"
+    CONFIGURATIONS = "configurations"
 
 
 PER_MINUTE: Final = frozenset(
@@ -37,6 +38,7 @@ PER_MINUTE: Final = frozenset(
         Operation.QUERIES,
         Operation.JOBS,
         Operation.UPLOADS,
+        Operation.CONFIGURATIONS,
     )
 )
 """Operations whose rate is given by the minute: as many come at once as a minute allows."""
@@ -70,6 +72,7 @@ _RATES: Final[Mapping[Operation, tuple[tuple[float, float], ...]]] = {
     Operation.QUERIES: ((0.0, 20 * _EACH_MINUTE), (0.0, 20 * _EACH_MINUTE), (0.0, 1_000 * _EACH_MINUTE)),
     Operation.JOBS: _FEW,
     Operation.UPLOADS: _FEW,
+    Operation.CONFIGURATIONS: ((0.0, 20 * _EACH_MINUTE), (0.0, 20 * _EACH_MINUTE), (0.0, 20 * _EACH_MINUTE)),
 }
 """For each row of sizes (1, 2, 3) the rate a second that a hub has at least, and that of each unit."""
 

@@ -73,6 +73,9 @@ CHANGES: Mapping[Action, str] = MappingProxyType(
         Action.CANCEL_JOB: "import or export of identities cancelled",
         Action.CREATE_SCHEDULED_JOB: "job scheduled",
         Action.CANCEL_SCHEDULED_JOB: "scheduled job cancelled",
+        Action.PUT_CONFIGURATION: "configuration written",
+        Action.DELETE_CONFIGURATION: "configuration deleted",
+        Action.APPLY_CONTENT: "content applied to an edge device",
     }
 )
 """Operations that administer the hub and stand in the journal, whoever asks; the rest is its daily work."""

@@ -60,6 +60,12 @@ class Action(Enum):
     GET_SCHEDULED_JOB = auto()
     CANCEL_SCHEDULED_JOB = auto()
     QUERY_SCHEDULED_JOBS = auto()
+    LIST_CONFIGURATIONS = auto()
+    GET_CONFIGURATION = auto()
+    PUT_CONFIGURATION = auto()
+    DELETE_CONFIGURATION = auto()
+    TEST_QUERIES = auto()
+    APPLY_CONTENT = auto()
     SEND_EVENTS = auto()
     RECEIVE_COMMAND = auto()
     SETTLE_COMMAND = auto()
@@ -165,7 +171,7 @@ GET    /devices/{id}/modules/{module}         GET_IDENTITY        RegistryRead  
 PUT    /devices/{id}/modules/{module}         PUT_IDENTITY        RegistryWrite  devices/write
 DELETE /devices/{id}/modules/{module}         DELETE_IDENTITY     RegistryWrite  devices/delete
 DELETE /devices/{id}/commands PURGE ServiceConnect cloudToDeviceMessages/queue/purge/action
-POST /devices/{id}/applyconfigurationcontent NOT_BUILT RegistryWrite configurations/applyToEdgeDevice/action
+POST /devices/{id}/applyconfigurationcontent APPLY_CONTENT RegistryWrite configurations/applyToEdgeDevice/action
 GET    /statistics/devices                    REGISTRY_STATISTICS RegistryRead   statistics/read
 GET    /statistics/service                    SERVICE_STATISTICS  RegistryRead   statistics/read
 GET    /twins/{id}                            GET_TWIN            ServiceConnect twins/read
@@ -189,11 +195,11 @@ DELETE /messages/servicebound/filenotifications/{token} COMPLETE_FILE_NOTIFICATI
     ServiceConnect fileUpload/notifications/action
 POST /messages/servicebound/filenotifications/{token}/abandon ABANDON_FILE_NOTIFICATION \
     ServiceConnect fileUpload/notifications/action
-GET    /configurations                        NOT_BUILT           RegistryRead   configurations/read
-POST   /configurations/testqueries            NOT_BUILT           RegistryRead   configurations/testQueries/action
-GET    /configurations/{name}                 NOT_BUILT           RegistryRead   configurations/read
-PUT    /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/write
-DELETE /configurations/{name}                 NOT_BUILT           RegistryWrite  configurations/delete
+GET    /configurations                        LIST_CONFIGURATIONS RegistryRead   configurations/read
+POST   /configurations/testqueries            TEST_QUERIES        RegistryRead   configurations/testQueries/action
+GET    /configurations/{name}                 GET_CONFIGURATION   RegistryRead   configurations/read
+PUT    /configurations/{name}                 PUT_CONFIGURATION   RegistryWrite  configurations/write
+DELETE /configurations/{name}                 DELETE_CONFIGURATION RegistryWrite  configurations/delete
 POST   /jobs/create                           CREATE_JOB          RegistryWrite  jobs/write
 GET    /jobs                                  LIST_JOBS           RegistryRead   jobs/read
 GET    /jobs/v2/query                         QUERY_SCHEDULED_JOBS ServiceConnect jobs/read

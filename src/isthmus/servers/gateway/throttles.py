@@ -49,6 +49,7 @@ TYPES: Mapping[Operation, str] = MappingProxyType(
         Operation.QUERIES: "Queries",
         Operation.JOBS: "Jobs",
         Operation.UPLOADS: "FileUploads",
+        Operation.CONFIGURATIONS: "ConfigurationOperations",
     }
 )
 """Operations in the words of a refusal."""
@@ -76,6 +77,12 @@ METERED: Mapping[Action, Operation] = MappingProxyType(
         Action.CREATE_SCHEDULED_JOB: Operation.JOBS,
         Action.GET_SCHEDULED_JOB: Operation.JOBS,
         Action.CANCEL_SCHEDULED_JOB: Operation.JOBS,
+        Action.LIST_CONFIGURATIONS: Operation.CONFIGURATIONS,
+        Action.GET_CONFIGURATION: Operation.CONFIGURATIONS,
+        Action.PUT_CONFIGURATION: Operation.CONFIGURATIONS,
+        Action.DELETE_CONFIGURATION: Operation.CONFIGURATIONS,
+        Action.TEST_QUERIES: Operation.CONFIGURATIONS,
+        Action.APPLY_CONTENT: Operation.CONFIGURATIONS,
     }
 )
 """What requests of services count as; requests over the management socket are the owner's and count as nothing."""

@@ -1,0 +1,127 @@
+"""Which twins a configuration is for: its target condition, and the queries that ask the same of the fleet.
+
+A condition is the part of a query behind its WHERE; `*` means all, and an empty one nobody. One over modules begins
+with `from devices.modules` (IoT Hub documentation, "Automatic device and module management").
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from isthmus.base.errors import Code, Hop, HubError, Refusal
+from isthmus.base.state import Equals, Stored
+from isthmus.configurations.content import EDGE_AGENT, ContentKind
+from isthmus.devices.presence import encode_presence, presence_of
+from isthmus.query.parser import parse
+from isthmus.query.search import search_of
+from isthmus.query.syntax import Collection
+
+CONDITION_CHARACTERS_MAX = 8_192
+"""Of a condition or a query (IoT Hub developer guide, "Query language")."""
+
+ALL = "*"
+MODULES = "from devices.modules"
+NOBODY = "deviceId = ''"
+"""Holds for no device: no id is empty."""
+
+View = Mapping[str, object]
+"""The joined view of a device or module that conditions look at."""
+
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Devices or modules that fulfil all conditions."""
+
+    modules: bool
+    conditions: tuple[Equals, ...]
+
+    def holds(self, view: View) -> bool:
+        """True when a device or module, whichever this is about, is meant."""
+        return all(condition.holds(view) for condition in self.conditions)
+
+
+def view_of(identity: Stored, twin: Stored, presence: Stored | None) -> View:
+    """The joined view of committed documents."""
+    seen = _decode(presence.body if presence is not None else encode_presence(presence_of(None)))
+    return {**_decode(identity.body), **_decode(twin.body), **seen}
+
+
+def parse_target(condition: str, kind: ContentKind) -> Target | None:
+    """The target of a condition, None for nobody; raises `INVALID_TARGET_CONDITION`.
+
+    Content for modules needs a condition over modules, and other content one over devices.
+    """
+    if not condition.strip():
+        return None
+    _check_length(condition, Code.INVALID_TARGET_CONDITION, "targetCondition")
+    modules = is_over_modules(condition)
+    if modules is not (kind is ContentKind.MODULE):
+        wanted = f"begin with {MODULES}" if kind is ContentKind.MODULE else "be about devices"
+        raise HubError(Code.INVALID_TARGET_CONDITION, f"The target condition of {kind} must {wanted}")
+    return Target(modules, _conditions(targeted_query(condition, kind), Code.INVALID_TARGET_CONDITION))
+
+
+def check_condition(condition: str) -> None:
+    """Raises `INVALID_TARGET_CONDITION` for a condition that no configuration may have."""
+    parse_target(condition, ContentKind.MODULE if is_over_modules(condition) else ContentKind.DEVICE)
+
+
+def check_metric(query: str) -> None:
+    """Raises `INVALID_METRICS_QUERY` for a query that no metric may have."""
+    _check_length(query, Code.INVALID_METRICS_QUERY, "A metric's query")
+    _conditions(query, Code.INVALID_METRICS_QUERY)
+
+
+def is_over_modules(condition: str) -> bool:
+    """True for a condition over modules."""
+    return " ".join(condition.lower().split()[:2]) == MODULES
+
+
+def targeted_query(condition: str, kind: ContentKind) -> str:
+    """The query for those that a configuration targets."""
+    given = condition.strip()
+    if kind is ContentKind.MODULE:
+        return f"select deviceId from devices.modules where {NOBODY}" if not given else f"select deviceId {given}"
+    text = NOBODY if not given else "" if given == ALL else given
+    if kind is ContentKind.MODULES:
+        text = f"capabilities.iotEdge = true and ({text})" if text else "capabilities.iotEdge = true"
+    return f"select deviceId from devices where {text}" if text else "select deviceId from devices"
+
+
+def system_queries(config_id: str, condition: str, kind: ContentKind) -> dict[str, str]:
+    """The queries of the system metrics of a configuration, by their names, as the service tells them."""
+    status = f"configurations.[[{config_id}]].status = 'Applied'"
+    queries = {"targetedCount": targeted_query(condition, kind)}
+    if kind is not ContentKind.MODULES:
+        source = "devices.modules" if kind is ContentKind.MODULE else "devices"
+        return {**queries, "appliedCount": f"select deviceId from {source} where {status}"}
+    applied = f"select deviceId from devices.modules where moduleId = '{EDGE_AGENT}' and {status}"
+    reported = f"{applied} and properties.desired.$version = properties.reported.lastDesiredVersion"
+    code = "properties.reported.lastDesiredStatus.code"
+    return {
+        **queries,
+        "appliedCount": applied,
+        "reportedSuccessfulCount": f"{reported} and {code} = 200",
+        "reportedFailedCount": f"{reported} and {code} != 200",
+    }
+
+
+def _conditions(text: str, code: Code) -> tuple[Equals, ...]:
+    """The conditions of a query over devices or modules, in the code of who asks."""
+    try:
+        query = parse(text)
+        if query.collection is Collection.JOBS:
+            raise HubError(code, "The query must be about devices or modules")
+        return search_of(query).conditions
+    except HubError as error:
+        raise HubError(code, error.message) from error
+
+
+def _check_length(text: str, code: Code, name: str) -> None:
+    if len(text) > CONDITION_CHARACTERS_MAX:
+        remedy = f"write it in {CONDITION_CHARACTERS_MAX} characters"
+        refusal = Refusal(Hop.LIMIT, "limit.configuration-query", f"{len(text)} characters", remedy)
+        raise HubError(code, f"{name} is longer than {CONDITION_CHARACTERS_MAX} characters", refusal)
