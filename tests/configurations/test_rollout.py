@@ -8,8 +8,9 @@ import pytest
 from configurations.fakes import World, device_content
 from devices.fakes import HUB, OTHER_HUB, FakeDevice
 from isthmus.backends.memory import MemoryState
+from isthmus.base.filters import Filter
 from isthmus.base.ids import DeviceRef, HubId
-from isthmus.base.state import Change, Damaged, Equals, Key, OutboxEvent, Put, StateClosed, Stored
+from isthmus.base.state import Change, Damaged, Key, OutboxEvent, Put, StateClosed, Stored
 from isthmus.configurations.rollout import EVALUATION_SECONDS, PAGE
 from isthmus.devices.documents import twin_key
 from isthmus.telemetry.message import MessageSource
@@ -248,10 +249,10 @@ class CountingState(MemoryState):
         return await super().get(key)
 
     async def query_devices(
-        self, hub: HubId, conditions: Sequence[Equals], *, modules: bool, after: str, limit: int
+        self, hub: HubId, where: Filter, *, modules: bool, after: str, limit: int
     ) -> list[tuple[Stored, Stored, Stored | None]]:
         self.read_after.append(after)
-        found = await super().query_devices(hub, conditions, modules=modules, after=after, limit=limit)
+        found = await super().query_devices(hub, where, modules=modules, after=after, limit=limit)
         for _, twin, _ in found:
             if twin.key == self.damaged:
                 raise Damaged(twin.key)

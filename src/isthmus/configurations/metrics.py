@@ -70,7 +70,7 @@ class MetricCounts:
             search = compile_search(query)
         except HubError:
             return None
-        number = await self._state.count_devices(hub, search.conditions, modules=search.modules)
+        number = await self._state.count_devices(hub, search.where, modules=search.modules)
         after = self._clock.monotonic()
         self._counted[key] = _Counted(number, after, after - now)
         self._counted.move_to_end(key)

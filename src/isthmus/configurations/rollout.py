@@ -30,6 +30,7 @@ import msgspec
 from isthmus.access.journal import Decision, Verdict
 from isthmus.base.clock import Clock
 from isthmus.base.errors import Code, Hop, HubError
+from isthmus.base.filters import EVERYTHING
 from isthmus.base.ids import DeviceRef, HubId
 from isthmus.base.state import COMMIT_TRIES_MAX, Conflict, Damaged, Key, Put, State, StateClosed
 from isthmus.completion import Completion
@@ -324,7 +325,7 @@ class Rollout:
         progress, last = known.progress, ""
         try:
             rows = await self._state.query_devices(
-                known.number, (), modules=progress.modules, after=progress.after, limit=known.limit
+                known.number, EVERYTHING, modules=progress.modules, after=progress.after, limit=known.limit
             )
             if not rows:
                 await self._turn(known)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
-from isthmus.base.state import Equals, Stored
+from isthmus.base.filters import Filter, holds
+from isthmus.base.state import Stored
 from isthmus.configurations.content import EDGE_AGENT, ContentKind
 from isthmus.devices.presence import encode_presence, presence_of
 from isthmus.query.parser import parse
@@ -33,14 +34,14 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Devices or modules that fulfil all conditions."""
+    """What must hold, of devices or of modules."""
 
     modules: bool
-    conditions: tuple[Equals, ...]
+    where: Filter
 
     def holds(self, view: View) -> bool:
         """True when a device or module, whichever this is about, is meant."""
-        return all(condition.holds(view) for condition in self.conditions)
+        return holds(self.where, view)
 
 
 def view_of(identity: Stored, twin: Stored, presence: Stored | None) -> View:
@@ -61,7 +62,7 @@ def parse_target(condition: str, kind: ContentKind) -> Target | None:
     if modules is not (kind is ContentKind.MODULE):
         wanted = f"begin with {MODULES}" if kind is ContentKind.MODULE else "be about devices"
         raise HubError(Code.INVALID_TARGET_CONDITION, f"The target condition of {kind} must {wanted}")
-    return Target(modules, _conditions(targeted_query(condition, kind), Code.INVALID_TARGET_CONDITION))
+    return Target(modules, _where(targeted_query(condition, kind), Code.INVALID_TARGET_CONDITION))
 
 
 def check_condition(condition: str) -> None:
@@ -72,7 +73,7 @@ def check_condition(condition: str) -> None:
 def check_metric(query: str) -> None:
     """Raises `INVALID_METRICS_QUERY` for a query that no metric may have."""
     _check_length(query, Code.INVALID_METRICS_QUERY, "A metric's query")
-    _conditions(query, Code.INVALID_METRICS_QUERY)
+    _where(query, Code.INVALID_METRICS_QUERY)
 
 
 def is_over_modules(condition: str) -> bool:
@@ -109,13 +110,13 @@ def system_queries(config_id: str, condition: str, kind: ContentKind) -> dict[st
     }
 
 
-def _conditions(text: str, code: Code) -> tuple[Equals, ...]:
-    """The conditions of a query over devices or modules, in the code of who asks."""
+def _where(text: str, code: Code) -> Filter:
+    """The filter of a query over devices or modules, in the code of who asks."""
     try:
         query = parse(text)
         if query.collection is Collection.JOBS:
             raise HubError(code, "The query must be about devices or modules")
-        return search_of(query).conditions
+        return search_of(query).where
     except HubError as error:
         raise HubError(code, error.message) from error
 
