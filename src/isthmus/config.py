@@ -228,7 +228,8 @@ class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `connections` of devices; `telemetry` messages; `commands` that services send and `command_receives` that devices
     ask for over HTTPS; `methods` in bytes; `twin_reads` and `twin_updates` by devices and services; `identities` read
-    or written; `queries`; `jobs` asked about or begun; `uploads` begun.
+    or written; `queries`; `jobs` asked about or begun; `uploads` begun;
+    `configurations` read or written.
     """
 
     connections: PerSecond | None = None
@@ -242,6 +243,7 @@ class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queries: PerSecond | None = None
     jobs: PerSecond | None = None
     uploads: PerSecond | None = None
+    configurations: PerSecond | None = None
 
 
 class ThrottleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

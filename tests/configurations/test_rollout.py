@@ -132,7 +132,7 @@ async def test_a_twin_that_refuses_is_told_and_others_go_on(world: World) -> Non
     assert (await world.desired(full), await world.statuses(full)) == (big, {"c": "Targeted"})
     assert await world.statuses(roomy) == {"c": "Applied"}
     [told] = world.noted
-    assert (told.device, told.rule, told.detail) == ("full", "configuration.refused", "c")
+    assert (told.device, told.rule, told.detail) == ("full", "contract.configuration", "c")
     await world.twins.patch(full, {"properties": {"desired": {"k0": None}}}, None)
     await world.settled()
     assert await world.statuses(full) == {"c": "Applied"}

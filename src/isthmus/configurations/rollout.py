@@ -425,7 +425,7 @@ class Rollout:
                 principal="configurations",
                 code=refused.error.code.wire_name,
                 hop=Hop.CONTRACT.value,
-                rule="configuration.refused",
+                rule="contract.configuration",
                 value=refused.error.message,
                 remedy="make what the configurations write, or what else is in the twin, smaller",
                 detail=", ".join(owner.rpartition("@")[0] for owner in refused.owners),
