@@ -28,6 +28,7 @@ from isthmus.app.jobs import Jobs
 from isthmus.app.links import link_door, link_face
 from isthmus.app.log_watch import LogWatch
 from isthmus.app.places import HelpedPlaces
+from isthmus.app.store_watch import StoreWatch
 from isthmus.app.stores import Stores, log_config
 from isthmus.app.uploads import LoadedStorage
 from isthmus.app.vantages import Vantages
@@ -124,6 +125,7 @@ class Server:
         name_issuer(config, self.domain, lambda: self._doors.ports[Plane.HTTPS])
         self.deliveries = HubDeliveries(config, stores, self.domain, lambda: self._doors.ports)
         self._logs = LogWatch(config, stores, self.domain.journal)
+        self._watch = StoreWatch(stores, self.domain.journal)
         self._tasks: list[asyncio.Task[None]] = []
         self._webs: list[web.Server] = []
         self._ready_file = Path(config.ready_file) if config.ready_file else None
@@ -362,6 +364,7 @@ class Server:
         full = self.domain.journal.is_full
         return [
             *self._stores.health(),
+            *self._watch.parts(),
             *self._logs.parts(),
             Part("listeners", bool(self._listeners.bound)),
             Part("private-endpoints", not missing, missing),
@@ -394,6 +397,7 @@ class Server:
         yield Reading("log_retention_bytes", "Bytes above which the oldest go", settings.retention_bytes)
         yield Reading("log_retention_seconds", "Age beyond which records go", settings.retention_ms / 1000)
         yield from self._logs.readings()
+        yield from self._watch.readings()
         accept = self.gateway.accept
         yield Reading("routing_orphaned", "Telemetry messages no route took", accept.orphaned, total=True)
         yield Reading("routing_undefined", "Conditions undefined for a message", accept.undefined, total=True)
@@ -485,6 +489,7 @@ class Server:
             self.deliveries.tick(now_ms)
             self.domain.journal.close_minute(now_ms)
             await asyncio.sleep(UPKEEP_SECONDS)
+            await self._watch.prove()
             await self.domain.daily.write()
 
     async def _look_after_doors(self) -> None:

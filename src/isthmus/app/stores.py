@@ -53,14 +53,9 @@ class Stores:
     ids: Ids
 
     def health(self) -> list[Part]:
-        """How they are doing."""
+        """How the logs are doing; `StoreWatch` tells of the others."""
         log, dead = self.log.health, self.dead_letters.health
-        parts = [Part("log", log.ok, log.reason), Part("dead-letters", dead.ok, dead.reason)]
-        if isinstance(self.state, SqliteState):
-            failure = self.state.health.failure
-            parts.append(Part("state", not failure, failure))
-        parts.append(Part("blobs", not self.blobs.failure, self.blobs.failure))
-        return parts
+        return [Part("log", log.ok, log.reason), Part("dead-letters", dead.ok, dead.reason)]
 
 
 @asynccontextmanager

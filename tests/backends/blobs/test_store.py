@@ -266,10 +266,14 @@ def fail(handle: int) -> None:
 async def open_at(folder: Path) -> FileBlobStore:
     store = await FileBlobStore.open(folder, SystemClock(), RandomIds())
     if await store.container(ACCOUNT, "c") is None:
-        await store.change_container(
-            ACCOUNT, "c", lambda _, stamp: Container(stamp.number, ACCOUNT, "c", stamp.etag, stamp.utc_ms)
-        )
+        await make_container(store)
     return store
+
+
+async def make_container(store: FileBlobStore) -> None:
+    await store.change_container(
+        ACCOUNT, "c", lambda _, stamp: Container(stamp.number, ACCOUNT, "c", stamp.etag, stamp.utc_ms)
+    )
 
 
 async def put(store: FileBlobStore, name: str, data: bytes, kind: BlobKind = BlobKind.BLOCK) -> Blob:

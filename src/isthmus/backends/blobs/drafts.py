@@ -19,6 +19,10 @@ class OnDisk(Protocol):
     def __call__(self, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
+Judged = Callable[[OSError | None], None]
+"""Hears on the event loop that content could not be written, or that it is durable."""
+
+
 class AppendPlaces:
     """Where in a file the next appended content goes: behind what is there and what others are writing now."""
 
@@ -43,21 +47,31 @@ class FileDraft:
     """Implements `Draft` on a content file, which is made with the first byte when it is new."""
 
     def __init__(
-        self, files: ContentFiles, number: int, on_disk: OnDisk, *, new: bool, md5: bool, offset: int = 0
+        self,
+        files: ContentFiles,
+        number: int,
+        on_disk: OnDisk,
+        judged: Judged,
+        *,
+        new: bool,
+        md5: bool,
+        offset: int = 0,
     ) -> None:
         self._files = files
         self.number = number
         self._on_disk = on_disk
+        self._judged = judged
         self._new = new
         self._offset = offset
         self._wants_md5 = md5
         self._handle: int | None = None
+        self._made = False
         self._writing = ExtentWriter(-1, offset, md5=md5)
 
     @property
     def created(self) -> bool:
         """True when there is a file that was not there before."""
-        return self._new and self._writing.length > 0
+        return self._made
 
     @property
     def md5(self) -> bytes:
@@ -65,13 +79,14 @@ class FileDraft:
 
     async def write(self, data: bytes) -> None:
         if data:
-            await self._on_disk(lambda: self._write(data))
+            await self._judge(lambda: self._write(data))
 
     async def finish(self) -> Extent | None:
         if self._handle is None:
             return None
         handle = self._handle
-        await self._on_disk(lambda: self._files.sync(self.number, handle, new=self._new))
+        await self._judge(lambda: self._files.sync(self.number, handle, new=self._new))
+        self._judged(None)
         return self._writing.finish(self.number)
 
     async def close(self) -> None:
@@ -80,9 +95,17 @@ class FileDraft:
         if handle is not None:
             await self._on_disk(lambda: os.close(handle))
 
+    async def _judge(self, work: Callable[[], None]) -> None:
+        try:
+            await self._on_disk(work)
+        except OSError as error:
+            self._judged(error)
+            raise
+
     def _write(self, data: bytes) -> None:
         if self._handle is None:
             self._handle = self._files.create(self.number) if self._new else self._files.open_write(self.number)
+            self._made = self._new
             self._writing = ExtentWriter(self._handle, self._offset, md5=self._wants_md5)
         self._writing.write(data)
 

@@ -5,6 +5,7 @@ index. What is between them and fails, or is cancelled, leaves content that noth
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection
@@ -18,10 +19,12 @@ from isthmus.backends.blobs.drafts import AppendPlaces, FileDraft, StoredContent
 from isthmus.backends.blobs.files import ContentFiles
 from isthmus.backends.blobs.schema import prepare_index, reader_of
 from isthmus.backends.blobs.writer import IndexWriter
+from isthmus.backends.condition import Condition
 from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.base.clock import Clock
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.sas_token import decode_key
+from isthmus.base.state import StateClosed
 from isthmus.neighbours.blob.blob import Blob, Container
 from isthmus.neighbours.blob.listing import BlobPage, ContainerPage, Page
 from isthmus.neighbours.blob.ports import BlobRule, Blocks, ContainerRule, Content, Draft, PartRule
@@ -38,6 +41,8 @@ STALE_MS = 7 * 86_400_000
 APPEND_FILE_BYTES_MAX = 1024 * 1024 * 1024
 """From this size on an append blob goes on in another file, so that one file never becomes all there is."""
 
+PROOF = b"proof of the disk"
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -50,8 +55,11 @@ class FileBlobStore:
         index = self._index = folder / INDEX_FILE
         self._clock = clock
         self._ids = ids
+        self.condition = Condition()
+        """Tells who listens when a change or its content cannot be written, and when both can again."""
+        self._content_failure = ""
         self._files = ContentFiles(folder / CONTENT_FOLDER, start)
-        self._writer = IndexWriter(index)
+        self._writer = IndexWriter(index, self._judge)
         self._point = reader_of(index)
         self._scanner = reader_of(index)
         self._scans = ThreadPoolExecutor(1, thread_name_prefix="blob index reader")
@@ -70,7 +78,11 @@ class FileBlobStore:
             return prepare_index(folder / INDEX_FILE)
 
         store = cls(folder, await asyncio.to_thread(prepare), clock, ids)
-        await store.on_disk(store._files.prepare)
+        try:
+            await store.on_disk(store._files.prepare)
+        except BaseException:
+            await store.close()
+            raise
         store._sweeping = asyncio.create_task(store._sweep())
         return store
 
@@ -89,8 +101,21 @@ class FileBlobStore:
 
     @property
     def failure(self) -> str:
-        """Why the last change could not be written; empty when it could."""
-        return self._writer.failure
+        """Why the last change, or the last content, could not be written; empty when both could."""
+        return self.condition.failure
+
+    async def prove(self) -> None:
+        """Tries a disk that has failed again, with content and a change that are nobody's; else does nothing.
+
+        Raises nothing that the disk does: `condition` knows.
+        """
+        if not self.failure:
+            return
+        with contextlib.suppress(OSError, StateClosed, sqlite3.Error):
+            async with self.draft(md5=False) as draft:
+                await draft.write(PROOF)
+                await draft.finish()
+            await self._writer.submit(changes.prove)
 
     async def close(self) -> None:
         """Ends what was given, then closes."""
@@ -158,7 +183,7 @@ class FileBlobStore:
 
     @asynccontextmanager
     async def draft(self, *, md5: bool) -> AsyncIterator[Draft]:
-        draft = FileDraft(self._files, self._files.next_number(), self.on_disk, new=True, md5=md5)
+        draft = FileDraft(self._files, self._files.next_number(), self.on_disk, self._content_judged, new=True, md5=md5)
         try:
             yield draft
         finally:
@@ -175,7 +200,9 @@ class FileBlobStore:
                     yield fresh
                 return
             with self._places.reserved(file, size, length) as offset:
-                draft = FileDraft(self._files, file, self.on_disk, new=False, md5=md5, offset=offset)
+                draft = FileDraft(
+                    self._files, file, self.on_disk, self._content_judged, new=False, md5=md5, offset=offset
+                )
                 try:
                     yield draft
                 except OSError:
@@ -226,9 +253,20 @@ class FileBlobStore:
         await self._remove_free()
 
     async def _remove_free(self) -> None:
+        """Removes what nobody needs; what cannot be removed is a leftover for the next start."""
         free = self._files.removable()
         if free:
-            await self.on_disk(lambda: self._files.remove(free))
+            try:
+                await self.on_disk(lambda: self._files.remove(free))
+            except OSError as error:
+                logger.warning("content of blobs could not be removed", extra={"reason": str(error)})
+
+    def _content_judged(self, error: OSError | None) -> None:
+        self._content_failure = f"content cannot be written: {error.strerror or error}" if error is not None else ""
+        self._judge()
+
+    def _judge(self) -> None:
+        self.condition.be(self._writer.failure or self._content_failure)
 
     async def _sweep(self) -> None:
         """Removes blocks that nobody lists and files that nothing refers to; at each start."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from isthmus.backends.blobs.schema import writer_of
+from isthmus.backends.sqlite.folding import Folding
 from isthmus.base.state import StateClosed
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
 
@@ -36,8 +37,11 @@ class _Waiting:
 class IndexWriter:
     """Belongs to the event loop that made it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, told: Callable[[], None]) -> None:
+        """`told` is called on the event loop after each group, when `failure` says what became of it."""
         self._path = path
+        self._told = told
+        self._folding = Folding(path)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="blob index writer")
         self._connection: sqlite3.Connection | None = None
         self._waiting: list[_Waiting] = []
@@ -71,14 +75,16 @@ class IndexWriter:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting[:GROUP_JOBS_MAX], self._waiting[GROUP_JOBS_MAX:]
-                results = await loop.run_in_executor(self._pool, self._write, [each.job for each in group])
+                jobs = [each.job for each in group]
+                results, self.failure = await loop.run_in_executor(self._pool, self._write, jobs)
                 self._unanswered -= len(group)
+                self._told()
                 for each, result in zip(group, results, strict=True):
                     _answer(each.answer, result)
         finally:
             self._writing = None
 
-    def _write(self, jobs: Sequence[Callable[[sqlite3.Connection], object]]) -> list[object]:
+    def _write(self, jobs: Sequence[Callable[[sqlite3.Connection], object]]) -> tuple[list[object], str]:
         try:
             connection = self._connection = self._connection or writer_of(self._path)
             connection.execute("BEGIN IMMEDIATE")
@@ -86,10 +92,8 @@ class IndexWriter:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._disconnect()
-            self.failure = f"{type(error).__name__}: {error}"
-            return [_failed(error) for _ in jobs]
-        self.failure = ""
-        return results
+            return [_failed(error) for _ in jobs], f"{type(error).__name__}: {error}"
+        return results, self._folding.trouble(connection)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

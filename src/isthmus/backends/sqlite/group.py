@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from isthmus.backends.sqlite import journal
+from isthmus.backends.sqlite.folding import Folding
 from isthmus.backends.sqlite.schema import Connect, open_writer
 from isthmus.base.state import JournalLimit, JournalRow, StateClosed
 
@@ -20,7 +21,7 @@ GROUP_REQUESTS_MAX = 1_024
 """Requests and journal rows taken for one transaction, so that the first does not wait long for the last."""
 
 RETRY_SECONDS = 1.0
-"""How long journal rows wait after a failed commit when no request comes."""
+"""How long it takes after a failure until the disk is tried again when no request comes."""
 
 Job = Callable[[sqlite3.Connection], object]
 
@@ -39,7 +40,7 @@ class Group:
     """What became of a group: a result or an error for each request, and how many journal rows are done with.
 
     `journal_entries` is how many the journal holds afterwards. `failure` says why nothing was committed and is empty
-    when the group is durable.
+    when the group is durable; `trouble` says what is wrong although it is.
     """
 
     outcomes: list[tuple[Request, object]] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Group:
     rows_lost: int = 0
     journal_entries: int = 0
     failure: str = ""
+    trouble: str = ""
 
 
 Inbox = SimpleQueue[Request | JournalRow | None]
@@ -73,24 +75,28 @@ class WriterThread:
         self._report = report
         self._ended = ended
         self._connection: sqlite3.Connection | None = None
+        self._folding = Folding(path)
         self._rows: list[JournalRow] = []
+        self._is_ailing = False
         self._stopping = False
 
     def run(self) -> None:
         """The thread's whole life."""
         while not self._stopping:
             requests = self._gather()
-            if requests or self._rows:
-                self._report(self._write(requests))
+            if requests or self._rows or (self._is_ailing and not self._stopping):
+                group = self._write(requests)
+                self._is_ailing = bool(group.failure or group.trouble)
+                self._report(group)
         if self._connection is not None:
             self._connection.close()
         self._ended()
 
     def _gather(self) -> list[Request]:
-        """Waits for the first, then takes what is there; rows of a failed group wait no longer than a retry."""
+        """Waits for the first, then takes what is there; after a failure no longer than until a retry."""
         requests: list[Request] = []
         try:
-            item = self._inbox.get(timeout=RETRY_SECONDS if self._rows else None)
+            item = self._inbox.get(timeout=RETRY_SECONDS if self._is_ailing else None)
             for _ in range(GROUP_REQUESTS_MAX - 1):
                 if item is None:
                     break
@@ -112,16 +118,20 @@ class WriterThread:
     def _write(self, requests: list[Request]) -> Group:
         try:
             connection = self._begin()
+            changes_before = connection.total_changes
             outcomes = [(request, _attempt(request.job, connection)) for request in requests]
             if self._rows:
                 journal.append(connection, self._rows, self._limit)
+            if self._is_ailing and connection.total_changes == changes_before:
+                _prove(connection)
             entries = journal.ends(connection).entries
             connection.execute("COMMIT")
         except Exception as error:
             return self._failed(requests, error)
         rows_written = len(self._rows)
         self._rows = []
-        return Group(outcomes, rows_written=rows_written, journal_entries=entries)
+        trouble = self._folding.trouble(connection)
+        return Group(outcomes, rows_written=rows_written, journal_entries=entries, trouble=trouble)
 
     def _begin(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -153,6 +163,14 @@ def _attempt(job: Job, connection: sqlite3.Connection) -> object:
         if connection.total_changes != changes_before:
             raise
         return error
+
+
+def _prove(connection: sqlite3.Connection) -> None:
+    """Writes something, because a transaction that writes nothing succeeds on any disk."""
+    connection.execute(
+        """INSERT INTO meta (name, number, value) VALUES ('proof of the disk', 1, x'')
+        ON CONFLICT (name) DO UPDATE SET number = number + 1"""
+    )
 
 
 def _refused(cause: Exception) -> StateClosed:

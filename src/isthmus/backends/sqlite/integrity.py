@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 from isthmus.base.errors import ConfigurationError
 
 WAL_SUFFIX = "-wal"
+_JOURNAL_SUFFIX = "-journal"
 
 REMEDY = "restore the data folder from a backup"
 
@@ -26,6 +27,7 @@ _WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _PAGE_BYTES_MIN = 512
 _MAGIC = b"SQLite format 3\0"
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _WAL_MAGIC = 0x377F0682
 _WORD = 0xFFFFFFFF
 
@@ -33,9 +35,12 @@ _WORD = 0xFFFFFFFF
 def require_whole(path: Path) -> None:
     """Raises `ConfigurationError` that names the file when it, or its write-ahead log, is known to be damaged.
 
-    A file that is not there, or empty with nothing beside it, is a new one. Reads the write-ahead log, which a server
-    that was ended properly has left empty.
+    A file that is not there, or empty with nothing beside it, is a new one, and so is one whose rollback journal is
+    there: only a first start has that, before the write-ahead log, and SQLite undoes what it could not finish. Reads
+    the write-ahead log, which a server that was ended properly has left empty.
     """
+    if _has_journal(path):
+        return
     file_bytes = path.stat().st_size if path.exists() else 0
     wal = path.with_name(path.name + WAL_SUFFIX)
     wal_bytes = wal.stat().st_size if wal.exists() else 0
@@ -131,6 +136,11 @@ def _checksum(order: str, seed: tuple[int, ...], data: bytes) -> tuple[int, int]
         first = (first + even + second) & _WORD
         second = (second + odd + first) & _WORD
     return first, second
+
+
+def _has_journal(path: Path) -> bool:
+    journal = path.with_name(path.name + _JOURNAL_SUFFIX)
+    return journal.exists() and _read(journal, len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
 
 
 def _read(path: Path, size: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from isthmus.backends.sqlite import documents
 from isthmus.backends.sqlite.devices_query import DevicesPlan, DevicesQuery, Step
-from isthmus.backends.sqlite.schema import Connect, open_reader
+from isthmus.backends.sqlite.schema import PRIMARY_CODE, Connect, open_reader
 from isthmus.base.errors import Code, HubError
 from isthmus.base.sealing import Sealer
 from isthmus.base.state import DamagedStore, Key, Stored
@@ -26,8 +26,6 @@ READS_WAITING_MAX = 4_096
 """Scans and queries not yet answered; the next is refused as `ServerBusy`."""
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_PRIMARY_CODE = 0xFF
-"""The byte of an extended result code that has the primary one."""
 
 T = TypeVar("T")
 
@@ -82,7 +80,7 @@ class Readers:
 
 def _named(error: sqlite3.DatabaseError, path: Path) -> Exception:
     """What SQLite finds damaged, by the port's word for it and by the file's name; anything else as it is."""
-    if error.sqlite_errorcode & _PRIMARY_CODE not in _DAMAGED:
+    if error.sqlite_errorcode & PRIMARY_CODE not in _DAMAGED:
         return error
     return DamagedStore(f"{path} is damaged ({error})")
 

@@ -19,6 +19,13 @@ APPLICATION_ID = 0x49535448
 BUSY_SECONDS = 5.0
 """How long a statement waits for another process's lock, such as a backup's."""
 
+PRIMARY_CODE = 0xFF
+"""The byte of an extended result code that has the primary one."""
+
+DISK_REMEDY = "make room on its disk, or see that it can be written"
+
+_DISK_CODES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 """The write-ahead log is cut back to this size after a checkpoint."""
 
@@ -72,7 +79,14 @@ def prepare(path: Path, connecting: Connect = connect, migrations: Sequence[Migr
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
-        raise ConfigurationError(f"{path} cannot be opened as the state of a hub: {error}; {REMEDY}.") from error
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: sqlite3.Error) -> ConfigurationError:
+    """What SQLite says of a file that it does not open, and what to do: a disk that fails is not a damaged file."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & PRIMARY_CODE
+    remedy = DISK_REMEDY if code in _DISK_CODES else REMEDY
+    return ConfigurationError(f"{path} cannot be opened as the state of a hub: {error}; {remedy}.")
 
 
 def open_writer(path: Path, connecting: Connect = connect) -> sqlite3.Connection:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from isthmus.access.chain import JOURNAL_ENTRIES_MAX
+from isthmus.backends.condition import Condition
 from isthmus.backends.sqlite import documents
 from isthmus.backends.sqlite.devices_query import plan_devices
 from isthmus.backends.sqlite.journal import ends, prune, read
 from isthmus.backends.sqlite.readers import Reader, Readers
 from isthmus.backends.sqlite.resealing import reseal
-from isthmus.backends.sqlite.schema import Connect, connect, prepare
+from isthmus.backends.sqlite.schema import Connect, connect, prepare, unusable
 from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.backends.sqlite.writer import GroupWriter, Health
 from isthmus.base.errors import ConfigurationError
@@ -83,6 +84,9 @@ class SqliteState:
             resealed = await asyncio.to_thread(reseal, path, sealer, connecting) if resealing else 0
             readers = await asyncio.to_thread(Readers, path, connecting, sealer)
             kept = await readers.run(lambda reader: ends(reader.connection).entries)
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise unusable(path, error) from error
         except BaseException:
             os.close(lock)
             raise
@@ -93,6 +97,11 @@ class SqliteState:
     def health(self) -> Health:
         """Whether the last commit succeeded, and what was lost so far."""
         return self._writer.health
+
+    @property
+    def condition(self) -> Condition:
+        """Tells who listens when the state cannot be written, and when it can again."""
+        return self._writer.condition
 
     async def get(self, key: Key) -> Stored | None:
         self._require_open()

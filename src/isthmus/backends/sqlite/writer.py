@@ -13,9 +13,11 @@ connection is then thrown away and the next group begins with a new one. That is
 soon as the disk does: SQLite writes the next transaction over the frames whose sync failed, so none is relied upon.
 What cannot be known is whether a transaction whose sync failed survives a power cut that follows at once.
 
-Journal rows are nobody's request. They stay with the thread until a commit carried them, and are tried again every
-`RETRY_SECONDS` when no request comes, up to `JOURNAL_WAITING_MAX`; later ones are dropped and counted, and the count
-becomes a journal row itself when there is room again.
+After a failure the disk is tried again every `RETRY_SECONDS` when no request comes, with a row that is of no use to
+anybody when nothing else is to be written; so `health` is right again soon after the disk is.
+
+Journal rows are nobody's request. They stay with the thread until a commit carried them, up to `JOURNAL_WAITING_MAX`;
+later ones are dropped and counted, and the count becomes a journal row itself when there is room again.
 """
 
 import asyncio
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from isthmus.access.journal import Decision, Verdict, row_of
+from isthmus.backends.condition import Condition
 from isthmus.backends.sqlite.group import Group, Inbox, Request, WriterThread
 from isthmus.backends.sqlite.schema import Connect
 from isthmus.base.errors import Code, HubError
@@ -43,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the state is doing: `failure` is empty while the last commit succeeded."""
+    """How the state is doing: `failure` is empty while commits succeed and their pages get into the file."""
 
     failure: str = ""
     groups_failed: int = 0
@@ -66,6 +69,7 @@ class GroupWriter:
         self._rows_waiting = 0
         self._rows_dropped = 0
         self._health = Health()
+        self.condition = Condition()
         self._limit = limit
         self._journal_entries = journal_entries
         writing = WriterThread(
@@ -135,10 +139,11 @@ class GroupWriter:
         if not group.failure:
             self._journal_entries = group.journal_entries
         self._health = Health(
-            failure=group.failure,
+            failure=group.failure or group.trouble,
             groups_failed=self._health.groups_failed + bool(group.failure),
             decisions_lost=self._health.decisions_lost + group.rows_lost,
         )
+        self.condition.be(self._health.failure)
         for request, result in group.outcomes:
             _answer(request, result)
 
