@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from fuzz.target import pure
+from isthmus.backends.sqlite.filter_sql import compile_filter
 from isthmus.base.errors import HubError
+from isthmus.base.filters import holds
 from isthmus.base.ids import DeviceRef, HubId
 from isthmus.jobs.selection import parse_selection
 from isthmus.query.conditions.compiler import compile_condition
 from isthmus.query.conditions.lexer import ConditionError
+from isthmus.query.job_search import job_search
 from isthmus.query.parser import parse
-from isthmus.query.rows import check_height, equal_text, row_holds
 from isthmus.query.search import compile_search
 from isthmus.resources.enrichments import checked_enrichments
 from isthmus.resources.hub import Hub
@@ -66,13 +68,11 @@ def check_query(data: bytes) -> None:
     """A query of a service, whatever it asks of; and the condition of a job."""
     text = data.decode(errors="replace")
     with suppress(HubError):
-        query = parse(text)
-        if query.where is not None:
-            check_height(query.where)
-            equal_text(query.where, "jobId")
-            row_holds(query.where, ROW)
+        holds(job_search(parse(text)).where, ROW)
     with suppress(HubError):
-        compile_search(text)
+        search = compile_search(text)
+        holds(search.where, TWIN)
+        compile_filter(search.where, modules=search.modules)
     with suppress(HubError):
         parse_selection(text)
 

@@ -80,7 +80,7 @@ def _nothing(below: Path) -> Filter:
     return Constant(UNDEFINED)
 
 
-_OF_BOTH: Mapping[str, Member] = MappingProxyType(
+_OF_BOTH: Mapping[str, Member | None] = MappingProxyType(
     {
         "deviceid": _stands_at("deviceId"),
         "id": _stands_at("deviceId"),
@@ -92,6 +92,7 @@ _OF_BOTH: Mapping[str, Member] = MappingProxyType(
         "statusupdatetime": _stands_at("statusUpdatedTime"),
         "connectionstate": _stands_at("connectionState"),
         "lastactivitytime": _stands_at("lastActivityTime"),
+        "cloudtodevicemessagecount": None,
         "authenticationtype": _stands_at("authentication", "type"),
         "x509thumbprint": _stands_at("authentication", "x509Thumbprint"),
         "modelid": _stands_at("modelId"),

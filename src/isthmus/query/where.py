@@ -42,10 +42,13 @@ Member = Callable[[tuple[str | int, ...]], Filter]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What can be asked about: root members by their names in small letters, and how documents are called."""
+    """What can be asked about: root members by their names in small letters, and how documents are called.
+
+    A member whose meaning is None is shown in rows, and no condition can be on it.
+    """
 
     documents: str
-    members: Mapping[str, Member]
+    members: Mapping[str, Member | None]
 
 
 def compile_where(where: Expression | None, vocabulary: Vocabulary) -> Filter:
@@ -56,9 +59,12 @@ def compile_where(where: Expression | None, vocabulary: Vocabulary) -> Filter:
 def compile_path(path: Path, vocabulary: Vocabulary) -> Filter:
     """The filter that gives a member; raises `ARGUMENT_INVALID` for one that no document has."""
     root, *below = path.segments
-    member = vocabulary.members.get(str(root).lower())
-    if member is None:
+    name = str(root).lower()
+    if name not in vocabulary.members:
         raise unexpected(path.position, f"{vocabulary.documents} have no member '{str(root)[:100]}'")
+    member = vocabulary.members[name]
+    if member is None:
+        raise unexpected(path.position, f"no condition can be on {root}")
     return member(tuple(below))
 
 
@@ -137,7 +143,7 @@ class _Compiler:
 
 def _check_arguments(call: Call, least: int, most: int, arity: str) -> None:
     if not least <= len(call.arguments) <= most:
-        raise unexpected(call.position, f"{call.function}() takes {arity}, not {len(call.arguments)}:")
+        raise unexpected(call.position, f"{call.function}() takes {arity}")
 
 
 def _binary(operator: str, left: Filter, right: Filter) -> Filter:

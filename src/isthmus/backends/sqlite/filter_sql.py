@@ -135,6 +135,8 @@ class _Told:
 
     def by_type(self, outcomes: Sequence[tuple[str, str, tuple[object, ...]]]) -> Sql:
         """For some types an outcome, in which `{}` is the value; NULL for the others."""
+        if not outcomes:
+            return Sql("NULL")
         text, values = f"CASE {self.type.text}", [*self.type.values]
         for name, outcome, bound in outcomes:
             text += f" WHEN '{name}' THEN {outcome.format(self.value.text)}"

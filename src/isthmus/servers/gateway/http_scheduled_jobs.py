@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from isthmus.base.errors import Code, HubError
+from isthmus.base.filters import holds
 from isthmus.base.numbers import whole_number
 from isthmus.jobs.import_export import ImportExportJobs
 from isthmus.jobs.job import JobStatus
 from isthmus.jobs.scheduled import ScheduledJobs
 from isthmus.jobs.scheduled_job import DeviceJob, ScheduledJob, device_job_to_wire, scheduled_to_wire
-from isthmus.query.rows import check_height, equal_text, row_holds
+from isthmus.query.job_search import job_search
 from isthmus.query.syntax import Query
 from isthmus.servers.gateway.http_message import Call, Change, Reply, json_reply
 from isthmus.servers.gateway.http_routes import Action
@@ -41,20 +42,18 @@ class ScheduledJobsApi:
 
     async def rows(self, call: Call, query: Query) -> Reply:
         """A page of `SELECT * FROM devices.jobs`; raises `ARGUMENT_INVALID` for what cannot be asked of it."""
-        if query.select or query.group_by or query.top is not None:
-            raise HubError(Code.ARGUMENT_INVALID, "Of devices.jobs only SELECT * can be asked")
-        if query.where is not None:
-            check_height(query.where)
-        hub, size = call.hub.number, page_size(call)
+        search, hub, size = job_search(query), call.hub.number, page_size(call)
         jobs = {job.job_id: job for job in await self._jobs.all(hub)}
         rows: list[dict[str, object]] = []
-        last, looked_at = "", 0
-        only = equal_text(query.where, "jobId")
-        async for job_id, name, found in self._jobs.device_jobs(hub, _resumed(call), only):
+        given, last = _place(_resumed(call))
+        looked_at = 0
+        async for job_id, name, found in self._jobs.device_jobs(hub, last, search.job_id):
+            if given + len(rows) == search.top:
+                break
             if len(rows) == size or looked_at == LOOKED_AT_MAX:
-                return _page(rows, "DeviceJob", last)
+                return _page(rows, "DeviceJob", f"{given + len(rows)}/{last}")
             row = _row(jobs.get(job_id), name, found)
-            if row is not None and (query.where is None or row_holds(query.where, row)):
+            if row is not None and holds(search.where, _judged(row) if search.asks_outcome else row):
                 rows.append(row)
             last, looked_at = f"{job_id}/{name}", looked_at + 1
         return _page(rows, "DeviceJob", "")
@@ -90,6 +89,17 @@ def _row(job: ScheduledJob | None, name: str, found: DeviceJob) -> dict[str, obj
         return None
     row = device_job_to_wire(job, name, found)
     return {member: _plain(value) for member, value in row.items()}
+
+
+def _judged(row: dict[str, object]) -> object:
+    """The row as JSON has it: what a device answered is kept as text until somebody asks about it."""
+    return msgspec.json.decode(msgspec.json.encode(row))
+
+
+def _place(resumed: str) -> tuple[int, str]:
+    """How many rows the pages before had, and the last that was looked at."""
+    given, _, last = resumed.partition("/")
+    return whole_number(given) or 0, last
 
 
 def _plain(value: object) -> object:
