@@ -53,6 +53,13 @@ MODULES = (
     "isthmus.wire.amqp.transfer",
     "isthmus.telemetry.batch",
     "isthmus.telemetry.record",
+    "isthmus.wire.tls",
+    "isthmus.servers.gateway.connection",
+    "isthmus.servers.gateway.mqtt",
+    "isthmus.servers.gateway.mqtt_device",
+    "isthmus.servers.gateway.shaping",
+    "isthmus.routing.accept",
+    "isthmus.base.token_bucket",
 )
 """What is compiled: what each message passes, and what that calls."""
 

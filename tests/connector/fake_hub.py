@@ -38,7 +38,8 @@ from isthmus.wire.link.messages import (
 )
 from isthmus.wire.link.token import EnrolmentToken
 from isthmus.wire.proxy_protocol import HeaderReader, ProxyHeader
-from isthmus.wire.tls import TlsError, TlsLayer
+from isthmus.wire.tls import TlsLayer
+from isthmus.wire.tls_error import TlsError
 
 WAIT_SECONDS = 10.0
 NAME = "plant"

@@ -3,9 +3,13 @@
 `python answers.py` answers questions on standard input, one after the other, until it is closed: see `pure.py`.
 """
 
+import ssl
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from fuzz import amqp_target, mqtt_target
@@ -25,9 +29,13 @@ from isthmus.wire.amqp.values import AmqpValue, Array, Described
 from isthmus.wire.mqtt.errors import ProtocolError
 from isthmus.wire.mqtt.packets import encode as encode_packet
 from isthmus.wire.mqtt.reader import PacketReader
+from isthmus.wire.tls import TlsLayer, client_context, server_context
+from isthmus.wire.tls_error import TlsError
+from support.certificates import issue, write_pem
 
 SIZE = struct.Struct("!I")
 ITEMS_MAX = 50
+TLS_BYTES = 40_000
 
 
 class Nobody:
@@ -92,12 +100,43 @@ def records(data: bytes) -> Iterator[str]:
     yield repr(carry)
 
 
+def tls(data: bytes) -> Iterator[str]:
+    """What a server makes of these bytes instead of a hello, and what comes of them through a connection, both ways.
+
+    They are sent over and over, so that they take several records, in pieces as long as they say.
+    """
+    context = _contexts()[0]
+    yield from _until_refused(lambda: iter([TlsLayer(context).receive(data).hex()]))
+    below, above = TlsLayer(context), TlsLayer(_contexts()[1], server_side=False)
+    while not (below.established and above.established):
+        below.receive(above.outgoing())
+        above.receive(below.outgoing())
+    text = data * (TLS_BYTES // len(data)) if data else data
+    for sender, receiver in ((above, below), (below, above)):
+        sender.send(text)
+        sender.send(memoryview(data))
+        sent = sender.outgoing()
+        yield f"{receiver.receive(memoryview(sent)) == text + data} {len(sent)}"
+    above.finish()
+    yield repr((below.receive(above.outgoing()), below.ended, above.ended, below.version, below.peer_chain))
+    yield from _until_refused(lambda: iter([below.receive(data).hex()]))
+
+
+@cache
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of a server, and of a client that trusts everybody."""
+    with TemporaryDirectory() as folder:
+        server = server_context(str(write_pem(Path(folder) / "hub.pem", issue("hub"))), request_client_certificate=True)
+    return server, client_context(authorities="")
+
+
 ANSWERS: dict[str, Callable[[bytes], Iterator[str]]] = {
     "mqtt": mqtt,
     "amqp": amqp,
     "values": values,
     "message": message,
     "records": records,
+    "tls": tls,
 }
 
 
@@ -122,7 +161,7 @@ def _write(stream: BinaryIO, data: bytes) -> None:
 def _until_refused(say: Callable[[], Iterator[str]]) -> Iterator[str]:
     try:
         yield from say()
-    except (ProtocolError, DecodeError, MisuseError, Damaged, NewerFormat, ValueError) as error:
+    except (ProtocolError, DecodeError, MisuseError, Damaged, NewerFormat, TlsError, ValueError) as error:
         yield f"{type(error).__name__} {error.args} {vars(error)}"
 
 

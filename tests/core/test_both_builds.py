@@ -15,7 +15,7 @@ from isthmus.wire.amqp.values import AmqpValue
 from wire.amqp.values_strategy import VALUES
 
 CORPUS = Path(__file__).parent.parent / "fuzz" / "corpus"
-OF = {"mqtt": "mqtt", "amqp": "amqp", "values": "amqp", "message": "amqp", "records": "log"}
+OF = {"mqtt": "mqtt", "amqp": "amqp", "values": "amqp", "message": "amqp", "records": "log", "tls": "tls"}
 """Whose corpus the questions begin with."""
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / folder).iterdir())] for name, folder in OF.items()}
 DAMAGE = st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 255)), max_size=4)

@@ -14,7 +14,8 @@ from pathlib import Path
 from fuzz.failures import Failures, failures_of
 from fuzz.target import Check, Target
 from isthmus.logs import tell_unraisable
-from isthmus.wire.tls import ServerContexts, TlsError, server_context
+from isthmus.wire.tls import ServerContexts, server_context
+from isthmus.wire.tls_error import TlsError
 from support.certificates import issue_server, write_pem
 
 HOST = "hub.isthmus.test"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from isthmus.servers.gateway.link_layer import HELLO_BYTES_MAX, LinkEnded, LinkLayer, Role
 from isthmus.wire.proxy_protocol import ProxyHeader, ProxyHeaderError, encode_header
-from isthmus.wire.tls import Layer, LinkContexts, ServerContexts, TlsError, TlsLayer, link_context, server_context
+from isthmus.wire.tls import Layer, LinkContexts, ServerContexts, TlsLayer, link_context, server_context
+from isthmus.wire.tls_error import TlsError
 from servers.front_door import client_context
 from support.certificates import Issued, issue, write_pem
 

@@ -13,11 +13,11 @@ from isthmus.wire.tls import (
     LinkContexts,
     ServerContexts,
     StackedLayer,
-    TlsError,
     TlsLayer,
     link_context,
     server_context,
 )
+from isthmus.wire.tls_error import TlsError
 from support.certificates import Issued, issue, write_pem
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)

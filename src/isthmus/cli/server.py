@@ -1,5 +1,6 @@
 """`up` and what belongs to the server as a whole: `ca`, `env`, `health`, `metrics`, `demo`."""
 
+import gc
 import json
 import shlex
 import sys
@@ -45,6 +46,8 @@ CERTIFI_STEP = """\
 @click.option("--seed", metavar="FILE", help="Devices, twins and rules to begin with.")
 def up(data_folder: str | None, config: str | None, bind: tuple[str, ...], **flags: Any) -> None:
     """Starts the server and serves until it is told to end."""
+    # What a start makes stays; looking it through as it grows would be a tenth of the start (`serving.py` goes on).
+    gc.disable()
     from isthmus.app import serve
 
     said = {"data": data_folder or (None if config else default_data()), "bind": bind or None, **flags}

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from isthmus.connector.line import Line, reset
-from isthmus.wire.tls import TlsError
+from isthmus.wire.tls_error import TlsError
 
 READ_BYTES = 32_768
 """Read at a time, and thus held at most in each direction; larger reads measured no faster."""

@@ -17,7 +17,8 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigurationError
 from isthmus.connector.line import Line, keep_alive
 from isthmus.connector.proxies import Proxies, Proxy, ProxyRefused, TunnelAnswer, tunnel_request
-from isthmus.wire.tls import Layer, StackedLayer, TlsError, TlsLayer, default_client_context
+from isthmus.wire.tls import Layer, StackedLayer, TlsLayer, default_client_context
+from isthmus.wire.tls_error import TlsError
 
 DIAL_SECONDS = 15.0
 """From the first packet to the end of the TLS handshake, over a slow border with a proxy."""

@@ -21,7 +21,7 @@ from isthmus.base.ids import Ids
 from isthmus.connector.backoff import Backoff
 from isthmus.connector.dialling import READ_BYTES, DialFailed
 from isthmus.connector.line import Line
-from isthmus.wire.tls import TlsError
+from isthmus.wire.tls_error import TlsError
 
 DIALS_MAX = 32
 """Handshakes in flight: a storm of devices is served at the processor's speed, and the hub's door is not flooded."""

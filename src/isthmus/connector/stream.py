@@ -9,7 +9,7 @@ import contextlib
 
 from isthmus.connector.dialling import READ_BYTES
 from isthmus.connector.line import Line
-from isthmus.wire.tls import TlsError
+from isthmus.wire.tls_error import TlsError
 
 HELD_BYTES_MAX = 1_048_576
 """Held in either direction. A hub that does not read so many counts as gone. One that has sent so many, and nobody

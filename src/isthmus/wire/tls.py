@@ -28,6 +28,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+from isthmus.wire.tls_error import TlsError
+
 RECORD_BYTES = 16_384
 """Largest plaintext of a TLS record (RFC 8446 §5.1): one read of this size never leaves a rest inside OpenSSL."""
 
@@ -36,14 +38,6 @@ CIPHER_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 HANDSHAKE_FLIGHTS_MAX = 8
 """Flights an in-memory handshake may take before it counts as failed; TLS 1.2 with certificates needs four."""
-
-
-class TlsError(Exception):
-    """The peer's bytes are not TLS, or not a handshake we accept; `reason` is OpenSSL's, in lower-case words."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Layer(Protocol):
@@ -162,7 +156,9 @@ class TlsLayer:
                 return
             rest = memoryview(data)
             while rest:
-                rest = rest[self._write(rest[:size]) :]
+                # On a line of its own: mypyc works a slice's bounds out twice.
+                written = self._write(rest[:size])
+                rest = rest[written:]
                 self._records.append(self._outgoing_read())
         except ssl.SSLError as error:
             raise TlsError(_words(error)) from error

@@ -36,7 +36,8 @@ from itertools import islice
 from typing import Protocol
 
 from isthmus.network.door import Door
-from isthmus.wire.tls import Layer, TlsError
+from isthmus.wire.tls import Layer
+from isthmus.wire.tls_error import TlsError
 
 READ_BYTES = 262_144
 """Read at a time: a burst of small packets, or the largest telemetry message, in one recv."""

@@ -18,7 +18,8 @@ from enum import Enum, auto
 from typing import NoReturn, Protocol
 
 from isthmus.wire.proxy_protocol import SIGNATURE, HeaderReader, ProxyHeader, ProxyHeaderError
-from isthmus.wire.tls import Layer, LinkContexts, TlsError
+from isthmus.wire.tls import Layer, LinkContexts
+from isthmus.wire.tls_error import TlsError
 
 HEADER_TOO_EARLY = "a PROXY header ahead of TLS"
 """What a peer has done that sends its header before it has proved who it is: anybody could."""

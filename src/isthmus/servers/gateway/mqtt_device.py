@@ -118,12 +118,12 @@ class MqttDevice:
         "device",
         "door",
         "hub",
+        "plane",
         "principal",
         "ref",
         "session_present",
     )
 
-    plane = Plane.MQTT
     built_in = False
 
     def __init__(
@@ -136,6 +136,7 @@ class MqttDevice:
         connect: Connect,
     ) -> None:
         """Raises `HubError` when the CONNECT's will is not one that can be kept."""
+        self.plane = Plane.MQTT
         self.ref = ref
         self.hub = ref.hub
         self.door: Door = admitted.door
