@@ -42,6 +42,7 @@ RAM = "/dev/shm"
 """Where files are written without a disk."""
 
 SERVER_ERROR = 500
+PATIENCE_SECONDS = 1.0
 
 
 class Wire(asyncio.Transport):
@@ -179,8 +180,10 @@ async def _sent(house: House, data: bytes) -> list[int]:
         writer = StreamWriter(protocol, asyncio.get_running_loop())
         task = asyncio.current_task()
         request = web_server.request_factory(message, payload, protocol, writer, task)  # type: ignore[arg-type]
-        with suppress(asyncio.CancelledError):
-            response = await web_server.request_handler(request)
+        # Who calls a method may ask that its device be waited for, for minutes; this one leaves.
+        with suppress(asyncio.CancelledError, TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                response = await web_server.request_handler(request)
             statuses.append(response.status)
             await response.prepare(request)
             await response.write_eof()

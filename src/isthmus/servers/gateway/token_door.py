@@ -8,7 +8,6 @@ secret hears one answer; why stands in the journal. A token that was given stand
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
@@ -236,7 +235,8 @@ def _credentials(form: Mapping[str, str], authorization: str) -> tuple[str, str]
         return form.get("client_id", ""), form.get("client_secret", "")
     try:
         user, _, password = base64.b64decode(authorization[6:], validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
+        # No Base64, or no UTF-8 in it; a header that is no ASCII is not even `binascii.Error`.
         return "", ""
     return unquote_plus(user), unquote_plus(password)
 
