@@ -4,7 +4,8 @@ import pytest
 
 from devices.fakes import HUB, NOW_MS, World
 from isthmus.base.errors import Code, HubError
-from isthmus.devices.fleet import PAGE_MAX, Fleet, Page, project
+from isthmus.devices.fleet import PAGE_MAX, TALLIED_AT_ONCE, Fleet, Page, Table, project
+from isthmus.devices.twin import JsonObject
 from isthmus.query.search import Column
 
 
@@ -53,7 +54,62 @@ async def test_a_full_last_page_has_no_continuation(world: World) -> None:
     assert page.continuation is None
 
 
-@pytest.mark.parametrize(("size", "continuation"), [(0, None), (1, "*"), (1, "AA"), (1, "_w==")])
+@pytest.mark.parametrize(
+    ("text", "pages"),
+    [
+        ("SELECT TOP 3 * FROM devices", [["d0", "d1"], ["d2"]]),
+        ("SELECT TOP 4 deviceId FROM devices", [["d0", "d1"], ["d2", "d3"]]),
+        ("SELECT TOP 9 * FROM devices WHERE deviceId != 'd1'", [["d0", "d2"], ["d3", "d4"]]),
+        ("SELECT TOP 0 * FROM devices", [[]]),
+    ],
+)
+async def test_the_first_rows_are_those_of_all_pages(world: World, text: str, pages: list[list[str]]) -> None:
+    for number in range(5):
+        await world.add(f"d{number}")
+    found: list[list[str]] = []
+    continuation: str | None = None
+    while not found or continuation is not None:
+        page = await ask(world, text, size=2, continuation=continuation)
+        found.append(names(page))
+        continuation = page.continuation
+    assert found == pages
+
+
+async def test_devices_are_counted(world: World) -> None:
+    for name in ("a", "b", "b/m"):
+        await world.add(name)
+    assert await tabled(world, "SELECT COUNT() AS n FROM devices") == [{"n": 2}]
+    assert await tabled(world, "SELECT COUNT() AS n FROM devices WHERE deviceId = 'x'") == [{"n": 0}]
+    assert await tabled(world, "SELECT COUNT() AS n FROM devices.modules") == [{"n": 1}]
+
+
+async def test_groups_follow_one_another_page_by_page(world: World) -> None:
+    for number in range(7):
+        device = await world.add(f"d{number}")
+        await world.twins.patch(device, {"tags": {"hall": number // 2}}, None)
+    text = "tags.hall AS hall, COUNT() AS n, MAX(deviceId) AS last FROM devices GROUP BY tags.hall"
+    found = await tabled(world, f"SELECT {text}", size=2)
+    assert sorted(found, key=lambda row: str(row["hall"])) == [
+        {"hall": 0, "n": 2, "last": "d1"},
+        {"hall": 1, "n": 2, "last": "d3"},
+        {"hall": 2, "n": 2, "last": "d5"},
+        {"hall": 3, "n": 1, "last": "d6"},
+    ]
+    assert len(await tabled(world, f"SELECT TOP 3 {text}", size=2)) == 3
+
+
+async def test_aggregates_look_at_all_documents_of_more_devices_than_are_read_at_once(world: World) -> None:
+    for number in range(TALLIED_AT_ONCE + 1):
+        await world.add(f"d{number}")
+    assert await tabled(world, "SELECT connectionState, COUNT(status) AS n FROM devices GROUP BY connectionState") == [
+        {"connectionState": "Disconnected", "n": TALLIED_AT_ONCE + 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "continuation"),
+    [(0, None), (1, "*"), (1, "AA"), (1, "_w=="), (1, "WzAsMV0="), (1, "Wy0xLCJ4Il0="), (1, "WzAsIngiLDFd")],
+)
 async def test_bad_pages_are_refused(world: World, size: int, continuation: str | None) -> None:
     with pytest.raises(HubError) as caught:
         await ask(world, "SELECT * FROM devices", size=size, continuation=continuation)
@@ -74,7 +130,22 @@ def test_a_row_has_the_members_that_are_there() -> None:
 
 
 async def ask(world: World, text: str, *, size: int = PAGE_MAX, continuation: str | None = None) -> Page:
-    return await Fleet(world.state).query(HUB, text, page_size=size, continuation=continuation)
+    page = await Fleet(world.state).query(HUB, text, page_size=size, continuation=continuation)
+    assert isinstance(page, Page)
+    return page
+
+
+async def tabled(world: World, text: str, *, size: int = PAGE_MAX) -> list[JsonObject]:
+    """The rows of all pages, none of which has more than `size`."""
+    fleet, rows = Fleet(world.state), list[JsonObject]()
+    table = await fleet.query(HUB, text, page_size=size, continuation=None)
+    while isinstance(table, Table):
+        assert len(table.rows) <= size
+        rows += table.rows
+        if table.continuation is None:
+            return rows
+        table = await fleet.query(HUB, text, page_size=size, continuation=table.continuation)
+    raise AssertionError("these are no groups")
 
 
 def names(page: Page) -> list[str]:

@@ -15,9 +15,11 @@ from isthmus.backends.sqlite.filter_sql import compile_filter
 from isthmus.base.errors import HubError
 from isthmus.base.filters import holds
 from isthmus.base.ids import DeviceRef, HubId
+from isthmus.devices.fleet import project
 from isthmus.jobs.selection import parse_selection
 from isthmus.query.conditions.compiler import compile_condition
 from isthmus.query.conditions.lexer import ConditionError
+from isthmus.query.grouping import Tally
 from isthmus.query.job_search import job_search
 from isthmus.query.parser import parse
 from isthmus.query.search import compile_search
@@ -73,6 +75,11 @@ def check_query(data: bytes) -> None:
         search = compile_search(text)
         holds(search.where, TWIN)
         compile_filter(search.where, modules=search.modules)
+        project(TWIN, search.columns)
+        if search.grouping is not None:
+            tally = Tally(search.grouping)
+            tally.add(TWIN)
+            msgspec.json.encode([row.row for row in tally.rows()])
     with suppress(HubError):
         parse_selection(text)
 

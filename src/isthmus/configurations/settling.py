@@ -15,11 +15,11 @@ from isthmus.base.state import Put, Stored
 from isthmus.configurations.configuration import Rule
 from isthmus.configurations.content import EDGE_AGENT, ContentKind
 from isthmus.configurations.plan import Claim, plan, winners
-from isthmus.configurations.target import View, view_of
 from isthmus.devices.documents import identity_key, presence_key, ref_of, twin_key
 from isthmus.devices.draft import Draft
 from isthmus.devices.events import twin_updated
 from isthmus.devices.identity import SYSTEM_MODULES, Identity
+from isthmus.devices.joined_view import View, view_of
 from isthmus.devices.registry import Registry
 from isthmus.devices.twin import JsonObject, Twin, TwinBody, client_section, decode_twin, encode_twin, patched
 

@@ -4,16 +4,12 @@ A condition is the part of a query behind its WHERE; `*` means all, and an empty
 with `from devices.modules` (IoT Hub documentation, "Automatic device and module management").
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import msgspec
 
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.filters import Filter, holds
-from isthmus.base.state import Stored
 from isthmus.configurations.content import EDGE_AGENT, ContentKind
-from isthmus.devices.presence import encode_presence, presence_of
+from isthmus.devices.joined_view import View
 from isthmus.query.parser import parse
 from isthmus.query.search import search_of
 from isthmus.query.syntax import Collection
@@ -26,11 +22,6 @@ MODULES = "from devices.modules"
 NOBODY = "deviceId = ''"
 """Holds for no device: no id is empty."""
 
-View = Mapping[str, object]
-"""The joined view of a device or module that conditions look at."""
-
-_decode = msgspec.json.Decoder(dict[str, object]).decode
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -42,12 +33,6 @@ class Target:
     def holds(self, view: View) -> bool:
         """True when a device or module, whichever this is about, is meant."""
         return holds(self.where, view)
-
-
-def view_of(identity: Stored, twin: Stored, presence: Stored | None) -> View:
-    """The joined view of committed documents."""
-    seen = _decode(presence.body if presence is not None else encode_presence(presence_of(None)))
-    return {**_decode(identity.body), **_decode(twin.body), **seen}
 
 
 def parse_target(condition: str, kind: ContentKind) -> Target | None:

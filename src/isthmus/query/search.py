@@ -1,13 +1,17 @@
 """What of a query the store can answer: a tree of syntax comes in, what the state port takes goes out."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isthmus.base.errors import Code, HubError
 from isthmus.base.filters import Filter
+from isthmus.query.grouping import Aggregated, Function, Grouped, Grouping
+from isthmus.query.lexer import unexpected
 from isthmus.query.parser import parse
-from isthmus.query.syntax import Aggregate, Collection, Path, Query
+from isthmus.query.syntax import Aggregate, Collection, Path, Query, Selected
 from isthmus.query.twin_members import DEVICES, MODULES, twin_path
-from isthmus.query.where import compile_where
+from isthmus.query.where import Vocabulary, compile_path, compile_where
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,45 +24,71 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A query that the store can answer; without columns each row is a whole twin."""
+    """A query over devices or modules; at most `top` rows of all pages, None for all.
+
+    With a grouping rows are those of groups, with columns members of twins, and without either whole twins.
+    """
 
     modules: bool
     columns: tuple[Column, ...]
     where: Filter
+    top: int | None = None
+    grouping: Grouping | None = None
 
 
 def compile_search(text: str) -> Search:
-    """The search of a query text; raises `ARGUMENT_INVALID` for one that is wrong or not supported yet."""
+    """The search of a query text; raises `ARGUMENT_INVALID` for one that is wrong."""
     return search_of(parse(text))
 
 
 def search_of(query: Query) -> Search:
-    """The search of a query; raises `ARGUMENT_INVALID` for one that is not supported yet."""
-    _refuse_what_is_missing(query)
-    modules = query.collection is Collection.MODULES
-    return Search(
-        modules=modules,
-        columns=tuple(_column(item.what, item.alias) for item in query.select),
-        where=compile_where(query.where, MODULES if modules else DEVICES),
-    )
-
-
-def _refuse_what_is_missing(query: Query) -> None:
+    """The search of a query; raises `ARGUMENT_INVALID` for one that asks what cannot be asked."""
     if query.collection is Collection.JOBS:
-        raise _unsupported("devices.jobs")
-    if query.top is not None:
-        raise _unsupported("TOP")
-    if query.group_by:
-        raise _unsupported("GROUP BY")
+        raise HubError(Code.ARGUMENT_INVALID, "The query must be about devices or devices.modules")
+    modules = query.collection is Collection.MODULES
+    vocabulary = MODULES if modules else DEVICES
+    _check_names(query.select)
+    where = compile_where(query.where, vocabulary)
+    paths = [(_name(each), each.what) for each in query.select if isinstance(each.what, Path)]
+    if query.group_by or len(paths) < len(query.select):
+        return Search(modules, (), where, query.top, _grouping(query, vocabulary))
+    columns = tuple(Column(name, twin_path(path.segments)) for name, path in paths)
+    return Search(modules, columns, where, query.top)
 
 
-def _column(what: Path | Aggregate, alias: str | None) -> Column:
-    if isinstance(what, Aggregate):
-        raise _unsupported(what.function, what.position)
-    path = twin_path(what.segments)
-    return Column(alias or str(path[-1]), path)
+def _name(selected: Selected) -> str:
+    """The alias; else the function, or the last member of the path as twins spell it."""
+    if selected.alias is not None:
+        return selected.alias
+    what = selected.what
+    return what.function if isinstance(what, Aggregate) else str(twin_path(what.segments)[-1])
 
 
-def _unsupported(what: str, position: int | None = None) -> HubError:
-    place = "" if position is None else f" (at position {position + 1})"
-    return HubError(Code.ARGUMENT_INVALID, f"{what} is not supported yet{place}")
+def _check_names(select: Sequence[Selected]) -> None:
+    seen = Counter[str]()
+    for selected in select:
+        name = _name(selected)
+        seen[name] += 1
+        if seen[name] > 1:
+            raise unexpected(selected.what.position, f"a second member '{name[:100]}', which AS has to name otherwise,")
+
+
+def _grouping(query: Query, vocabulary: Vocabulary) -> Grouping:
+    if not query.select:
+        raise unexpected(query.group_by[0].position, "SELECT * with GROUP BY")
+    keys = tuple(compile_path(path, vocabulary) for path in query.group_by)
+    places = [twin_path(path.segments) for path in query.group_by]
+    return Grouping(keys, tuple(_cell(each, places, vocabulary) for each in query.select))
+
+
+def _cell(selected: Selected, places: Sequence[tuple[str | int, ...]], vocabulary: Vocabulary) -> Grouped | Aggregated:
+    name = _name(selected)
+    if isinstance(selected.what, Aggregate):
+        path = selected.what.path
+        value = None if path is None else compile_path(path, vocabulary)
+        return Aggregated(name, Function(selected.what.function), value)
+    segments = twin_path(selected.what.segments)
+    if segments not in places:
+        written = ".".join(map(str, selected.what.segments))[:100]
+        raise unexpected(selected.what.position, f"{written}, by which nothing is grouped,")
+    return Grouped(name, places.index(segments))

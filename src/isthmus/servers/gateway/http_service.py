@@ -12,7 +12,7 @@ import msgspec
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.commands.methods import Methods, parse_method
-from isthmus.devices.fleet import PAGE_MAX, Fleet, project
+from isthmus.devices.fleet import PAGE_MAX, Fleet, Table, project
 from isthmus.devices.identity import Identity
 from isthmus.devices.ports import ConnectedDevices
 from isthmus.devices.registry import LIST_MAX, Registered, Registry
@@ -158,11 +158,13 @@ class ServiceApi:
             page_size=page_size(call),
             continuation=call.headers.get("x-ms-continuation"),
         )
+        # An empty x-ms-continuation would make clients ask for ever: on the last page there is none.
+        more = {} if page.continuation is None else {"x-ms-continuation": page.continuation}
+        if isinstance(page, Table):
+            return json_reply(page.rows, headers={"x-ms-item-type": "Raw", **more})
         rows = [await self._twin_to_wire(call, view) for view in page.rows]
         if page.columns:
             rows = [project(row, page.columns) for row in rows]
-        # An empty x-ms-continuation would make clients ask for ever: on the last page there is none.
-        more = {} if page.continuation is None else {"x-ms-continuation": page.continuation}
         return json_reply(rows, headers={"x-ms-item-type": "Raw" if page.columns else "Twin", **more})
 
     async def _purge(self, call: Call) -> Reply:
