@@ -132,6 +132,15 @@ async def test_a_batch_nobody_reads_expires_after_an_hour(bench: Bench) -> None:
     assert await bench.records() == []
 
 
+async def test_a_batch_does_not_wait_for_a_clock_that_was_set_back(bench: Bench) -> None:
+    await succeed(bench, "m1")
+    await bench.pass_time(seconds=0)
+    bench.clock.set_by(seconds=-3_600)
+    await succeed(bench, "m2")
+    await bench.pass_time(seconds=0)
+    assert ids(await bench.records()) == [["m1"], ["m2"]]
+
+
 async def test_feedback_about_a_deleted_device_is_dropped(bench: Bench) -> None:
     await succeed(bench, "m1")
     await bench.send(C2DMessage(b"", message_id="other", ack=Ack.FULL), OTHER_DEVICE)

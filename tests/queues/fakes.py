@@ -12,19 +12,26 @@ START_MS = 1_767_225_600_000
 
 
 class MovedClock:
-    """Stands still until it is moved."""
+    """Stands still until it is moved, or its wall time is set."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS
+        self._set_by_ms = 0
 
     def utc_ms(self) -> int:
         return self.now_ms
 
     def monotonic(self) -> float:
-        return self.now_ms / 1000
+        return (self.now_ms - self._set_by_ms) / 1000
 
     def move(self, *, seconds: float) -> None:
+        """Lets time pass."""
         self.now_ms += round(seconds * 1000)
+
+    def set_by(self, *, seconds: float) -> None:
+        """Sets the wall clock, forward or back; no time passes."""
+        self.now_ms += round(seconds * 1000)
+        self._set_by_ms += round(seconds * 1000)
 
 
 class CountedIds:

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import HubError
@@ -22,6 +24,8 @@ from isthmus.queues import (
     Sequel,
 )
 from isthmus.queues import lock_queues as lock_queues_module
+from isthmus.queues.lock_queues import STEP_MS
+from isthmus.queues.message import NO_LIMIT
 from queues.fakes import START_MS, CountedIds, FailingState, MovedClock
 
 HUB = HubId(1)
@@ -225,6 +229,83 @@ async def test_a_lock_holds_until_its_last_millisecond() -> None:
     message = await locked(queues)
     bench.clock.move(seconds=59.999)
     await queues.complete(ADDRESS, message.token)
+
+
+@pytest.mark.parametrize("seconds", [3_600, -3_600, 86_400 * 365])
+async def test_a_lock_lasts_as_long_though_the_clock_is_set(seconds: float) -> None:
+    bench = Bench(policy=replace(POLICY, ttl_ms=NO_LIMIT // 2))
+    queues = bench.open()
+    for body in (b"a", b"b"):
+        await queues.enqueue(ADDRESS, body)
+    first, second = await lock_all(queues)
+    bench.clock.move(seconds=20)
+    bench.clock.set_by(seconds=seconds)
+    bench.clock.move(seconds=39.999)
+    await queues.tick()
+    await queues.complete(ADDRESS, first.token)
+    assert await queues.lock(ADDRESS) is None
+    bench.clock.move(seconds=0.001)
+    assert queues.next_deadline_ms() == bench.clock.now_ms
+    with pytest.raises(LockLost):
+        await queues.complete(ADDRESS, second.token)
+    assert (await locked(queues)).body == b"b"
+
+
+async def test_the_end_of_a_lock_is_told_by_the_clock_as_it_was_set() -> None:
+    bench = Bench(policy=replace(POLICY, ttl_ms=NO_LIMIT // 2))
+    queues = bench.open()
+    await queues.enqueue(ADDRESS, b"a")
+    token = (await locked(queues)).token
+    bench.clock.set_by(seconds=7_200)
+    assert await queues.renew(ADDRESS, token) == START_MS + 7_260_000
+    bench.clock.set_by(seconds=-7_200)
+    bench.clock.move(seconds=1)
+    assert await queues.renew(ADDRESS, token) == START_MS + 61_000
+
+
+async def test_whoever_waits_for_a_lock_to_end_is_woken_though_the_clock_was_set_back() -> None:
+    bench = Bench()
+    queues = bench.open()
+    await queues.enqueue(ADDRESS, b"a")
+    await locked(queues)
+    bench.clock.set_by(seconds=-3_600)
+    bench.clock.move(seconds=60)
+    bench.available.clear()
+    due_ms = queues.next_deadline_ms()
+    assert due_ms is not None
+    assert due_ms <= bench.clock.now_ms
+    await queues.tick()
+    assert bench.available == ["test/a"]
+
+
+async def test_a_message_expires_by_the_clock_as_it_is_set() -> None:
+    """An expiry is a moment, told by whoever sent the message; see `docs/concepts/clocks.md`."""
+    bench = Bench()
+    queues = bench.open()
+    await queues.enqueue(ADDRESS, b"a")
+    bench.clock.set_by(seconds=3_600)
+    await queues.tick()
+    assert [departure.outcome for departure in bench.departures] == [Outcome.EXPIRED]
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 3_000), st.integers(-10_000_000, 10_000_000)), max_size=30))
+async def test_a_lock_that_is_in_time_is_never_lost(steps: list[tuple[int, int]]) -> None:
+    """However often the clock is set, by a step that counts as one, a lock holds for its minute and no more."""
+    bench = Bench(policy=replace(POLICY, ttl_ms=NO_LIMIT // 2))
+    queues = bench.open()
+    await queues.enqueue(ADDRESS, b"a")
+    token = (await locked(queues)).token
+    passed_ms = 0
+    for pass_ms, set_ms in steps:
+        bench.clock.move(seconds=pass_ms / 1000)
+        passed_ms += pass_ms
+        if abs(set_ms) >= STEP_MS:
+            bench.clock.set_by(seconds=set_ms / 1000)
+        await queues.tick()
+        assert (await queues.lock(ADDRESS) is None) == (passed_ms < POLICY.lock_ms)
+        if passed_ms >= POLICY.lock_ms:
+            return
+    await queues.complete(ADDRESS, token)
 
 
 async def test_an_expired_message_is_not_handed_out() -> None:

@@ -64,6 +64,15 @@ def test_cursors_stay_at_what_is_not_delivered() -> None:
     assert deliveries.cursors(3)[0] == 3
 
 
+def test_a_failing_endpoint_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    deliveries, an_hour = machine(), 3_600_000
+    deliveries.offer([record(1, 0)], 10)
+    deliveries.next_batches(an_hour)
+    deliveries.failed(0, FailureKind.TRANSIENT, "busy", "", an_hour)
+    assert deliveries.next_batches(an_hour) == []
+    assert len(deliveries.next_batches(0)) == 1
+
+
 def test_a_failing_endpoint_waits_longer_each_time_and_then_tries_with_one_lane() -> None:
     deliveries = machine()
     deliveries.offer([record(1, 0), record(2, 1)], 10)

@@ -28,6 +28,14 @@ class SystemClock:
         return time.monotonic()
 
 
+def is_over(end_ms: int, now_ms: int, *, of_ms: int) -> bool:
+    """True when a wait of `of_ms`, which ends at `end_ms` of wall time, is over.
+
+    So it is too when the wall clock was set back to before the wait began: nobody waits for it to catch up.
+    """
+    return not end_ms - of_ms <= now_ms < end_ms
+
+
 def iso_utc(utc_ms: int) -> str:
     """Formats milliseconds since the epoch as `2026-01-01T00:00:00.0000000Z`, the seven digits Azure writes."""
     moment = datetime.fromtimestamp(utc_ms / 1000, UTC)

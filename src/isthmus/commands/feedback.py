@@ -21,7 +21,7 @@ from itertools import islice
 
 import msgspec
 
-from isthmus.base.clock import Clock, iso_utc
+from isthmus.base.clock import Clock, is_over, iso_utc
 from isthmus.base.ids import DeviceRef, HubId, Ids
 from isthmus.base.state import MUST_NOT_EXIST, Change, Delete, Key, Put, State
 from isthmus.commands.ports import HubOf
@@ -88,7 +88,8 @@ class _HubRecords:
             return None
         if self.sent_ms is None or len(self.waiting) >= BATCH_RECORDS_MAX:
             return now_ms
-        return self.sent_ms + BATCH_SPACING_MS
+        end_ms = self.sent_ms + BATCH_SPACING_MS
+        return now_ms if is_over(end_ms, now_ms, of_ms=BATCH_SPACING_MS) else end_ms
 
 
 class Feedback:

@@ -41,7 +41,8 @@ class Registry(Protocol):
 class _Made:
     identity: Identity
     hub: HubId
-    until_ms: int
+    until: float
+    """Monotonic seconds."""
     refusal: Refusal | None = None
 
 
@@ -58,7 +59,8 @@ class Probes:
         """Makes a probe of a hub; `forget` it when the walk is over."""
         now_ms = self._clock.utc_ms()
         device_id, key = f"{PROBE_PREFIX}{self._ids.uuid()}", self._ids.key()
-        self._made[device_id] = _Made(_identity(device_id, key, now_ms), hub, now_ms + PROBE_SECONDS * 1_000)
+        until = self._clock.monotonic() + PROBE_SECONDS
+        self._made[device_id] = _Made(_identity(device_id, key, now_ms), hub, until)
         if len(self._made) > PROBES_MAX:
             self._made.popitem(last=False)
         expires_s = now_ms // 1_000 + PROBE_SECONDS
@@ -80,7 +82,7 @@ class Probes:
         if not is_probe(ref.device_id):
             return await self._registry.get(ref)
         made = self._made.get(ref.device_id)
-        is_live = made is not None and made.hub == ref.hub and self._clock.utc_ms() < made.until_ms
+        is_live = made is not None and made.hub == ref.hub and self._clock.monotonic() < made.until
         return made.identity if made is not None and is_live and not ref.module_id else None
 
 

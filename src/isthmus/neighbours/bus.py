@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from isthmus.base.clock import Clock
+from isthmus.base.clock import Clock, is_over
 from isthmus.base.errors import Code, Hop, HubError, Refusal
 from isthmus.base.ids import HubId, Ids
 from isthmus.base.state import Damaged, State, StateClosed
@@ -103,7 +103,9 @@ class Bus:
 
     def next_deadline_ms(self) -> int | None:
         """When `tick` has something to do; None while nothing is due ever."""
-        deadlines = [*self._again.values(), self.queues.next_deadline_ms()]
+        now_ms = self._clock.utc_ms()
+        again = (now_ms if is_over(when, now_ms, of_ms=AGAIN_MS) else when for when in self._again.values())
+        deadlines = [*again, self.queues.next_deadline_ms()]
         return min((when for when in deadlines if when is not None), default=None)
 
     def on_earlier(self, wake: Callable[[], None]) -> None:
@@ -114,7 +116,7 @@ class Bus:
     async def tick(self) -> None:
         """Brings all queues that are due to the present time, and tries again to spread what could not be."""
         now_ms = self._clock.utc_ms()
-        for number in [number for number, when in self._again.items() if when <= now_ms]:
+        for number in [number for number, when in self._again.items() if is_over(when, now_ms, of_ms=AGAIN_MS)]:
             del self._again[number]
             self._begin_to_move(number)
         await self.queues.tick()

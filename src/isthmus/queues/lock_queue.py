@@ -16,6 +16,9 @@ What follows from a departure - a feedback record, a dead-letter copy, copies in
 commit, so that neither happens without the other: further changes are told by the `settled` hook, and messages of other
 queues are placed (`placement.py`).
 
+A lock lasts as long as its policy says, by the monotonic clock; its end is kept as wall time, because that is what
+clients are told and what all other deadlines are. When the wall clock is set, `shift_locks` moves the ends along.
+
 Deadlines are looked at when somebody calls: `expire` brings the queue to the given time (locks that ran out first, then
 messages whose time has come, then messages that did), and `next_deadline_ms` says when to call again. A lock protects
 its message from expiring.
@@ -249,6 +252,13 @@ class LockQueue:
         entry = self._held(token, now_ms)
         self._shelf.renew(entry, now_ms + policy.lock_ms)
         return entry.locked_until_ms
+
+    def shift_locks(self, by_ms: int) -> bool:
+        """Lets locks end so much later, or earlier: the wall clock was set, and they hold as long as they would have.
+
+        False when there is none.
+        """
+        return self._shelf.shift_locks(by_ms)
 
     async def complete(
         self, token: str, policy: QueuePolicy, *, now_ms: int, placements: Sequence[Placement] = ()

@@ -9,6 +9,11 @@ Every operation runs in a task of its own, so that a caller who is cancelled lea
 operation first brings its queues to the present time: an expired message is never handed out, a lost lock never
 settles. `tick` does the same for queues that nobody uses; its owner calls it at `next_deadline_ms` (see `upkeep`).
 
+Deadlines of messages are wall time, and so are the ends of locks. But a lock is a duration: when the wall clock is set,
+which is noticed by how far it is ahead of the monotonic one, at the next operation or the next look at deadlines, the
+ends of all locks are moved by as much. Whoever sets the clock forward by an hour does not end them, nor make them an
+hour longer by setting it back. Locks do not outlive the process, so this never has to be known after a restart.
+
 A queue whose policy knows a dead-letter queue has one at `QueueAddress.dead_letters`. It is read with the queue, and
 kept as long as that is, so that a message can move there in the commit that removes it here.
 """
@@ -62,6 +67,9 @@ DEADLINES_SPARE = 1_024
 
 DEAD_LETTERS: Final = "/$dead"
 """Ends the name of a dead-letter queue; no other queue's name ends so."""
+
+STEP_MS = 1_000
+"""A wall clock that moved by so much more or less than the monotonic one was set; below, it was kept right."""
 
 T = TypeVar("T")
 Operation = Callable[[LockQueue, QueuePolicy, int], Awaitable[T]]
@@ -139,6 +147,7 @@ class LockQueues:
         self._deadlines: list[tuple[int, QueueAddress]] = []
         self._earlier: list[Callable[[], None]] = []
         self._completion = Completion()
+        self._ahead_ms = _ahead_ms(clock)
 
     async def start(self, hubs: Iterable[HubId]) -> None:
         """Finds the queues that hold messages; before anything else is called."""
@@ -367,6 +376,10 @@ class LockQueues:
 
     def next_deadline_ms(self) -> int | None:
         """When `tick` has something to do; None while nothing is due ever."""
+        self._now()
+        return self._earliest()
+
+    def _earliest(self) -> int | None:
         while self._deadlines:
             when, address = self._deadlines[0]
             if self._due.get(address) == when:
@@ -387,7 +400,7 @@ class LockQueues:
             failures = [result for result in results if isinstance(result, BaseException)]
             if failures:
                 for address in addresses[start:]:
-                    self._set_due(address, self._clock.utc_ms())
+                    self._set_due(address, self._now())
                 raise failures[0]
 
     async def _bring_forward(self, address: QueueAddress) -> None:
@@ -428,12 +441,12 @@ class LockQueues:
             holding.users += 1
         try:
             queues = [_Ready(await holding.reading, policy) for holding, policy in zip(holdings, policies, strict=True)]
-            now_ms = self._clock.utc_ms()
+            now_ms = self._now()
             for queue, policy in queues:
                 await queue.expire(policy, now_ms=now_ms)
             if any(queue.is_stale for queue, _ in queues):
                 return await self._used(addresses, operation)
-            return await operation(queues, now_ms)
+            return await operation(queues, self._now())
         finally:
             for address, holding in zip(addresses, holdings, strict=True):
                 holding.users -= 1
@@ -498,7 +511,7 @@ class LockQueues:
     def _set_due(self, address: QueueAddress, when: int) -> None:
         if self._due.get(address) == when:
             return
-        earliest = self.next_deadline_ms()
+        earliest = self._earliest()
         self._due[address] = when
         if when >= NO_LIMIT:
             return
@@ -512,9 +525,9 @@ class LockQueues:
 
     def _take_due(self) -> list[QueueAddress]:
         """Those that are due; they stay known as not empty, and get a deadline again when they have been worked on."""
-        now_ms = self._clock.utc_ms()
+        now_ms = self._now()
         taken = []
-        while (when := self.next_deadline_ms()) is not None and when <= now_ms:
+        while (when := self._earliest()) is not None and when <= now_ms:
             address = heapq.heappop(self._deadlines)[1]
             self._due[address] = _BEING_WORKED_ON
             taken.append(address)
@@ -523,10 +536,26 @@ class LockQueues:
     def _is_empty(self, address: QueueAddress) -> bool:
         return address not in self._due and address not in self._holdings
 
+    def _now(self) -> int:
+        """Wall time; when it was set, locks go along."""
+        ahead_ms = _ahead_ms(self._clock)
+        by_ms = ahead_ms - self._ahead_ms
+        if abs(by_ms) >= STEP_MS:
+            self._ahead_ms = ahead_ms
+            for address, holding in list(self._holdings.items()):
+                if holding.queue is not None and holding.queue.shift_locks(by_ms):
+                    self._note(address, holding)
+        return self._clock.utc_ms()
+
     def _require_loaded(self, address: QueueAddress) -> None:
         """A queue that is not in memory holds no locks."""
         if address not in self._holdings:
             raise LockLost
+
+
+def _ahead_ms(clock: Clock) -> int:
+    """By how much the wall clock is ahead of the monotonic one."""
+    return clock.utc_ms() - round(clock.monotonic() * 1000)
 
 
 _BEING_WORKED_ON: Final = 2 * NO_LIMIT

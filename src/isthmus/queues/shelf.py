@@ -140,6 +140,13 @@ class Shelf:
         entry.locked_until_ms = until_ms
         self.await_deadline(entry)
 
+    def shift_locks(self, by_ms: int) -> bool:
+        """Moves the ends of all locks; False when there is none."""
+        for entry in self._locked.values():
+            entry.locked_until_ms += by_ms
+            self.await_deadline(entry)
+        return bool(self._locked)
+
     def unlock(self, entry: Entry, step: Step) -> None:
         """Takes the lock away, if there is one, by a step."""
         self._locked.pop(entry.token, None)

@@ -14,8 +14,8 @@ PAUSE_SECONDS = 0.02
 RETRY_SECONDS = 1.0
 """After a round that failed, for the disk to recover."""
 
-WAIT_SECONDS_MAX = 60.0
-"""Without a deadline, the longest wait; a wall clock that was set forward is noticed then."""
+WAIT_SECONDS_MAX = 1.0
+"""Without a deadline, the longest wait: a wall clock that was set is noticed then, and what waited for it."""
 
 
 class Timed(Protocol):

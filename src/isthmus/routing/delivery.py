@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import takewhile
 
+from isthmus.base.clock import is_over
 from isthmus.routing.health import DEAD_AFTER_MS, NOTHING_TRIED, EndpointHealth
 from isthmus.routing.sink import FailureKind
 from isthmus.telemetry.ports import Record
@@ -92,7 +93,7 @@ class Deliveries:
         self._start = start
         self._waiting_bytes = 0
         self._waiting_records = 0
-        self._retry_ms = 0
+        self._retry_ms = self._backoff_ms = 0
         self._give_up_before = 0
         self._give_up_reason = ""
         self.position = min(cursors.values(), default=start)
@@ -154,7 +155,8 @@ class Deliveries:
         self._free(lane)
         self._lanes[partition] = self._lanes.pop(partition)  # another one tries next
         self.health = self.health.failed(kind, reason, code, now_ms, self._dead_after_ms)
-        self._retry_ms = now_ms + backoff_ms(self.health.failures)
+        self._backoff_ms = backoff_ms(self.health.failures)
+        self._retry_ms = now_ms + self._backoff_ms
 
     def unacceptable(self, partition: int, index: int, reason: str, code: str, now_ms: int) -> None:
         """The record at `index` of the partition's batch will never be taken; those before it have arrived."""
@@ -215,7 +217,9 @@ class Deliveries:
         return Batch(errand, number, tuple(taken), reason, code)
 
     def _may_try(self, now_ms: int) -> bool:
-        return not self.is_failing or (now_ms >= self._retry_ms and not self._is_trying())
+        if not self.is_failing:
+            return True
+        return is_over(self._retry_ms, now_ms, of_ms=self._backoff_ms) and not self._is_trying()
 
     def _is_trying(self) -> bool:
         return any(lane.under_way for lane in self._lanes.values())
