@@ -496,6 +496,8 @@ def test_flags_win_over_the_file_and_absent_ones_do_not(tmp_path: Path) -> None:
         ("link_port = 8883", "mqtt_port and link_port are both 8883"),
         ("[metrics]\nport = 8883", "mqtt_port and metrics.port are both 8883"),
         ("= 1", "not valid TOML"),
+        ("a." * 65 + "a = 1", "line 1 has a key of more than 64 parts"),
+        ("a = " + "[" * 3_000, "nested too deep"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:

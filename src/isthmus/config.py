@@ -5,7 +5,6 @@ are refused with the path of the key; a value of the wrong type likewise. Flags 
 """
 
 import ipaddress
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ import msgspec
 from isthmus.base.errors import ConfigurationError
 from isthmus.base.hosts import address_and_port
 from isthmus.base.state import WhenFull
+from isthmus.base.toml import parse_toml
 
 DNS_PORT = 53
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -312,11 +312,11 @@ def load_config(path: str | None, flags: dict[str, object]) -> Config:
     values: dict[str, object] = {}
     if path:
         try:
-            values = tomllib.loads(Path(path).read_text())
+            values = parse_toml(Path(path).read_text())
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError(f"The configuration file {path} cannot be read: {reason}.") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigurationError(f"The configuration file {path} is not valid TOML: {error}.") from error
     values |= {key: value for key, value in _in_tables(values, flags).items() if value is not None}
     try:

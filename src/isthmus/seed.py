@@ -25,7 +25,6 @@ TOML, every key optional::
 Applying a seed twice changes nothing that is already there.
 """
 
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from typing import Any
 import msgspec
 
 from isthmus.base.errors import ConfigurationError
+from isthmus.base.toml import parse_toml
 
 
 class SeedHubRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,11 +83,11 @@ class Seed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_seed(path: str) -> Seed:
     """Reads a seed file; raises `ConfigurationError` in one sentence, naming the key that is wrong."""
     try:
-        seed = msgspec.convert(tomllib.loads(Path(path).read_text()), Seed)
+        seed = msgspec.convert(parse_toml(Path(path).read_text()), Seed)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"The seed file {path} cannot be read: {reason}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigurationError(f"The seed file {path} is not valid TOML: {error}.") from error
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"The seed file {path} is not valid: {error}.") from error

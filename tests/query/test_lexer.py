@@ -46,7 +46,10 @@ def test_a_minus_before_a_digit_is_no_part_of_the_name() -> None:
     assert [token.value for token in tokens("a-1")][:-1] == ["a", "-", 1]
 
 
-@pytest.mark.parametrize("text", ["'open", "a ; b", "#", r"'\ud800'", "9" * 65, "x" * (QUERY_CHARACTERS_MAX + 1)])
+WRONG = ("'open", "a ; b", "a /* b", "/* " * 9, "#", r"'\ud800'", "9" * 65, "x" * (QUERY_CHARACTERS_MAX + 1))
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_what_is_no_word_is_refused(text: str) -> None:
     with pytest.raises(HubError) as caught:
         list(tokens(text))

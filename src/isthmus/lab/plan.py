@@ -53,7 +53,6 @@ TOML; unknown keys are refused. Every name is a namespace's as well: `{lab}-{nam
 
 import ipaddress
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
@@ -62,6 +61,7 @@ from pathlib import Path
 
 import msgspec
 
+from isthmus.base.toml import parse_toml
 from isthmus.lab.errors import LabError
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,9}")
@@ -281,11 +281,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_plan(path: Path, name: str = "") -> Plan:
     """Reads and checks a file; `name` takes the place of the file's. Raises LabError in one sentence."""
     try:
-        values = tomllib.loads(path.read_text())
+        values = parse_toml(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise LabError(f"{path} cannot be read: {reason}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise LabError(f"{path} is not valid TOML: {error}.") from error
     try:
         plan = msgspec.convert(values | ({"name": name} if name else {}), Plan)

@@ -44,7 +44,8 @@ class Token:
 _TOKEN = re.compile(
     r"""
     (?P<space> \s+ | /\*.*?\*/ )
-  | \[\[ (?P<quoted_name> .*? ) \]\]
+  | \[\[ (?P<quoted_name> (?:[^\[\]]|\](?!\]))* ) \]\]
+  | (?P<unended> /\* )
   | (?P<string> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" )
   | (?P<number> 0[xX][0-9a-fA-F]+ | (?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)? )
   | (?P<name> (?:[^\W\d]|\$) (?:\w|\$|-(?=[^\W\d]))* )
@@ -64,6 +65,9 @@ def tokens(text: str) -> Iterator[Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise unexpected(position, "no word of the query language")
+        if match.lastgroup == "unended":
+            # As two symbols it would have the rest of the text searched for an end at each of them.
+            raise unexpected(position, "a comment without its end")
         if match.lastgroup != "space":
             yield _token(match)
         position = match.end()

@@ -46,7 +46,7 @@ _TEXTS: Final = (
 )
 _AUTHENTICATION: Final = (AuthenticationError, ServiceBusAuthenticationError, ServiceBusAuthorizationError)
 _NOTHING_SAID: Final = "Service Bus has encountered an error"
-_APPENDED: Final = re.compile(r"\s*(?:\nRequestId:|\nError: |\s+Error condition:|\s+Error Description:)")
+_APPENDED: Final = re.compile(r"\n(?:RequestId:|Error: )|\sError (?:condition|Description):")
 _PREPENDED: Final = re.compile(r"^(?:CBS Token|Management) \w+ failed\.\s+Status code: \d+,?\s+Description: [\"']?")
 """What the clients put behind and before a target's words."""
 

@@ -106,7 +106,7 @@ class HeaderReader:
     __slots__ = ("_held", "rest")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
         self.rest = b""
         """What came behind the header."""
 
@@ -117,22 +117,21 @@ class HeaderReader:
 
     def receive(self, data: bytes) -> ProxyHeader | None:
         """The header once its last byte is here, else None; raises `ProxyHeaderError`. Nothing is read after either."""
-        held = self._held + data
+        held = self._held
+        held += data
         _check_beginning(held)
         if len(held) < _PREFIX.size:
-            self._held = held
             return None
         _, command, family, length = _PREFIX.unpack_from(held)
         end = _PREFIX.size + length
         _check_announced(command, family, end)
         if len(held) < end:
-            self._held = held
             return None
-        self._held, self.rest = b"", held[end:]
-        return _decode(command, family, held[_PREFIX.size : end])
+        self._held, self.rest = bytearray(), bytes(held[end:])
+        return _decode(command, family, bytes(held[_PREFIX.size : end]))
 
 
-def _check_beginning(held: bytes) -> None:
+def _check_beginning(held: bytearray) -> None:
     """Judges the signature, also of a header that has only begun."""
     if not SIGNATURE.startswith(held[: len(SIGNATURE)]):
         raise ProxyHeaderError("it does not begin with the signature of PROXY protocol version 2")

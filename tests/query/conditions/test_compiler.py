@@ -179,6 +179,7 @@ UNDEFINED = [
 
 ERRORS = [
     ("severity > 2", "as_number"),
+    ("key1 = 'a' /* never ended", "unterminated comment"),
     ("3 = none", "'='"),
     ("key1 = null", "string and null"),
     ("key1 = true", "string and boolean"),

@@ -61,6 +61,8 @@ def tokens(text: str) -> list[Token]:
         if skipped is not None:
             position = skipped.end()
             continue
+        if text.startswith("/*", position):
+            raise ConditionError("Syntax error: unterminated comment", position, len(text))
         token = _token(text, position)
         found.append(token)
         position = token.end

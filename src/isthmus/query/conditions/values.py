@@ -114,7 +114,7 @@ def as_number(value: Value) -> Constant:
     return value if isinstance(value, float) else UNDEFINED
 
 
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def _rank(value: Value) -> int:

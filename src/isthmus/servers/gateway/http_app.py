@@ -94,7 +94,7 @@ KEY_READS: Mapping[Action, str] = MappingProxyType(
 )
 """Operations whose answer holds keys."""
 
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
+_ORIGIN = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
 """Scheme and authority of a target in absolute form (RFC 9112 §3.2.2)."""
 
 logger = logging.getLogger(__name__)

@@ -66,7 +66,7 @@ class LinkLayer:
         self._contexts = contexts
         self._guard = guard
         self._outer = contexts.layer()
-        self._hello: bytes | None = b""
+        self._hello: bytearray | None = bytearray()
         self._enrolling = False
         self._role: Role | None = None
         self._header = HeaderReader()
@@ -145,7 +145,7 @@ class LinkLayer:
                 raise
             self._enrolling = True
             self._outer = self._contexts.open_layer()
-            plain = self._outer.receive(self._hello)
+            plain = self._outer.receive(memoryview(self._hello))
             self._hello = None
             return plain
         if self._outer.server_name or self._outer.established:

@@ -22,7 +22,7 @@ from isthmus.servers.management.request import Call, Reply
 _PRINCIPAL = re.compile(r"(?:principalId\s+eq\s+|assignedTo\(\s*)'([^']*)'\s*\)?", re.IGNORECASE)
 _ROLE_NAME = re.compile(r"roleName\s+eq\s+'((?:[^']|'')*)'", re.IGNORECASE)
 _AT_SCOPE = re.compile(r"atScope\(\)", re.IGNORECASE)
-_AND = re.compile(r"\s+and\s+", re.IGNORECASE)
+_AND = re.compile(r"(?<!\s)\s+and\s+", re.IGNORECASE)
 
 
 class ArmIdentities:
