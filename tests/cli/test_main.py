@@ -16,7 +16,7 @@ from isthmus.base.places import CA_CERTIFICATE
     "words",
     [
         ("iot", "hub", "digital-twin", "show"),
-        ("configuration", "list"),
+        ("digital-twin", "show"),
         ("iot", "hub", "device-identity", "children", "add"),
         ("iot", "dps", "create"),
         ("network", "nsg", "create", "--name", "x"),

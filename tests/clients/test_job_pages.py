@@ -1,4 +1,4 @@
-"""The how-to pages about jobs and files: each command does what is shown, on a hub whose server hosts the account."""
+"""The how-to pages about jobs, files and configurations: each command does what is shown, on a hub whose server hosts the account."""
 
 import json
 import os
@@ -17,10 +17,12 @@ PAGES = ROOT / "docs" / "how-to"
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NEEDS_A_FILE = "address-with-signature.txt"
 SECONDS_MAX = 60.0
+BY_AND_BY = re.compile(r" (job show|(device|module)-twin show|show-metric) ")
+"""Commands that show what the hub does by and by."""
 AT_WORK = frozenset({"enqueued", "queued", "running"})
 
 
-@pytest.mark.parametrize("page", ["move-identities.md", "schedule-jobs.md", "upload-files.md"])
+@pytest.mark.parametrize("page", ["move-identities.md", "schedule-jobs.md", "upload-files.md", "keep-settings.md"])
 def test_what_is_shown_is_what_happens(hub: RunningHub, page: str) -> None:
     hub.create_device("press-1")
     hub.isthmus("device-twin", "update", "-d", "press-1", "--tags", '{"hall": 2}')
@@ -31,7 +33,7 @@ def test_what_is_shown_is_what_happens(hub: RunningHub, page: str) -> None:
         for told, actual in ids.items():
             command = command.replace(told, actual)
         wanted = UUID.sub("ID", shown)
-        deadline = time.monotonic() + (SECONDS_MAX if " job show " in command else 0)
+        deadline = time.monotonic() + (SECONDS_MAX if BY_AND_BY.search(command) else 0)
         printed = run(hub, command)
         while wanted and UUID.sub("ID", printed) != wanted and time.monotonic() < deadline:
             printed = run(hub, command)

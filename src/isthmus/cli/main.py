@@ -15,6 +15,7 @@ from isthmus.cli.authority import authority
 from isthmus.cli.backups import backup, restore
 from isthmus.cli.checks import check
 from isthmus.cli.command import Group
+from isthmus.cli.configurations import configuration, edge
 from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
@@ -63,10 +64,10 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
     *(message_endpoint, message_enrichment, routing_endpoint, routing),
-    *(show_stats, show_quota_metrics, list_skus, job),
+    *(show_stats, show_quota_metrics, list_skus, job, configuration),
 )
 HUB_COMING = (
-    *("configuration", "digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
+    *("digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
     "devicestream",
     *("route", "manual-failover"),
     "show-connection-string",
@@ -86,7 +87,7 @@ def _tell_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
 
 hub = Group("hub", help="Hubs, their devices and their keys.", coming=HUB_COMING)
 device = Group("device", help="What devices are sent.", coming=("simulate", "send-d2c-message", "upload-file"))
-iot = Group("iot", help="The commands of `az iot`.", coming=("edge", "dps", "central", "adr", "ops", "du"))
+iot = Group("iot", help="The commands of `az iot`.", coming=("dps", "central", "adr", "ops", "du"))
 root = Group(
     "isthmus",
     params=[
@@ -114,6 +115,7 @@ for own in (door_policy, identity, role, authority, dead_letter, storage, eventh
 device.add_command(c2d_message)
 iot.add_command(hub)
 iot.add_command(device)
+iot.add_command(edge)
 
 
 def main() -> None:

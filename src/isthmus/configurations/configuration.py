@@ -48,7 +48,7 @@ class Configuration(msgspec.Struct, frozen=True, rename="camel"):
     created_ms: int
     updated_ms: int
     schema_version: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str] | None = None
     target_condition: str = ""
     priority: int = 0
     metrics: dict[str, str] = {}
@@ -109,7 +109,7 @@ class Given:
 
     config_id: str
     content: JsonObject | None
-    labels: dict[str, str]
+    labels: dict[str, str] | None
     target_condition: str
     priority: int
     metrics: dict[str, str]
@@ -146,7 +146,7 @@ def parse_configuration(config_id: str, body: object) -> Given:
     return Given(
         config_id,
         parsed.content,
-        parsed.labels or {},
+        parsed.labels,
         parsed.target_condition or "",
         priority,
         metrics,
