@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isthmus.configurations.content import DESIRED, Settings, TwinPath
 from isthmus.configurations.plan import APPLIED, TARGETED, Claim, plan
@@ -143,3 +145,32 @@ def test_a_refused_plan_leaves_settings_as_they_are() -> None:
 def test_the_record_names_paths_as_configurations_do() -> None:
     twin = settled(twin_of({}), [claim("c", {"a.b": {"x": [1]}})])
     assert twin.configured == {f"{DESIRED}.a.b": {"owners": ["c@1"], "shape": {"x": 0}}}
+
+
+KEYS = st.sampled_from("abc")
+VALUES = st.recursive(
+    st.sampled_from([None, 0, 1, True, "x"]) | st.just([1]), lambda inner: st.dictionaries(KEYS, inner, max_size=3)
+)
+CLAIMS = st.lists(st.dictionaries(st.lists(KEYS, min_size=1, max_size=3).map(tuple), VALUES, max_size=3), max_size=4)
+
+
+@given(desired_before=st.dictionaries(KEYS, VALUES, max_size=3), first=CLAIMS, second=CLAIMS)
+def test_whatever_comes_and_goes_a_plan_ends_and_leaves_nothing(
+    desired_before: JsonObject, first: list[Settings], second: list[Settings]
+) -> None:
+    twin = twin_of(desired_before)
+    for claims in (first, second):
+        ranked = [Claim(f"c{rank}", f"c{rank}@{len(claims)}", settings) for rank, settings in enumerate(claims)]
+        twin = settled(twin, ranked)
+        if claims and len(claims[0]) == 1:
+            [(where, value)] = claims[0].items()
+            assert isinstance(value, dict) or leaf(desired(twin), where) == value
+    gone = settled(twin, [])
+    assert (gone.configured, gone.configurations) == (msgspec.UNSET, msgspec.UNSET)
+    assert not settled(settled(twin_of({}), [Claim("c", "c@1", each) for each in first[:1]]), []).properties.desired
+
+
+def leaf(tree: object, where: TwinPath) -> object:
+    for member in where:
+        tree = tree.get(member) if isinstance(tree, dict) else None
+    return tree

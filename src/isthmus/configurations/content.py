@@ -4,7 +4,7 @@ A path is `properties.desired` and members below it, joined by dots; its value i
 there (IoT Hub documentation, "Automatic device and module management"; IoT Edge documentation, "Deployment manifest").
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,10 +65,9 @@ def parse_content(value: object) -> Content:
     kind, found = kinds[0], _object(given[kinds[0]], kinds[0])
     if kind is not ContentKind.MODULES:
         return Content(kind, _settings(found, kind), {})
-    _check_modules(found)
     modules = {name: _settings(_object(each, name), name) for name, each in found.items()}
     content = Content(kind, {}, modules)
-    _check_count(content.edge_modules)
+    _check_modules(content.edge_modules)
     return content
 
 
@@ -112,13 +111,10 @@ def _value(path: TwinPath, value: object) -> object:
     return value if path or value is None else section
 
 
-def _check_modules(modules: JsonObject) -> None:
-    wrong = [name for name in modules if name not in SYSTEM_MODULES and not valid_id(name)]
+def _check_modules(names: Sequence[str]) -> None:
+    wrong = [name for name in names if name not in SYSTEM_MODULES and not valid_id(name)]
     if wrong:
         raise _invalid(f"{wrong[0][:NAME_IN_ERROR_MAX]} is not a module id")
-
-
-def _check_count(names: Iterable[str]) -> None:
     count = len(set(names).difference(SYSTEM_MODULES))
     if count > MODULES_PER_DEVICE_MAX:
         remedy = "make several deployments for different devices, or fewer modules"
