@@ -1,4 +1,4 @@
-"""The how-to pages about jobs, files and configurations: each command does what is shown, on a hub whose server hosts the account."""
+"""The how-to pages about jobs, files and configurations: commands do what is shown, on a hub that hosts the account."""
 
 import json
 import os
