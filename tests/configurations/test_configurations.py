@@ -71,6 +71,8 @@ def test_content_that_is_refused(content: object, word: str) -> None:
         ({"content": {"moduleContent": {}}, "targetCondition": "*"}, Code.INVALID_TARGET_CONDITION),
         ({"metrics": {"queries": {"m": "select"}}}, Code.INVALID_METRICS_QUERY),
         ({"metrics": {"queries": {"m": "select * from devices.jobs"}}}, Code.INVALID_METRICS_QUERY),
+        ({"metrics": {"queries": {"m": "select count() as n from devices"}}}, Code.INVALID_METRICS_QUERY),
+        ({"metrics": {"queries": {"m": "select top 3 * from devices"}}}, Code.INVALID_METRICS_QUERY),
         ({"metrics": {"queries": {str(n): "select * from devices" for n in range(6)}}}, Code.INVALID_METRICS_QUERY),
         ({"priority": -1}, Code.ARGUMENT_INVALID),
         ({"priority": "high"}, Code.ARGUMENT_INVALID),

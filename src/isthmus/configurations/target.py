@@ -101,9 +101,12 @@ def _where(text: str, code: Code) -> Filter:
         query = parse(text)
         if query.collection is Collection.JOBS:
             raise HubError(code, "The query must be about devices or modules")
-        return search_of(query).where
+        search = search_of(query)
     except HubError as error:
         raise HubError(code, error.message) from error
+    if search.grouping is not None or search.top is not None:
+        raise HubError(code, "Rows are counted here: TOP, GROUP BY and functions over rows cannot be asked")
+    return search.where
 
 
 def _check_length(text: str, code: Code, name: str) -> None:
