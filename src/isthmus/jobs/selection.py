@@ -1,5 +1,6 @@
 """Which devices or modules a scheduled job is for: its query condition."""
 
+import re
 from dataclasses import dataclass
 
 from isthmus.base.errors import Code, HubError
@@ -12,8 +13,8 @@ CONDITION_CHARACTERS_MAX = 8_192
 """A query's text (IoT Hub developer guide, "Query language")."""
 
 ALL = "*"
-MODULES = "from devices.modules"
-"""Begins a condition over modules."""
+FROM = re.compile(r"from\s", re.IGNORECASE)
+"""Begins a condition that says what it is about, such as `FROM devices.modules WHERE …`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,7 @@ class Selection:
 def parse_selection(condition: str) -> Selection:
     """The selection of a job's `queryCondition`; raises `ARGUMENT_INVALID` for one that is wrong.
 
-    That is the part of a query behind its WHERE, `*` for all devices; one over modules begins with
-    `FROM devices.modules`.
+    That is the part of a query behind its WHERE, `*` for all devices, or the part from its FROM.
     """
     if len(condition) > CONDITION_CHARACTERS_MAX:
         raise HubError(Code.ARGUMENT_INVALID, f"queryCondition is longer than {CONDITION_CHARACTERS_MAX} characters")
@@ -42,6 +42,6 @@ def parse_selection(condition: str) -> Selection:
 def _query_text(condition: str) -> str:
     if condition == ALL:
         return "SELECT * FROM devices"
-    if condition.lower().startswith(MODULES):
+    if FROM.match(condition):
         return f"SELECT * {condition}"
     return f"SELECT * FROM devices WHERE {condition}"

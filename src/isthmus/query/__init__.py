@@ -1,1 +1,1 @@
-"""The query language for twins: its words, its syntax, and what of it can be asked today."""
+"""The query language of twins and jobs: its words, its syntax, and what it means; and conditions of routes."""
