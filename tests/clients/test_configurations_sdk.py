@@ -41,14 +41,14 @@ def test_connected_devices_hear_of_the_configuration_with_the_highest_priority(
             manager, f"{device_id}-high", {"properties.desired.chiller": {"temperature": 4}}, high_condition, priority=9
         )
         until(lambda: {"chiller": {"temperature": 4}, "$version": 3} in patches)
-        assert statuses(service, device_id) == {low.id: "Targeted", high.id: "Applied"}
+        until(lambda: statuses(service, device_id) == {low.id: "Targeted", high.id: "Applied"})
         service.update_twin(device_id, Twin(tags={"floor": 5}))
         until(lambda: {"chiller": {"temperature": 66}, "$version": 4} in patches)
         manager.delete_configuration(low.id)
         manager.delete_configuration(high.id, high.etag)
         until(lambda: {"chiller": None, "$version": 5} in patches)
+        until(lambda: statuses(service, device_id) == {})
     assert service.get_twin(device_id).properties.desired.get("chiller") is None
-    assert statuses(service, device_id) == {}
 
 
 def test_metrics_are_counted_and_can_be_asked_by_their_queries(
@@ -182,8 +182,8 @@ def test_a_deployment_reaches_the_modules_of_edge_devices(
     assert statuses(service, device_id, "$edgeAgent") == {deployment.id: "Applied", layer.id: "Applied"}
     for name in (deployment.id, layer.id):
         manager.delete_configuration(name)
+    until(lambda: statuses(service, device_id, "$edgeAgent") == {})
     until(lambda: "rate" not in service.get_module_twin(device_id, "camera").properties.desired)
-    assert statuses(service, device_id, "$edgeAgent") == {}
 
 
 def test_the_node_client_manages_configurations(
