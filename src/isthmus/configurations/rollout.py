@@ -36,7 +36,7 @@ from isthmus.base.state import COMMIT_TRIES_MAX, Conflict, Damaged, Key, Put, St
 from isthmus.completion import Completion
 from isthmus.configurations.configuration import Configuration, Rule
 from isthmus.configurations.ports import Notes
-from isthmus.configurations.settling import Refused, Rules, Settled, Settling
+from isthmus.configurations.settling import Refused, Row, Rules, Settled, Settling
 from isthmus.devices.documents import ref_of
 from isthmus.devices.draft import Draft
 from isthmus.devices.identity import Identity
@@ -49,6 +49,9 @@ EVALUATION_SECONDS = 300.0
 
 PAGE = 100
 """Devices read, and twins written, in one step: some milliseconds, and a commit as large as a job's."""
+
+JUDGED_AT_ONCE = 200
+"""Conditions judged before others get their turn, about a millisecond."""
 
 CHANGED_MAX = 10_000
 """Names of changed twins that wait, about a megabyte; more, and a pass looks at everybody instead."""
@@ -331,8 +334,7 @@ class Rollout:
                 await self._turn(known)
                 return
             last = rows[-1][0].key.name
-            settling = self._settling(known)
-            refs = [ref_of(row[0].key) for row in rows if settling.has_work(row)]
+            refs = await self._with_work(known, rows)
             await self._settle(known, refs, msgspec.structs.replace(progress, after=last))
             known.limit = PAGE
         except (Damaged, HubError) as error:
@@ -343,6 +345,18 @@ class Rollout:
                 _log_passed_by(known, error)
                 known.progress = msgspec.structs.replace(progress, after=behind)
             known.limit = max(1, known.limit // 2)
+
+    async def _with_work(self, known: _Hub, rows: Sequence[Row]) -> list[DeviceRef]:
+        """Those of a page that are not as they have to be."""
+        settling = self._settling(known)
+        at_once = max(1, JUDGED_AT_ONCE // (1 + len(known.rules)))
+        found: list[DeviceRef] = []
+        for place, row in enumerate(rows, 1):
+            if settling.has_work(row):
+                found.append(ref_of(row[0].key))
+            if place % at_once == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def _turn(self, known: _Hub) -> None:
         """Behind the last device come the modules; behind the last module is the end."""
