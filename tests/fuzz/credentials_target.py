@@ -37,7 +37,7 @@ def check_sas_token(data: bytes) -> None:
     for text in (data.decode(errors="ignore"), header_text(data)):
         with suppress(HubError):
             token = parse(text)
-            said = next(part for part in text.partition(" ")[2].split("&") if part.startswith("sr="))
+            said = next(part for part in text.partition(" ")[2].strip().split("&") if part.startswith("sr="))
             assert token.resource == resource_of(said.removeprefix("sr="))
             matching_key(token, (KEY, "", "no base64"))
             names_host(token.resource, HOSTS)
