@@ -37,7 +37,7 @@ def check(fuzzed: bytes) -> None:
     assert run([fuzzed[position : position + 1] for position in range(len(fuzzed))]) == whole
     middle = len(fuzzed) // 2
     assert run([fuzzed[:middle], fuzzed[middle:]]) == whole
-    _check_answers(whole[1])
+    check_answers(whole[1])
 
 
 def run(pieces: list[bytes]) -> tuple[list[str], bytes]:
@@ -88,7 +88,8 @@ def _read(payload: bytes) -> None:
         return
 
 
-def _check_answers(answers: bytes) -> None:
+def check_answers(answers: bytes) -> None:
+    """What is said is protocol headers and whole frames that can be decoded."""
     buffer = FrameBuffer()
     while answers[:4] == b"AMQP":
         buffer.feed(answers[:8])

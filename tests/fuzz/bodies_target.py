@@ -14,6 +14,15 @@ from isthmus.base.errors import HubError
 from isthmus.base.ids import DeviceRef, HubId
 from isthmus.commands.file_upload import blob_of, read_correlation
 from isthmus.commands.methods import parse_method
+from isthmus.configurations.configuration import (
+    Rule,
+    changed_configuration,
+    configuration_to_wire,
+    decode_configuration,
+    encode_configuration,
+    new_configuration,
+    parse_configuration,
+)
 from isthmus.devices.given_twin import given_applied, parse_given_twin
 from isthmus.devices.identity import changed_identity, decode_identity, encode_identity, new_identity, parse_identity
 from isthmus.devices.twin import (
@@ -32,6 +41,7 @@ from isthmus.devices.twin import (
 )
 from isthmus.jobs.job import decode_job, encode_job, job_to_wire, new_job, parse_request
 from isthmus.jobs.line import Line, read_line, write_error, write_line
+from isthmus.jobs.lines import LineCutter
 from isthmus.jobs.scheduled_job import decode_scheduled, encode_scheduled, new_scheduled, scheduled_to_wire
 from isthmus.resources.hub import Hub
 from isthmus.servers.gateway.event_hub_rest import BATCH_TYPE, message_of
@@ -124,6 +134,33 @@ def check_import_line(data: bytes) -> None:
         assert isinstance(read_line(line.removesuffix(b"\n")), Line), "an export that no import takes"
 
 
+def check_line_cutter(data: bytes) -> None:
+    """Lines of a blob are the same however it comes, with the places behind them; of a long one no more is kept."""
+    whole = _lines([data])
+    assert _lines([data[place : place + 1] for place in range(len(data))]) == whole
+    middle = len(data) // 2
+    assert _lines([data[:middle], data[middle:]]) == whole
+    lines = data.split(b"\n")
+    assert [line for line, _ in whole] == [line.removesuffix(b"\r") for line in lines[: len(lines) - (not lines[-1])]]
+
+
+def _lines(pieces: list[bytes]) -> list[tuple[bytes, int]]:
+    cutter = LineCutter(0)
+    found = [line for piece in pieces for line in cutter.take(piece)]
+    return [*found, *cutter.rest()]
+
+
+def check_configuration(data: bytes) -> None:
+    """A configuration, made, changed, stored, told again, and made ready to be judged by."""
+    with suppress(HubError):
+        given = parse_configuration("c1", body_of(data))
+        made = new_configuration(given, 1, NOW_MS)
+        assert decode_configuration(encode_configuration(made)) == made
+        again = changed_configuration(made, given, NOW_MS)
+        msgspec.json.encode(configuration_to_wire(again))
+        Rule(again)
+
+
 def check_file(data: bytes) -> None:
     """What a device says of a file."""
     with suppress(HubError):
@@ -168,6 +205,8 @@ TARGETS = (
     pure("method", check_method),
     pure("job", check_job),
     pure("import-line", check_import_line),
+    pure("line-cutter", check_line_cutter),
+    pure("configuration", check_configuration),
     pure("file", check_file),
     pure("device-message", check_device_message),
     pure("hosted-events", check_hosted_events),

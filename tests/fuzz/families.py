@@ -55,6 +55,8 @@ def _wires() -> Iterator[tuple[str, str, Growing]]:
     """Frames and packets: target, name, and what grows."""
     for name, growing in _mqtt():
         yield "mqtt", name, growing
+    for name, growing in _mqtt():
+        yield "pump-mqtt", name, growing
     for name, growing in _amqp():
         yield "amqp", name, growing
     yield "websocket", "pings", Growing(b"", b"\x89\x80\0\0\0\0")
@@ -163,6 +165,8 @@ def _bodies() -> Iterator[tuple[str, str, Growing]]:
 
 def _documents() -> Iterator[tuple[str, str, Growing]]:
     """XML, TOML, and what storage reads."""
+    yield "line-cutter", "empty-lines", Growing(b"", b"\n")
+    yield "line-cutter", "one-line", Growing(b"", b"a")
     yield "file", "long-name", Growing(b'{"blobName":"', b"a/", b'"}')
     yield "blob-document", "blocks", Growing(b"<BlockList>", b"<Latest>MDAwMQ==</Latest>", b"</BlockList>")
     yield "blob-document", "depth", Growing(b"", b"<a>")
@@ -226,6 +230,7 @@ ROUTE = b'{"name":"r","source":"DeviceMessages","condition":"true","endpointName
 ENRICHMENT = b'{"key":"k","value":"v","endpointNames":["events"]}'
 
 JSON_PLACES: tuple[tuple[str, bytes, bytes], ...] = (
+    ("configuration", b'{"id":"c1","content":{"deviceContent":{"properties.desired":', b"}}}"),
     ("identity", b'{"deviceId":"dev1","statusReason":', b"}"),
     ("twin", b'{"tags":', b"}"),
     ("twin", b'{"properties":{"desired":{"a":', b"}}}"),

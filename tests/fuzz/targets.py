@@ -13,6 +13,7 @@ from fuzz import (
     log_target,
     mqtt_target,
     proxy_protocol_target,
+    pumps_target,
     queries_target,
     tls_target,
     websocket_target,
@@ -35,6 +36,7 @@ TARGETS: tuple[Target, ...] = (
     *documents_target.TARGETS,
     *tls_target.TARGETS,
     *http_target.TARGETS,
+    *pumps_target.TARGETS,
 )
 
 

@@ -42,7 +42,7 @@ ROUNDS = (6, 12, 24, 48)
 STEPS_MIN = 200
 """A pattern that takes fewer more steps for twice as much is not steep."""
 
-NO_FAMILY = {"amqp-message", "bus-rule", "enrolment-token"}
+NO_FAMILY = {"amqp-message", "bus-rule", "enrolment-token", "pump-amqp"}
 """Targets of encodings that others have families for; chance finds some of them in a long run."""
 
 
