@@ -15,8 +15,8 @@ from isthmus.base.places import CA_CERTIFICATE
 @pytest.mark.parametrize(
     "words",
     [
-        ("iot", "hub", "digital-twin", "show"),
-        ("digital-twin", "show"),
+        ("iot", "hub", "distributed-tracing", "show"),
+        ("certificate", "list"),
         ("iot", "hub", "device-identity", "children", "add"),
         ("iot", "dps", "create"),
         ("network", "nsg", "create", "--name", "x"),

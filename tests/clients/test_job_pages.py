@@ -22,7 +22,9 @@ BY_AND_BY = re.compile(r" (job show|(device|module)-twin show|show-metric) ")
 AT_WORK = frozenset({"enqueued", "queued", "running"})
 
 
-@pytest.mark.parametrize("page", ["move-identities.md", "schedule-jobs.md", "upload-files.md", "keep-settings.md"])
+@pytest.mark.parametrize(
+    "page", ["move-identities.md", "schedule-jobs.md", "upload-files.md", "keep-settings.md", "plug-and-play.md"]
+)
 def test_what_is_shown_is_what_happens(hub: RunningHub, page: str) -> None:
     hub.create_device("press-1")
     hub.isthmus("device-twin", "update", "-d", "press-1", "--tags", '{"hall": 2}')

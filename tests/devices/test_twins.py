@@ -12,6 +12,8 @@ from isthmus.backends.memory import MemoryState
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.base.state import Change, OutboxEvent
+from isthmus.devices.documents import twin_key
+from isthmus.devices.twin import Twin
 from isthmus.devices.views import twin_to_wire
 
 DEVICE = DeviceRef(HUB, "dev1")
@@ -126,6 +128,34 @@ async def test_somebody_faster_makes_the_patch_start_again() -> None:
     state.interruption = world.twins.patch_reported(DEVICE, {"t": 1})
     view = await world.twins.patch(DEVICE, wish({"x": 1}), None)
     assert view.twin.properties.reported == {"t": 1}
+
+
+async def test_a_model_is_kept_and_written_once(world: World) -> None:
+    ref = await world.add("dev1")
+    before = (await world.twins.get(ref)).twin
+    await world.twins.set_model(ref, "dtmi:a;1")
+    stored = await world.state.get(twin_key(ref))
+    await world.twins.set_model(ref, "dtmi:a;1")
+    assert await world.state.get(twin_key(ref)) == stored
+    assert (await world.twins.get(ref)).twin == msgspec.structs.replace(before, model_id="dtmi:a;1")
+    await refused(world.twins.set_model(ref._replace(device_id="none"), "dtmi:a;1"), Code.DEVICE_NOT_FOUND)
+
+
+async def test_what_a_twin_is_to_become_is_made_anew_when_somebody_was_faster() -> None:
+    state = Interrupted()
+    world = World(state)
+    ref = await world.add("dev1")
+    await world.twins.patch(ref, wish({"count": 1}), None)
+
+    def one_more(twin: Twin) -> dict[str, object]:
+        count = twin.properties.desired["count"]
+        return {"count": count + 1} if isinstance(count, int) and count < 11 else {}
+
+    state.interruption = world.twins.patch(ref, wish({"count": 10}), None)
+    assert (await world.twins.desire(ref, one_more, None)).twin.properties.desired == {"count": 11}
+    same = await world.twins.desire(ref, one_more, "*")
+    assert same.twin.desired_version == (await world.twins.get(ref)).twin.desired_version
+    await refused(world.twins.desire(ref, lambda twin: {"x": 1}, "no"), Code.PRECONDITION_FAILED)
 
 
 async def test_a_twin_on_the_wire_has_all_its_members(world: World) -> None:

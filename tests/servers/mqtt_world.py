@@ -220,6 +220,10 @@ class FakeTwins:
         self.reported: list[tuple[object, int | None]] = []
         self.error: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.models: dict[DeviceRef, str] = {}
+
+    async def set_model(self, ref: DeviceRef, model_id: str) -> None:
+        self.models[ref] = model_id
 
     async def device_view(self, ref: DeviceRef) -> dict[str, object]:
         return {"desired": {"$version": 3}, "reported": {"$version": len(self.reported) + 1}}

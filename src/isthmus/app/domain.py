@@ -44,6 +44,7 @@ from isthmus.resources.user_identities import UserIdentities
 from isthmus.resources.virtual_networks import VirtualNetworks
 from isthmus.servers.gateway.connected import Connected
 from isthmus.servers.gateway.doors import HTTPS_PORT
+from isthmus.servers.gateway.http_digital_twins import DigitalTwinsApi
 from isthmus.servers.gateway.http_routes import Action
 from isthmus.servers.gateway.http_service import Handler, JobRows, ServiceApi
 from isthmus.servers.gateway.http_servicebound import servicebound_handlers
@@ -212,7 +213,13 @@ class Domain:
         """The service API over it; `more` answers what has a room of its own, `job_rows` queries over jobs."""
         devices = (self.registry, self.twins, self.fleet, self.methods, self.connected, self.commands)
         return ServiceApi(
-            *devices, {**servicebound_handlers(self.feedback.batches, self.file_notifications), **more}, job_rows
+            *devices,
+            {
+                **servicebound_handlers(self.feedback.batches, self.file_notifications),
+                **DigitalTwinsApi(self.twins, self.methods, self.ids).handlers,
+                **more,
+            },
+            job_rows,
         )
 
     async def close(self) -> None:

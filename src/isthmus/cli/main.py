@@ -20,6 +20,7 @@ from isthmus.cli.connection_strings import connection_string, generate_sas_token
 from isthmus.cli.connectors import connector
 from isthmus.cli.consumer_groups import consumer_group
 from isthmus.cli.dead_letters import dead_letter
+from isthmus.cli.digital_twins import digital_twin
 from isthmus.cli.door_policies import door_policy
 from isthmus.cli.egress_worker import egress_worker
 from isthmus.cli.endpoint_checks import check_endpoint
@@ -64,10 +65,10 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
     *(message_endpoint, message_enrichment, routing_endpoint, routing),
-    *(show_stats, show_quota_metrics, list_skus, job, configuration),
+    *(show_stats, show_quota_metrics, list_skus, job, configuration, digital_twin),
 )
 HUB_COMING = (
-    *("digital-twin", "distributed-tracing", "monitor-feedback", "state", "certificate"),
+    *("distributed-tracing", "monitor-feedback", "state", "certificate"),
     "devicestream",
     *("route", "manual-failover"),
     "show-connection-string",

@@ -16,8 +16,8 @@ from isthmus.base.etags import identity_etag
 from isthmus.base.ids import HubId
 from isthmus.base.state import Key
 from isthmus.configurations.content import ContentKind, parse_content
-from isthmus.configurations.plan import same_json
 from isthmus.configurations.target import check_metric, parse_target, system_queries
+from isthmus.devices.differences import same_json
 from isthmus.devices.joined_view import View
 from isthmus.devices.twin import JsonObject
 

@@ -9,7 +9,7 @@ import msgspec
 from isthmus.base.clock import Clock, iso_utc
 from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
-from isthmus.base.state import OutboxEvent, Put, State
+from isthmus.base.state import Conflict, OutboxEvent, Put, State
 from isthmus.devices.commit import Changes, compare_and_set
 from isthmus.devices.documents import twin_key
 from isthmus.devices.events import twin_replaced, twin_reported, twin_updated
@@ -117,6 +117,21 @@ class Twins:
         section = client_section(patch, "properties.reported")
         return await compare_and_set(lambda: self._patch_reported(ref, section, if_version))
 
+    async def set_model(self, ref: DeviceRef, model_id: str) -> None:
+        """Keeps the id of the model that a device says it follows; nothing is written for one that is kept already.
+
+        Neither version nor etag of the twin moves. Raises `HubError`: `DEVICE_NOT_FOUND`, `MODULE_NOT_FOUND`,
+        `SERVER_BUSY`.
+        """
+        await compare_and_set(lambda: self._set_model(ref, model_id))
+
+    async def desire(self, ref: DeviceRef, patch_of: Callable[[Twin], JsonObject], if_match: str | None) -> TwinView:
+        """Patches the desired properties by what `patch_of` makes of the twin; an empty patch changes nothing.
+
+        Without an etag it is made anew of a twin that has changed meanwhile. Raises as `patch`, and as `patch_of`.
+        """
+        return await self._changes.make(lambda: self._desire(ref, patch_of, if_match))
+
     async def tags(self, ref: DeviceRef) -> Mapping[str, object]:
         """The committed tags; none when there is no such device."""
         stored = await self._state.get(twin_key(ref))
@@ -164,6 +179,27 @@ class Twins:
         twin, revision = await self._read(ref)
         return TwinView(ref, identity, twin, await self._registry.presence(ref)), revision
 
+    async def _set_model(self, ref: DeviceRef, model_id: str) -> None:
+        current, revision = await self._read(ref)
+        if current.model_id != model_id:
+            await self._commit(ref, msgspec.structs.replace(current, model_id=model_id), revision)
+
+    async def _desire(self, ref: DeviceRef, patch_of: Callable[[Twin], JsonObject], if_match: str | None) -> TwinView:
+        """The etag of what the patch was made of lets a change in between be seen, where the client gave none."""
+        view = await self.get(ref)
+        patch = patch_of(view.twin)
+        if not patch and if_match in (None, ANY_ETAG, view.twin.etag):
+            return view
+        body = parse_twin_body({"properties": {"desired": patch}})
+        if if_match not in (None, ANY_ETAG):
+            return await self._write(ref, body, if_match, whole=False)
+        try:
+            return await self._write(ref, body, view.twin.etag, whole=False)
+        except HubError as error:
+            if error.code is not Code.PRECONDITION_FAILED:
+                raise
+            raise Conflict(0) from error
+
     async def _patch_reported(self, ref: DeviceRef, section: JsonObject, if_version: int | None) -> int:
         current, revision = await self._read(ref)
         if if_version is not None and if_version != current.reported_version:
@@ -175,9 +211,9 @@ class Twins:
         return twin.reported_version
 
     async def _commit(
-        self, ref: DeviceRef, twin: Twin, revision: int, event: OutboxEvent, *, is_reported: bool = False
+        self, ref: DeviceRef, twin: Twin, revision: int, *events: OutboxEvent, is_reported: bool = False
     ) -> None:
-        (committed,) = await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], [event])
+        (committed,) = await self._state.commit([Put(twin_key(ref), encode_twin(twin), revision)], events)
         self.snapshots.committed(ref, twin, committed)
         if self._watcher is not None:
             self._watcher(ref, is_reported=is_reported)

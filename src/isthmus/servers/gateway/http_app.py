@@ -62,6 +62,9 @@ JOURNALED_SECONDS = 3_600.0
 SERVER = "Isthmus"
 """The Server header; it tells no version."""
 
+CALLS = frozenset((Action.INVOKE_METHOD, Action.INVOKE_COMMAND))
+"""Operations that wait for a device's answer."""
+
 CHANGES: Mapping[Action, str] = MappingProxyType(
     {
         Action.PUT_IDENTITY: "identity written",
@@ -419,7 +422,7 @@ class Front:
                 require_permission(visitor.principal, found.route.right, data_action)
         if found.route.action in DEVICE_SIDE:
             return await self._answer_device(request, visitor, found)
-        visit.envelope = Envelope.B if found.route.action is Action.INVOKE_METHOD else Envelope.A
+        visit.envelope = Envelope.B if found.route.action in CALLS else Envelope.A
         self._service.check_offered(found.route.action)
         if found.route.action in CHANGES:
             self._doorway.require_room()
@@ -514,6 +517,7 @@ async def _call(request: web.BaseRequest, hub: Hub, found: Match) -> Call:
         headers={name.lower(): value for name, value in request.headers.items()},
         body=await read_body(request, check_request_size),
         name=found.name or found.token,
+        component=found.token if found.name else "",
     )
 
 

@@ -42,7 +42,8 @@ class Reply:
 class Call:
     """A request to a hub, authenticated and permitted; `ref` names what its path names, with an empty id for none.
 
-    Names of `headers` are in lower case. `name` is that of something else than a device: a job's, or a lock token.
+    Names of `headers` are in lower case. `name` is that of something else than a device: a job's, a
+    lock token, or a command; `component` is the part of a device's model that a command is of.
     """
 
     hub: Hub
@@ -51,6 +52,7 @@ class Call:
     headers: Mapping[str, str]
     body: bytes
     name: str = ""
+    component: str = ""
 
     @property
     def if_match(self) -> str | None:

@@ -66,6 +66,9 @@ class Action(Enum):
     DELETE_CONFIGURATION = auto()
     TEST_QUERIES = auto()
     APPLY_CONTENT = auto()
+    GET_DIGITAL_TWIN = auto()
+    PATCH_DIGITAL_TWIN = auto()
+    INVOKE_COMMAND = auto()
     SEND_EVENTS = auto()
     RECEIVE_COMMAND = auto()
     SETTLE_COMMAND = auto()
@@ -182,10 +185,10 @@ PATCH  /twins/{id}/modules/{module}           PATCH_TWIN          ServiceConnect
 PUT    /twins/{id}/modules/{module}           PUT_TWIN            ServiceConnect twins/write
 POST   /twins/{id}/methods                    INVOKE_METHOD       ServiceConnect directMethods/invoke/action
 POST   /twins/{id}/modules/{module}/methods   INVOKE_METHOD       ServiceConnect directMethods/invoke/action
-GET    /digitaltwins/{id}                     NOT_BUILT           ServiceConnect twins/read
-PATCH  /digitaltwins/{id}                     NOT_BUILT           ServiceConnect twins/write
-POST   /digitaltwins/{id}/commands/{name}     NOT_BUILT           ServiceConnect directMethods/invoke/action
-POST /digitaltwins/{id}/components/{path}/commands/{name} NOT_BUILT ServiceConnect directMethods/invoke/action
+GET    /digitaltwins/{id}                     GET_DIGITAL_TWIN    ServiceConnect twins/read
+PATCH  /digitaltwins/{id}                     PATCH_DIGITAL_TWIN  ServiceConnect twins/write
+POST   /digitaltwins/{id}/commands/{name}     INVOKE_COMMAND      ServiceConnect directMethods/invoke/action
+POST /digitaltwins/{id}/components/{token}/commands/{name} INVOKE_COMMAND ServiceConnect directMethods/invoke/action
 GET /messages/servicebound/feedback RECEIVE_FEEDBACK ServiceConnect cloudToDeviceMessages/feedback/action
 DELETE /messages/servicebound/feedback/{token} COMPLETE_FEEDBACK ServiceConnect cloudToDeviceMessages/feedback/action
 POST /messages/servicebound/feedback/{token}/abandon ABANDON_FEEDBACK \

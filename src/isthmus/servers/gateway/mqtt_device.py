@@ -171,6 +171,8 @@ class MqttDevice:
         """Takes up the kept session, or forgets it for a clean one [MQTT-3.1.2-4] [MQTT-3.1.2-6]."""
         self._attended = True
         await self._services.inlet.attend(hub, self.ref)
+        if self._base.model_id:
+            await self._services.twins.set_model(self.ref, self._base.model_id)
         kept = self._services.kept
         if self._keeps:
             filters = await kept.load(self.ref, self._generation_id)

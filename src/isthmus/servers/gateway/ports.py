@@ -104,6 +104,9 @@ class DeviceTwins(Protocol):
     async def patch_reported(self, ref: DeviceRef, patch: object, if_version: int | None = None) -> int:
         """Merges a patch and returns the new version."""
 
+    async def set_model(self, ref: DeviceRef, model_id: str) -> None:
+        """Keeps the id of the model that the device says it follows."""
+
 
 class DeviceboundMessage(Protocol):
     """A cloud-to-device message handed out under a lock."""
