@@ -200,6 +200,26 @@ def test_a_page_ends_in_the_middle_of_a_step(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize(
+    "condition",
+    [
+        " OR ".join(f"tags.n>{number}" for number in range(250)),
+        " AND ".join(f"tags.n!={number}" for number in range(10, 260)),
+        "NOT " * 90 + "tags.n = 1",
+        "(" * 40 + "tags.n=1" + " OR tags.n=2 AND tags.even)" * 40,
+        f"tags.n IN [{','.join(map(str, range(5, 1800)))}]",
+        "deviceId IN [" + ",".join(f"'d{number}'" for number in range(1000)) + "]",
+        "tags." + "n." * 3900 + "n = 1 OR tags.n = 1",
+        "+".join(["tags.n"] * 99) + " > 98",
+        "CONCAT(" * 90 + "deviceId" + ", 'x')" * 90 + " > 'd5'",
+    ],
+    ids=lambda condition: condition[:20],
+)
+def test_conditions_at_their_limits_can_be_asked(stores: Stores, condition: str) -> None:
+    search = compile_search(f"SELECT * FROM devices WHERE {condition}")
+    assert stores.check(search.where)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "devices WHERE deviceId = 'd1'",

@@ -4,17 +4,24 @@ Invariant: a text compiles, or is refused by the language's own error with the p
 message without an exception, as a condition that is undefined for it at the worst.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 
-from fuzz.target import pure
-from isthmus.backends.sqlite.filter_sql import compile_filter
+from fuzz.target import Check, Target, pure
+from isthmus.backends.device_view import NEVER_CONNECTED
+from isthmus.backends.sqlite import documents
+from isthmus.backends.sqlite.devices_query import DevicesQuery, plan_devices
+from isthmus.backends.sqlite.schema import MIGRATIONS
 from isthmus.base.errors import HubError
 from isthmus.base.filters import holds
 from isthmus.base.ids import DeviceRef, HubId
+from isthmus.base.sealing import UNSEALED
+from isthmus.base.state import Key, Put
 from isthmus.devices.fleet import project
 from isthmus.jobs.selection import parse_selection
 from isthmus.query.conditions.compiler import compile_condition
@@ -22,7 +29,7 @@ from isthmus.query.conditions.lexer import ConditionError
 from isthmus.query.grouping import Tally
 from isthmus.query.job_search import job_search
 from isthmus.query.parser import parse
-from isthmus.query.search import compile_search
+from isthmus.query.search import Search, compile_search
 from isthmus.resources.enrichments import checked_enrichments
 from isthmus.resources.hub import Hub
 from isthmus.resources.routes import checked_routes
@@ -37,9 +44,19 @@ ROW: dict[str, object] = {
 }
 TWIN: dict[str, object] = {
     "deviceId": "dev1",
+    "status": "enabled",
+    "statusReason": None,
+    "parentScopes": ["scope"],
+    "capabilities": {"iotEdge": False},
+    "version": 7,
+    "etagNumber": 7,
+    "desiredVersion": 3,
     "tags": {"hall": 2, "site": {"name": "Gera", "ids": [1, 2.5, "x", None, True]}},
-    "properties": {"desired": {"interval": 5, "huge": 2**63}, "reported": {"t": -0.0, "$version": 3}},
+    "properties": {"desired": {"interval": 5, "huge": 2**63}, "reported": {"t": -0.0, "v": 3}},
 }
+SEEN = TWIN | msgspec.json.decode(NEVER_CONNECTED)
+"""What conditions see of it: it never connected."""
+
 BODY: dict[str, object] = {"t": 21.5, "n": None, "b": True, "s": "1e999", "list": [1, [2, {"x": "y"}]], "o": {}}
 HUB = Hub(HubId(1), "hub", "hub.isthmus.test", 4, 0)
 
@@ -66,22 +83,45 @@ class Message:
 MESSAGES = (Message(), Message(asked=False))
 
 
-def check_query(data: bytes) -> None:
-    """A query of a service, whatever it asks of; and the condition of a job."""
+class Store:
+    """One device in SQLite, by which is told whether a filter means there what it says."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._query = DevicesQuery(connection, UNSEALED)
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        puts = [Put(Key(kind, HUB.number, "dev1"), msgspec.json.encode(TWIN)) for kind in ("identity", "twin")]
+        documents.apply(connection, puts, UNSEALED)
+
+    def finds(self, search: Search) -> bool:
+        step = self._query.run(plan_devices(HUB.number, search.where, modules=search.modules), after="", limit=10)
+        return bool(step.found)
+
+
+@contextmanager
+def stored() -> Iterator[Check]:
+    """Queries of a service, whatever they ask of, and conditions of jobs."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        yield partial(check_query, Store(connection))
+    finally:
+        connection.close()
+
+
+def check_query(store: Store, data: bytes) -> None:
     text = data.decode(errors="replace")
     with suppress(HubError):
         holds(job_search(parse(text)).where, ROW)
     with suppress(HubError):
+        parse_selection(text)
+    with suppress(HubError):
         search = compile_search(text)
-        holds(search.where, TWIN)
-        compile_filter(search.where, modules=search.modules)
+        assert store.finds(search) is (not search.modules and holds(search.where, SEEN))
         project(TWIN, search.columns)
         if search.grouping is not None:
             tally = Tally(search.grouping)
             tally.add(TWIN)
             msgspec.json.encode([row.row for row in tally.rows()])
-    with suppress(HubError):
-        parse_selection(text)
 
 
 def check_condition(data: bytes) -> None:
@@ -108,7 +148,7 @@ def check_routing(data: bytes) -> None:
 
 
 TARGETS = (
-    pure("query", check_query),
+    Target("query", stored),
     pure("condition", check_condition),
     pure("routing", check_routing),
 )

@@ -30,8 +30,8 @@ from isthmus.query.functions import FUNCTIONS
 from isthmus.query.lexer import unexpected
 from isthmus.query.syntax import Binary, Call, Expression, ListOf, Literal, Path, Unary, Undefined
 
-OPERATIONS_MAX = 256
-"""Comparisons, computations, functions and joined terms of one condition; each is judged for every document."""
+OPERATIONS_MAX = 512
+"""Comparisons, computations, functions and the words between them; each is judged for every document."""
 
 HEIGHT_MAX = 100
 """Operators upon one another: far more than somebody writes, and few enough to be judged by recursion."""

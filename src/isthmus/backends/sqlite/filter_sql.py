@@ -7,7 +7,8 @@ kept together as `rest`, which the caller judges document by document. SQL there
 filter's own meaning decides.
 
 Values and paths are bound, never written into the statement. SQLite's paths cannot name a key that JSON must escape
-(its quotes have no escape before 3.46), and its numbers are not whole beyond 64 bits; such terms belong to the rest.
+(its quotes have no escape before 3.46), and its numbers are not whole beyond 64 bits; such terms belong to the rest,
+and so do those whose logic is too high for SQLite's parser.
 What a device's name says, its ids, is asked of the name.
 """
 
@@ -38,6 +39,9 @@ ALIASES = {IDENTITY: "i", TWIN: "t", PRESENCE: "p"}
 """What the statement calls the documents of a device."""
 
 DEVICE_ID, MODULE_ID = ("deviceId",), ("moduleId",)
+
+HEIGHT_MAX = 12
+"""Logic upon logic that is told in SQL; SQLite's parser has a stack of 100 symbols, and uses some for each."""
 
 _TYPES = ("text", "integer", "real", "true", "false", "null")
 """What `json_type` says of values that can be compared."""
@@ -150,15 +154,17 @@ class _Teller:
 
     modules: bool
 
-    def truth(self, where: Filter) -> Sql | None:
+    def truth(self, where: Filter, height: int = 0) -> Sql | None:
         """1 for true, 0 for false, NULL for anything else."""
         match where:
+            case All() | AnyOf() | Not() if height == HEIGHT_MAX:
+                return None
             case All(terms):
-                return self._joined(" AND ", terms, "1")
+                return self._joined(" AND ", terms, "1", height + 1)
             case AnyOf(terms):
-                return self._joined(" OR ", terms, "0")
+                return self._joined(" OR ", terms, "0", height + 1)
             case Not(operand):
-                return _around("NOT {}", self.truth(operand))
+                return _around("NOT {}", self.truth(operand, height + 1))
             case Constant(value):
                 return Sql(str(int(value)) if isinstance(value, bool) else "NULL")
             case Defined(Field() as field):
@@ -175,8 +181,8 @@ class _Teller:
             case _:
                 return None
 
-    def _joined(self, operator: str, terms: Sequence[Filter], of_none: str) -> Sql | None:
-        told = [sql for sql in map(self.truth, terms) if sql is not None]
+    def _joined(self, operator: str, terms: Sequence[Filter], of_none: str, height: int) -> Sql | None:
+        told = [sql for term in terms if (sql := self.truth(term, height)) is not None]
         if len(told) < len(terms):
             return None
         text = operator.join(sql.text for sql in told) or of_none
