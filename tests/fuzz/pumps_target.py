@@ -1,8 +1,8 @@
 """Fuzz targets of MQTT and AMQP as a whole: bytes of one connection into a pump of a whole house, without sockets.
 
 Invariant: whatever bytes a connection brings, at once or a packet after the other, nothing is raised and nothing is
-logged as failed; the hub says only what a peer can read, stops reading only for a while, and once the connection is gone
-no work and no session of it is left.
+logged as failed; the hub says only what a peer can read, stops reading only for a while, and once the connection is
+gone no work and no session of it is left.
 
 An input of the corpus is all that a client has ever said on one connection; its tokens are good, since `KEY` is the key
 of the device and of the policy. Peers say what they say whatever they hear; what comes a packet after the other comes
