@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dns.message
 
+from isthmus.access.journal import Decision
 from isthmus.app.server import Server
 from isthmus.app.stores import open_stores
 from isthmus.base.places import CA_CERTIFICATE
@@ -183,8 +184,12 @@ class Attacked:
 
     async def rules(self, address: str = "") -> list[str]:
         """The rules of all refusals, or of those of peers at an address; newest first."""
+        return [each.rule for each in await self.refusals(address)]
+
+    async def refusals(self, address: str = "") -> list[Decision]:
+        """What the journal tells of all refusals, or of those of peers at an address; newest first."""
         wanted = JournalFilter(verdict="refused", address=address, limit=1_000)
-        return [each.rule for each in await self.server.domain.journal.read(wanted)]
+        return await self.server.domain.journal.read(wanted)
 
     def _connections(self) -> int:
         return self.server._listeners.connections + len(self.server._names._connections)
