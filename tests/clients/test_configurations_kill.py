@@ -9,7 +9,6 @@ from azure.iot.hub.models import Configuration, ConfigurationContent, ExportImpo
 from clients.devices import until
 from support.server import RunningHub
 
-DEVICES = 1_200
 BULK = 100
 ROLLOUT_SECONDS_MAX = 120.0
 
@@ -20,23 +19,32 @@ def hub(make_hub: Callable[..., RunningHub]) -> RunningHub:
 
 
 def test_a_rollout_that_was_killed_goes_on_and_writes_each_twin_once(hub: RunningHub) -> None:
+    killed_rollout(hub, devices=800, deaths=2)
+
+
+@pytest.mark.long
+def test_a_rollout_that_was_killed_often_writes_each_twin_once(hub: RunningHub) -> None:
+    killed_rollout(hub, devices=20_000, deaths=20)
+
+
+def killed_rollout(hub: RunningHub, *, devices: int, deaths: int) -> None:
     service = IoTHubRegistryManager.from_connection_string(hub.connection_string())
     manager = IoTHubConfigurationManager.from_connection_string(hub.connection_string())
-    for first in range(0, DEVICES, BULK):
-        batch = [ExportImportDevice(id=f"d{first + n:04}", import_mode="create") for n in range(BULK)]
+    for first in range(0, devices, BULK):
+        batch = [ExportImportDevice(id=f"d{first + n:05}", import_mode="create") for n in range(BULK)]
         assert service.bulk_create_or_update_devices(batch).is_successful
     content = ConfigurationContent(device_content={"properties.desired.x": {"y": 1}})
     manager.create_configuration(Configuration(id="c", content=content, target_condition="*"))
     until(lambda: applied(manager) > 0, ROLLOUT_SECONDS_MAX)
-    for _ in range(2):
+    for _ in range(deaths):
         hub.kill()
         hub.restart()
-    until(lambda: applied(manager) == DEVICES, ROLLOUT_SECONDS_MAX)
-    assert desired(service) == {2: DEVICES}
+    until(lambda: applied(manager) == devices, ROLLOUT_SECONDS_MAX)
+    assert desired(service) == {2: devices}
     manager.delete_configuration("c")
     hub.kill()
     hub.restart()
-    until(lambda: desired(service) == {3: DEVICES}, ROLLOUT_SECONDS_MAX)
+    until(lambda: desired(service) == {3: devices}, ROLLOUT_SECONDS_MAX)
     assert not names(service, "SELECT deviceId FROM devices WHERE is_defined(properties.desired.x)")
     assert not names(service, "SELECT deviceId FROM devices WHERE is_defined(configurations)")
 

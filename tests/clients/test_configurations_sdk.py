@@ -13,6 +13,7 @@ from azure.iot.hub.models import (
     ConfigurationMetrics,
     ConfigurationQueriesTestInput,
     Twin,
+    TwinProperties,
 )
 from msrest.exceptions import HttpOperationError
 
@@ -49,6 +50,18 @@ def test_connected_devices_hear_of_the_configuration_with_the_highest_priority(
         until(lambda: {"chiller": None, "$version": 5} in patches)
         until(lambda: statuses(service, device_id) == {})
     assert service.get_twin(device_id).properties.desired.get("chiller") is None
+
+
+def test_a_device_that_does_not_take_the_settings_is_explained(
+    hub: RunningHub, manager: IoTHubConfigurationManager, service: IoTHubRegistryManager, device_id: str
+) -> None:
+    service.create_device_with_sas(device_id, "", "", "enabled")
+    full = {f"k{number}": "x" * 4_000 for number in range(8)}
+    service.update_twin(device_id, Twin(tags={"site": device_id}, properties=TwinProperties(desired=full)))
+    content = {"properties.desired.more": "y" * 4_000}
+    made(manager, f"{device_id}-big", content, f"tags.site = '{device_id}'")
+    until(lambda: statuses(service, device_id) == {f"{device_id}-big": "Targeted"})
+    assert "contract.configuration" in hub.isthmus("explain", "--device-id", device_id)
 
 
 def test_metrics_are_counted_and_can_be_asked_by_their_queries(

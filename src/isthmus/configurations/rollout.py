@@ -197,12 +197,6 @@ class Rollout:
         known.ranked = Rules(known.rules.values())
         self._ensure(known)
 
-    async def settle(self, hub: Hub, refs: Sequence[DeviceRef]) -> None:
-        """Settles some devices or modules now."""
-        known = self._hubs.get(hub.number)
-        if known is not None:
-            await self._settle(known, refs, None)
-
     async def hub_changed(self, old: Hub | None, new: Hub | None) -> None:
         """Listens to the hubs: the engine of one that is deleted stops; its documents go with it."""
         if old is not None and new is None and (known := self._hubs.pop(old.number, None)) is not None:

@@ -45,7 +45,7 @@ class ConfigurationsApi:
         before = await self._configurations.find(call.hub.number, call.name)
         written = await self._configurations.put(call.hub, call.name, call.json(), call.if_match)
         change = Change(None if before is None else configuration_to_wire(before), configuration_to_wire(written))
-        return json_reply(configuration_to_wire(written), etag=written.etag, change=change)
+        return json_reply(await self._told(call, written, self._counts.begin()), etag=written.etag, change=change)
 
     async def _delete(self, call: Call) -> Reply:
         before = await self._configurations.get(call.hub.number, call.name)
