@@ -17,6 +17,7 @@ from isthmus.app.backups import Backups, DiskOf, restore
 from isthmus.app.stores import Stores, open_stores
 from isthmus.backends.backup import BackupDisk
 from isthmus.backends.backup.manifest import MANIFEST_NAME, NotWholeError, decode_manifest
+from isthmus.base.clock import SystemClock
 from isthmus.base.errors import ConfigurationError, HubError
 from isthmus.base.ids import HubId
 from isthmus.base.state import Key, OutboxEvent, Put
@@ -126,6 +127,34 @@ async def test_what_comes_after_the_cut_is_not_in_it(tmp_path: Path) -> None:
         assert stores.log.recovery.is_clean
         await write(stores, "fourth")
         assert (await contents(stores))[1] == ["first", "fourth"]
+
+
+async def test_a_restored_log_gives_no_number_again(tmp_path: Path) -> None:
+    async with filled(tmp_path / "data") as stores:
+        await Backups(stores, tmp_path / "data").make(str(tmp_path / "backup"))
+        await write(stores, "lost")
+        lost = stores.log.info(PLACE)
+    for name in ("back", "back again"):
+        told = restore(tmp_path / "backup", tmp_path / name)
+        async with open_stores(Config(data=str(tmp_path / name))) as stores:
+            assert stores.log.info(PLACE).last_sequence == 0
+            await write(stores, name)
+            new = stores.log.info(PLACE)
+            begin = told["goesOnAtOffset"]
+            assert isinstance(begin, int)
+            assert new.last_offset >= begin > lost.last_offset
+            assert new.last_sequence > lost.last_sequence
+            place = stores.log.seek_offset(PLACE, lost.last_offset + 1)
+            assert [record.payload.decode() for record in stores.log.read(PLACE, place, 10, 1_000)[0]] == [name]
+            lost = new
+
+
+async def test_a_restore_needs_a_clock_that_is_not_behind_the_backup(
+    tmp_path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SystemClock, "utc_ms", lambda clock: 1_000)
+    assert "set the clock" in refusal_of(backup, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 async def test_every_event_is_in_the_log_or_still_to_be_relayed(tmp_path: Path) -> None:
@@ -318,7 +347,9 @@ async def message(stores: Stores, payload: str, outbox_id: int = 0) -> None:
 async def contents(stores: Stores) -> tuple[set[str], list[str], bytes]:
     """Names of documents, payloads of messages, the blob."""
     documents = {stored.key.name for stored in await stores.state.scan("twin", HUB)}
-    records, _ = stores.log.read(PLACE, 0, 1_000, 2**20)
+    records, cursor = stores.log.read(PLACE, 0, 1_000, 2**20)
+    while more := stores.log.read(PLACE, cursor, 1_000, 2**20)[0]:
+        records, cursor = [*records, *more], more[-1].offset + 1
     async with stores.blobs.content(HUB, "box", "blob", lambda blob: ByteRange(0, blob.size)) as content:
         assert content is not None
         async with aclosing(content.read()) as pieces:

@@ -111,6 +111,7 @@ def back_up_and_compare(hub: RunningHub, service: IoTHubRegistryManager, backups
         servant.stop()
         for each in talkers:
             each.stop()
+    checkpoints = last_offsets(hub)
     hub.stop()
     strings |= {each.device_id: each.connection_string for each in talkers}
     for number, (told, before) in enumerate(made):
@@ -123,6 +124,7 @@ def back_up_and_compare(hub: RunningHub, service: IoTHubRegistryManager, backups
             check_history(restored, told, before)
             if number == backups - 1:
                 check_clients_go_on(restored, strings)
+                check_readers_go_on(restored, checkpoints, len(strings))
         finally:
             restored.stop()
 
@@ -176,13 +178,33 @@ def check_clients_go_on(restored: RunningHub, strings: dict[str, str]) -> None:
         collector.wait(lambda event: event.body_as_str() == "after the restore", len(strings))
 
 
+def last_offsets(hub: RunningHub) -> dict[str, str]:
+    """Where a reader is who has read everything."""
+    with reading(hub) as collector:
+        client = collector.client
+        found = {each: client.get_partition_properties(each) for each in client.get_partition_ids()}
+    return {partition: each["last_enqueued_offset"] for partition, each in found.items()}
+
+
+def check_readers_go_on(restored: RunningHub, checkpoints: dict[str, str], count: int) -> None:
+    """From a checkpoint of what is lost a reader gets all that is new, and nothing else."""
+    with reading(restored, starting_position=checkpoints) as collector:
+        events = collector.wait(lambda event: True, count)
+        assert {event.body_as_str() for event in events} == {"after the restore"}
+        last = {each: collector.client.get_partition_properties(each) for each in checkpoints}
+        for event in events:
+            told = last[collector.partition_of(event)]
+            assert int(event.offset or 0) > int(checkpoints[collector.partition_of(event)])
+            assert (event.sequence_number or 0) <= told["last_enqueued_sequence_number"]
+
+
 def has(commands: list[Message], count: int) -> bool:
     return len(commands) == count
 
 
 @contextmanager
-def reading(hub: RunningHub) -> Iterator[EventCollector]:
-    collector = EventCollector(hub.events_connection_string(), str(hub.ca))
+def reading(hub: RunningHub, **options: Any) -> Iterator[EventCollector]:
+    collector = EventCollector(hub.events_connection_string(), str(hub.ca), **options)
     try:
         yield collector
     finally:

@@ -113,7 +113,7 @@ def test_what_is_no_message_is_refused(payload: bytes, message_format: int) -> N
 
 
 def test_a_reader_that_tracks_hears_of_the_last_event() -> None:
-    event = read_back(take(HEADER.encode() + m.data(b""), 0, SENDER), last=PartitionInfo(0, 50, 999, 1_750))
+    event = read_back(take(HEADER.encode() + m.data(b""), 0, SENDER), last=PartitionInfo(0, 50, 999, 1_750, 51))
     assert event.delivery_annotations[Symbol("last_enqueued_sequence_number")] == Long(50)
     assert event.header == HEADER
 

@@ -292,7 +292,7 @@ async def test_one_listeners_fault_is_not_anothers(log: SegmentLog) -> None:
 
 
 async def test_an_empty_partition_says_so(log: SegmentLog) -> None:
-    assert log.info(P0) == PartitionInfo(0, -1, -1, 0)
+    assert log.info(P0) == PartitionInfo(0, -1, -1, 0, 0)
     assert log.info(P0).is_empty
     assert log.seek_end(P0) == log.seek_sequence(P0, 0) == log.seek_time(P0, 0) == 0
     assert log.read(P0, 0, 10, 1000) == ([], 0)
@@ -303,7 +303,7 @@ async def test_info_tells_of_first_and_last_event(log: SegmentLog, clock: SetClo
     clock.now_ms += 10
     await store(log, [b"c"])
     last = read_whole(log)[-1]
-    assert log.info(P0) == PartitionInfo(0, 2, last.offset, START_MS + 10)
+    assert log.info(P0) == PartitionInfo(0, 2, last.offset, START_MS + 10, 3)
 
 
 async def test_seeks_find_the_first_event_that_fits(tmp_path: Path, clock: SetClock) -> None:
@@ -388,7 +388,7 @@ async def test_retention_by_time_seals_an_old_segment_first(tmp_path: Path, cloc
     clock.now_ms += 4_000
     log.tick(clock.now_ms)
     assert read_whole(log) == []
-    assert log.info(P0) == PartitionInfo(2, 1, log.info(P0).last_offset, START_MS)
+    assert log.info(P0) == PartitionInfo(2, 1, log.info(P0).last_offset, START_MS, 2)
     assert log.info(P0).is_empty
     assert payloads(read_whole(log, P1)) == [b"c"]
     await log.close()

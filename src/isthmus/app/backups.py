@@ -101,11 +101,12 @@ def restore(source: Path, data: Path, disk: BackupDisk = WITHOUT_END) -> Json:
     clock = SystemClock()
     started = clock.monotonic()
     try:
-        manifest = restore_backup(source, data, disk)
+        restored = restore_backup(source, data, disk, log=LOG_FOLDER, now_ms=clock.utc_ms())
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         raise ConfigurationError(f"The backup could not be restored: {error.strerror or error}{place}.") from error
-    return report(manifest, data, clock.monotonic() - started)
+    told = report(restored.manifest, data, clock.monotonic() - started)
+    return {**told, "goesOnAtOffset": restored.goes_on}
 
 
 def folders_of(data: Path) -> Folders:

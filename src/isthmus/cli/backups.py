@@ -11,7 +11,7 @@ from isthmus.cli.errors import CommandError
 from isthmus.cli.output import Readable
 from isthmus.cli.target import Target
 
-READERS = "Readers whose checkpoint lies behind these must begin at them: what was there is lost, and new events come."
+READERS = "Readers go on from any checkpoint; what was there behind these is lost, and new events begin at offset {}."
 
 
 @click.command("backup", cls=HubCommand, local=True)
@@ -40,7 +40,7 @@ def restore(target: Target, source: Path) -> Any:
     except ConfigurationError as error:
         raise CommandError(str(error)) from error
     words = _words(made, f"Restored to {made['folder']}")
-    return Readable(f"{words}\n{READERS}", made)
+    return Readable(f"{words}\n{READERS.format(made['goesOnAtOffset'])}", made)
 
 
 def _words(told: dict[str, Any], headline: str) -> str:

@@ -71,6 +71,9 @@ class GrowingLog(Protocol):
     """What egress asks of the hub's log."""
 
     def seek_end(self, partition: Partition) -> int: ...
+
+    def bytes_behind(self, position: int) -> int: ...
+
     def on_commit(self, wake: Callable[[], None]) -> None: ...
 
 
@@ -187,7 +190,7 @@ class EgressOffice:
     def behind_bytes(self, hub: HubId, number: int) -> int:
         """How much log lies between an endpoint's cursor and the end."""
         page = self._ledger.page(hub, number)
-        return 0 if page is None else max(0, self._end(hub) - page.lowest)
+        return 0 if page is None else self._log.bytes_behind(page.lowest)
 
     @property
     def trouble(self) -> str:
@@ -229,7 +232,7 @@ class EgressOffice:
         """Has records buried that retention lets go and that are further behind than the log is kept for."""
         for name in self._ledger.names():
             page = self._ledger.page(*name)
-            if page is None or page.lowest >= let_go or self._end(name[0]) - page.lowest <= self._pinned_bytes:
+            if page is None or page.lowest >= let_go or self._log.bytes_behind(page.lowest) <= self._pinned_bytes:
                 continue
             reason = f"the log keeps {self._pinned_bytes / 2**30:g} GiB for an endpoint that is behind"
             self._give_up(name, let_go, reason)

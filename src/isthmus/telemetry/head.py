@@ -63,6 +63,15 @@ class Head:
         self._mapped.close()
 
 
+def stored_mark(files: Files) -> Mark | None:
+    """The mark of a folder, as `Head.read`; raises FileNotFoundError, and ValueError for an empty file."""
+    head = Head.open(files, writable=False)
+    try:
+        return head.read()
+    finally:
+        head.close()
+
+
 def head_file(mark: Mark) -> bytes:
     """The content of the file that tells a mark."""
     return _encode(mark).ljust(HEAD_FILE_BYTES, b"\0")

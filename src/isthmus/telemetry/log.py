@@ -99,10 +99,15 @@ class LogCounters:
 
 @dataclass(frozen=True, slots=True)
 class ToCheck:
-    """A segment from `base` to `end`; `reached` is how far partitions have got there, where no segment follows."""
+    """A segment from `base` to `end`.
+
+    `reached` is how far partitions have got there, where no segment follows; else that stands in the header of the one
+    that begins at `following`.
+    """
 
     base: int
     end: int
+    following: int
     reached: Mapping[Partition, Tail] | None
 
 
@@ -139,6 +144,7 @@ class SegmentLog:
             sealed.blocks = None
         self._cache = TailCache(recovered.end, config.tail_cache_bytes)
         self._known = recovered.carry.copy()
+        self._used = dict(recovered.used)
         self._end = self._recovered_end = recovered.end
         self._recovered_tails = recovered.known.tails
         self._expired = 0
@@ -228,6 +234,10 @@ class SegmentLog:
         """Bytes of all segments."""
         return sum(map(_size, self._archive.segments))
 
+    def bytes_behind(self, position: int) -> int:
+        """Bytes of what is stored at or behind a position: positions that were skipped have none."""
+        return sum(max(0, segment.end - max(segment.base, position)) for segment in self._archive.segments)
+
     def append(
         self,
         partition: Partition,
@@ -279,7 +289,8 @@ class SegmentLog:
         tail = self._known.tail(partition)
         first = self._archive.first_sequence(partition, self._expired)
         begin = tail.next_sequence if first is None else first
-        return PartitionInfo(begin, tail.next_sequence - 1, tail.last_offset, tail.last_ms)
+        last = self._used.get(partition, tail.next_sequence) - 1 if tail.last_offset >= 0 else -1
+        return PartitionInfo(begin, last, tail.last_offset, tail.last_ms, tail.next_sequence)
 
     def last_outbox_id(self, stream: int) -> int:
         return self._known.outbox.get(stream, 0)
@@ -364,9 +375,9 @@ class SegmentLog:
         for number, segment in enumerate(segments):
             if segment.base > behind:
                 if number + 1 < len(segments):
-                    return ToCheck(segment.base, segment.end, None)
+                    return ToCheck(segment.base, segment.end, segments[number + 1].base, None)
                 tails = self._recovered_tails if self._end == self._recovered_end else self._known.tails
-                return ToCheck(segment.base, segment.end, dict(tails))
+                return ToCheck(segment.base, segment.end, segment.end, dict(tails))
         return None
 
     async def close(self) -> None:
@@ -481,6 +492,7 @@ class SegmentLog:
             self._cache.add(run)
             tail = Tail(run.sequence + len(run.events), run.enqueued_ms, run.positions[-1])
             self._known.tails[run.partition] = tail
+            self._used.pop(run.partition, None)
         self._known.outbox.update(commit.outbox)
         if records:
             active.reach(commit.end, commit.newest_ms)

@@ -35,12 +35,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """What `$management` tells of a partition of the built-in endpoint; an empty one has `last_sequence` -1."""
+    """What `$management` tells of a partition of the built-in endpoint; an empty one has `last_sequence` -1.
+
+    `next_sequence` follows the last one, unless numbers were skipped that nobody may be given again.
+    """
 
     begin_sequence: int
     last_sequence: int
     last_offset: int
     last_enqueued_ms: int
+    next_sequence: int
 
     @property
     def is_empty(self) -> bool:

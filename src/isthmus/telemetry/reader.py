@@ -16,7 +16,7 @@ from isthmus.telemetry.head import Head, Mark
 from isthmus.telemetry.index import SegmentIndex, decode_index
 from isthmus.telemetry.ports import Partition, Record
 from isthmus.telemetry.record import Found, Gap, Header, scan, to_record
-from isthmus.telemetry.segment import index_name, list_segments, open_segment
+from isthmus.telemetry.segment import index_name, limits_of, list_segments, open_segment
 
 SCAN_BYTES_MAX = 1024 * 1024
 """Of the log, looked at in one call where most may be passed over: some milliseconds of whoever waits."""
@@ -121,7 +121,7 @@ class LogReader:
         bases = [base for base in list_segments(self._files, known) if base < mark.committed]
         for gone in known.keys() - set(bases):
             self._archive.drop(gone)
-        limits = [*bases[1:], mark.committed]
+        limits = limits_of(self._files, bases, mark.committed)
         opened = (self._segment(base, limit, known.get(base)) for base, limit in zip(bases, limits, strict=True))
         self._archive.segments = [segment for segment in opened if segment is not None]
         for sealed in self._archive.segments[:-1]:

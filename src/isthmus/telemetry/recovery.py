@@ -33,6 +33,7 @@ from isthmus.telemetry.record import RECORD_BYTES_MIN, Gap
 from isthmus.telemetry.segment import (
     INDEX_SUFFIX,
     Carry,
+    Opened,
     Tail,
     index_name,
     list_segments,
@@ -119,8 +120,8 @@ class _Recovery:
         if not bases:
             return self._empty()
         self._damages += missing_at_the_beginning(self._files, bases[0], self._known)
-        for base, limit in itertools.pairwise(bases):
-            self._segments.append(self._sealed(base, limit))
+        for base, following in itertools.pairwise(bases):
+            self._segments.append(self._sealed(base, open_segment(self._files, following)))
         return self._last(bases[-1])
 
     def _empty(self) -> Recovered:
@@ -145,25 +146,46 @@ class _Recovery:
             for partition, tail in reached.tails.items()
             if tail.next_sequence != carry.tail(partition).next_sequence
         }
+        used |= self._used_before(segments, reached)
         if self._known.begin is not None:
             begin, begins = self._known.begin, self._known.begins
-        known = Known(begin, end, begins, dict(reached.tails))
+        tails = {
+            partition: tail._replace(next_sequence=used.get(partition, tail.next_sequence))
+            for partition, tail in reached.tails.items()
+        }
+        known = Known(begin, end, begins, tails)
         appendable = bool(segments) and not survey.gaps
         return Recovered(segments, carry.copy(), used, appendable, end, known, self._report())
 
-    def _sealed(self, base: int, limit: int) -> SegmentIndex:
+    def _used_before(self, segments: list[SegmentIndex], reached: Carry) -> dict[Partition, int]:
+        """Where partitions really were that have had no event since numbers were skipped before the last segment."""
+        if not segments:
+            return {}
+        opened = open_segment(self._files, segments[-1].base)
+        if opened.carry is None:
+            return {}
+        skipped = opened.carry.tails
+        return {
+            partition: following
+            for partition, following in opened.used.items()
+            if partition in skipped and skipped[partition].next_sequence == reached.tail(partition).next_sequence
+        }
+
+    def _sealed(self, base: int, following: Opened) -> SegmentIndex:
+        limit = following.follows
         try:
             index = decode_index(self._files.read_whole(index_name(base)))
         except (FileNotFoundError, Damaged):
-            return self._rebuild(base, limit)
+            return self._rebuild(base, following)
         whole = self._files.size(segment_name(base)) >= index.data_start + limit - base
-        return index if whole and (index.base, index.end) == (base, limit) else self._rebuild(base, limit)
+        return index if whole and (index.base, index.end) == (base, limit) else self._rebuild(base, following)
 
-    def _rebuild(self, base: int, limit: int) -> SegmentIndex:
+    def _rebuild(self, base: int, following: Opened) -> SegmentIndex:
+        limit = following.follows
         survey = self._survey(base, limit, self._carry_before(base))
         survey.finish()
         survey.index.end = limit
-        survey.compare(open_segment(self._files, limit).reached())
+        survey.compare(following.reached())
         self._damages += survey.damages(limit)
         with contextlib.suppress(OSError):  # the next start rebuilds it again
             self._files.write_whole(index_name(base), encode_index(survey.index))
@@ -227,7 +249,7 @@ class _Recovery:
         for segment in since:
             survey = self._survey(segment.base, segment.end, carry)
             survey.finish()
-            carry = survey.carry
+            carry = survey.carry_past_gaps() if survey.gaps else survey.carry
         return carry
 
     def _make_durable(self, index: SegmentIndex, *, cut: bool) -> None:

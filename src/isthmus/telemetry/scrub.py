@@ -82,7 +82,7 @@ class Scrub:
             check.close()
         reached = segment.reached
         if reached is None:
-            reached = (await asyncio.to_thread(open_segment, log.files, segment.end)).reached()
+            reached = (await asyncio.to_thread(open_segment, log.files, segment.following)).reached()
         for damage in check.damages(reached):
             log.damages.add(damage)
         return check.carry()

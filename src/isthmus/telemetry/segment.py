@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -60,12 +60,14 @@ class Carry(NamedTuple):
 class Opened(NamedTuple):
     """The beginning of a segment; `carry` is None when its header is damaged.
 
-    `used` is where partitions really were, where `carry` has skipped numbers that lost records may have had.
+    `used` is where partitions really were, where `carry` has skipped numbers that lost records may have had. `follows`
+    is where what comes before ends: where this segment begins, unless positions were skipped (`seam.py`).
     """
 
     carry: Carry | None
     data_start: int
     used: Mapping[Partition, int]
+    follows: int
 
     @property
     def is_one(self) -> bool:
@@ -114,10 +116,10 @@ def open_segment(files: Files, base: int) -> Opened:
     try:
         header = _read_header(files, handle)
         if header.base == base:
-            return Opened(header.carry, header.data_start, header.used)
-        return Opened(None, _find_data_start(files, handle, base), NOTHING_SKIPPED)
+            return Opened(header.carry, header.data_start, header.used, header.follows)
+        return Opened(None, _find_data_start(files, handle, base), NOTHING_SKIPPED, base)
     except Damaged:
-        return Opened(None, _find_data_start(files, handle, base), NOTHING_SKIPPED)
+        return Opened(None, _find_data_start(files, handle, base), NOTHING_SKIPPED, base)
     finally:
         files.close(handle)
 
@@ -129,6 +131,7 @@ class SegmentHeader(NamedTuple):
     carry: Carry
     data_start: int
     used: Mapping[Partition, int]
+    follows: int
 
 
 class _StoredHeader(msgspec.Struct, array_like=True):
@@ -138,13 +141,18 @@ class _StoredHeader(msgspec.Struct, array_like=True):
     outbox: list[tuple[int, int]]
     unseen_sequence: int
     used: list[tuple[int, int, int]] = []
+    skipped: int = 0
+    """Positions between the end of what comes before and `base`."""
 
 
-def encode_header(base: int, created_ms: int, carry: Carry, used: Mapping[Partition, int] = NOTHING_SKIPPED) -> bytes:
+def encode_header(
+    base: int, created_ms: int, carry: Carry, used: Mapping[Partition, int] = NOTHING_SKIPPED, *, skipped: int = 0
+) -> bytes:
     """What a segment's file begins with; its length is the segment's `data_start`."""
     tails = [(*partition, *tail) for partition, tail in carry.tails.items()]
     stored = _StoredHeader(base, created_ms, tails, list(carry.outbox.items()), carry.unseen_sequence)
     stored.used = [(*partition, following) for partition, following in used.items()]
+    stored.skipped = skipped
     return frame(SEGMENT_MAGIC, SEGMENT_VERSION, msgspec.msgpack.encode(stored))
 
 
@@ -157,7 +165,16 @@ def decode_header(data: bytes) -> SegmentHeader:
         raise Damaged(str(error)) from error
     tails = {Partition(stream, number): Tail(*tail) for stream, number, *tail in stored.tails}
     used = {Partition(stream, number): following for stream, number, following in stored.used}
-    return SegmentHeader(stored.base, Carry(tails, dict(stored.outbox), stored.unseen_sequence), data_start, used)
+    carry = Carry(tails, dict(stored.outbox), stored.unseen_sequence)
+    return SegmentHeader(stored.base, carry, data_start, used, stored.base - stored.skipped)
+
+
+def limits_of(files: Files, bases: Sequence[int], end: int) -> list[int]:
+    """Where each of the segments that begin at `bases` ends: the last one at `end`, the others before the next one.
+
+    Raises `NewerFormat` or `OSError`.
+    """
+    return [*(open_segment(files, base).follows for base in bases[1:]), end] if bases else []
 
 
 def _is_there(files: Files, base: int) -> bool:

@@ -4,7 +4,6 @@ Every record up to the committed mark is checked by its checksum; nothing is wri
 told as a stretch of positions with the events that were lost in it, as recovery tells it at a start.
 """
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from isthmus.telemetry.check import SegmentCheck
 from isthmus.telemetry.damage import Damage
 from isthmus.telemetry.files import Files, FolderFiles
 from isthmus.telemetry.frame import Damaged, NewerFormat
-from isthmus.telemetry.head import HEAD_NAME, Head, Mark
+from isthmus.telemetry.head import HEAD_NAME, Mark, stored_mark
 from isthmus.telemetry.index import decode_index
 from isthmus.telemetry.recovery import all_missing, carry_at_the_beginning, missing_at_the_beginning
-from isthmus.telemetry.segment import Carry, index_name, list_segments, open_segment, segment_name
+from isthmus.telemetry.segment import Carry, index_name, limits_of, list_segments, open_segment, segment_name
 from isthmus.telemetry.tails import NOTHING_KNOWN, TAILS_NAME, read_known
 
 RETRIES_MAX = 3
@@ -70,7 +69,7 @@ def _mark(files: Files) -> Mark:
     names, bases = files.names(), list_segments(files)
     if not bases and not {HEAD_NAME, TAILS_NAME} & set(names):
         raise FileNotFoundError
-    mark = _stored_mark(files) if HEAD_NAME in names and files.size(HEAD_NAME) else None
+    mark = stored_mark(files) if HEAD_NAME in names and files.size(HEAD_NAME) else None
     if mark is not None:
         return mark
     last = bases[-1] if bases else 0
@@ -79,14 +78,6 @@ def _mark(files: Files) -> Mark:
         return Mark(known or 0, last)
     start = open_segment(files, last).data_start
     return Mark(last + max(0, files.size(segment_name(last)) - start), last)
-
-
-def _stored_mark(files: Files) -> Mark | None:
-    head = Head.open(files, writable=False)
-    try:
-        return head.read()
-    finally:
-        head.close()
 
 
 class _Verification:
@@ -106,9 +97,11 @@ class _Verification:
         elif (self._known.begin or 0) < self._mark.committed:
             self._damages.append(all_missing(self._known, self._mark.committed))
         carry = carry_at_the_beginning(bases[0], self._known) if bases else None
-        for base, limit in itertools.pairwise([*bases, self._mark.committed]):
+        followings = [*bases[1:], None] if bases else []
+        limits = limits_of(self._files, bases, self._mark.committed)
+        for base, limit, following in zip(bases, limits, followings, strict=True):
             try:
-                carry = self._segment(base, limit, carry)
+                carry = self._segment(base, limit, following, carry)
             except FileNotFoundError as error:
                 if segment_name(base) in self._files.names():
                     raise
@@ -122,17 +115,17 @@ class _Verification:
             bad_indexes=tuple(self._bad_indexes),
         )
 
-    def _segment(self, base: int, limit: int, before: Carry | None) -> Carry:
+    def _segment(self, base: int, limit: int, following: int | None, before: Carry | None) -> Carry:
         """Reads one segment; `before` is what was known where it begins, by all that was read so far."""
         check = SegmentCheck(self._files, base, limit, before or Carry({}, {}, 0))
         try:
             check.step()
         finally:
             check.close()
-        if limit == self._mark.committed:
+        if following is None:
             reached = self._known.before(limit)
         else:
-            reached = open_segment(self._files, limit).reached()
+            reached = open_segment(self._files, following).reached()
             self._check_index(base, limit, check.survey.index.data_start)
         self._damages += check.damages(reached)
         self._records += check.survey.records

@@ -19,7 +19,7 @@ from isthmus.telemetry.frame import NewerFormat
 from isthmus.telemetry.head import Head, Mark
 from isthmus.telemetry.index import SegmentIndex
 from isthmus.telemetry.recovery import Recovered
-from isthmus.telemetry.segment import NOTHING_SKIPPED, encode_header, open_segment, segment_name
+from isthmus.telemetry.segment import encode_header, open_segment, segment_name
 from isthmus.telemetry.tails import Tails
 
 
@@ -58,8 +58,8 @@ class Writer:
         self._clock = clock
         self._head = head
         self._tails = tails
-        self._recovered = recovered
         self._carry = recovered.carry
+        self._used = dict(recovered.used)
         self._end = recovered.end
         self._segment_bytes = segment_bytes
         self._base = recovered.end
@@ -98,6 +98,7 @@ class Writer:
             self._end = batch.end
             for run in batch.runs:
                 self._tails.move(run.partition, self._carry.tails[run.partition], run.sequence)
+                self._used.pop(run.partition, None)
             self.tell()
         seconds = self._clock.monotonic() - started
         begun = None if error else self._begun
@@ -142,8 +143,7 @@ class Writer:
             self._files.sync(self._handle)
 
     def _begin(self) -> None:
-        used = self._recovered.used if self._end == self._recovered.end else NOTHING_SKIPPED
-        header = encode_header(self._end, self._clock.utc_ms(), self._carry, used)
+        header = encode_header(self._end, self._clock.utc_ms(), self._carry, self._used)
         handle = self._files.create(segment_name(self._end), header)
         self.close()
         self._handle, self._base, self._data_start = handle, self._end, len(header)

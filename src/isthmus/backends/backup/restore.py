@@ -4,9 +4,13 @@ Theory of operation. The manifest names each file with its length and its SHA-25
 written, so that a damaged backup changes nothing; each is read once more while it is copied, and must be the same. From
 the first file to the last sync a mark lies in the folder, for which no server starts on it (`data_folder.held`); a
 restore that dies leaves the mark, one that fails takes away what it has written.
+
+What the log gave after the cut it must not give again: before the mark goes, its files get one more, in which it goes
+on (`telemetry/seam.py`). How long ago the cut was is told by this machine's clock, which must not be behind it.
 """
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.backends import data_folder
@@ -19,27 +23,42 @@ from isthmus.backends.backup.manifest import (
     NotWholeError,
     decode_manifest,
 )
+from isthmus.base.clock import iso_utc
 from isthmus.base.errors import ConfigurationError
+from isthmus.telemetry.files import FolderFiles
+from isthmus.telemetry.head import stored_mark
+from isthmus.telemetry.seam import SLACK_MS, seam_of
 
 KEPT = frozenset({data_folder.LOCK_FILE, "lost+found"})
 """What may lie in a folder that takes a backup: the lock of whoever restores, and what a new file system has."""
 
 
-def restore_backup(source: Path, data: Path, disk: BackupDisk) -> Manifest:
-    """Makes a data folder of a backup and answers what the backup says of itself.
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the backup says of itself, and the offset from which on the log goes on."""
 
-    Raises ConfigurationError when the backup is damaged or incomplete, naming the file, and when the folder is in use
-    or not empty; OSError when it cannot be written.
+    manifest: Manifest
+    goes_on: int
+
+
+def restore_backup(source: Path, data: Path, disk: BackupDisk, *, log: str, now_ms: int) -> Restored:
+    """Makes a data folder of a backup; `log` is the log's folder in it.
+
+    Raises ConfigurationError when the backup is damaged or incomplete, naming the file, when the folder is in use or
+    not empty, and when it is earlier now than the backup is old; OSError when it cannot be written.
     """
     _require_empty(data)
     try:
         manifest = read_backup(source, disk)
+        if now_ms < manifest.cut_ms - SLACK_MS:
+            raise ConfigurationError(
+                f"The backup in {source} is of {iso_utc(manifest.cut_ms)} and it is {iso_utc(now_ms)}: set the clock."
+            )
         with data_folder.held(data):
             _require_empty(data, locked=True)
-            _write_or_clear(source, data, manifest, disk)
+            return Restored(manifest, _write_or_clear(_Writing(source, data, manifest, disk, log, now_ms)))
     except NotWholeError as error:
         raise ConfigurationError(f"The backup in {source} is damaged: {error}.") from error
-    return manifest
 
 
 def read_backup(source: Path, disk: BackupDisk) -> Manifest:
@@ -65,28 +84,50 @@ def _read_manifest(source: Path) -> Manifest:
         ) from error
 
 
-def _write_or_clear(source: Path, data: Path, manifest: Manifest, disk: BackupDisk) -> None:
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    source: Path
+    data: Path
+    manifest: Manifest
+    disk: BackupDisk
+    log: str
+    now_ms: int
+
+    def run(self) -> int:
+        """Answers where the log goes on."""
+        data, disk = self.data, self.disk
+        mark = data / data_folder.UNFINISHED_RESTORE
+        disk.write(mark, b"")
+        folders = {data}
+        for each in self.manifest.files:
+            target = data / each.path
+            disk.make_folder(target.parent)
+            folders.update(data / parent for parent in Path(each.path).parents)
+            _require_same(each, *disk.copy(self.source / each.path, target))
+        for folder in sorted({*folders, data.parent}):
+            disk.sync_folder(folder)
+        goes_on = self._go_on()
+        disk.remove(mark)
+        disk.sync_folder(data)
+        return goes_on
+
+    def _go_on(self) -> int:
+        folder = self.data / self.log
+        files = FolderFiles(folder)
+        elapsed_ms = self.now_ms - self.manifest.cut_ms
+        seam = seam_of(files, stored_mark(files), elapsed_ms=elapsed_ms, now_ms=self.now_ms)
+        for name, content in seam.files:
+            self.disk.write(folder / name, content)
+        return seam.goes_on
+
+
+def _write_or_clear(writing: _Writing) -> int:
     try:
-        _write(source, data, manifest, disk)
+        return writing.run()
     except Exception:
         with contextlib.suppress(OSError):
-            _clear(data, disk)
+            _clear(writing.data, writing.disk)
         raise
-
-
-def _write(source: Path, data: Path, manifest: Manifest, disk: BackupDisk) -> None:
-    mark = data / data_folder.UNFINISHED_RESTORE
-    disk.write(mark, b"")
-    folders = {data}
-    for each in manifest.files:
-        target = data / each.path
-        disk.make_folder(target.parent)
-        folders.update(data / parent for parent in Path(each.path).parents)
-        _require_same(each, *disk.copy(source / each.path, target))
-    for folder in sorted({*folders, data.parent}):
-        disk.sync_folder(folder)
-    disk.remove(mark)
-    disk.sync_folder(data)
 
 
 def _require_same(wanted: BackupFile, size: int, digest: str) -> None:

@@ -279,7 +279,7 @@ def require_reached(info: PartitionInfo, start: StartPosition, *, end: int) -> N
         return
     if start.kind is StartKind.OFFSET and start.value >= end:
         raise _never_reached("offset", start.value, info.last_offset)
-    following = info.last_sequence + start.inclusive
+    following = info.next_sequence - 1 + start.inclusive
     if start.kind is StartKind.SEQUENCE_NUMBER and start.value > following:
         raise _never_reached("sequence number", start.value, info.last_sequence)
 
