@@ -20,6 +20,7 @@ from isthmus.backends.blobs.files import ContentFiles
 from isthmus.backends.blobs.schema import prepare_index, reader_of
 from isthmus.backends.blobs.writer import IndexWriter
 from isthmus.backends.condition import Condition
+from isthmus.backends.sqlite.schema import unusable
 from isthmus.backends.sqlite.snapshot import Snapshot
 from isthmus.base.clock import Clock
 from isthmus.base.ids import HubId, Ids
@@ -80,11 +81,24 @@ class FileBlobStore:
         store = cls(folder, await asyncio.to_thread(prepare), clock, ids)
         try:
             await store.on_disk(store._files.prepare)
+            store._read_once()
         except BaseException:
             await store.close()
             raise
         store._sweeping = asyncio.create_task(store._sweep())
         return store
+
+    def _read_once(self) -> None:
+        """Lets readers join before the first change: then they read on while the disk fails.
+
+        And the writer, who begins anew after a failure, is never alone: whoever is takes the log for what a crash has
+        left, and commits that failed for whole.
+        """
+        try:
+            for reader in (self._point, self._scanner):
+                reader.execute("SELECT starts FROM counter").fetchone()
+        except sqlite3.Error as error:
+            raise unusable(self._index, error) from error
 
     def snapshot(self) -> Snapshot:
         """Of the index, to be pinned while the store is `kept`."""

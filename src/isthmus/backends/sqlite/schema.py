@@ -76,6 +76,9 @@ def prepare(path: Path, connecting: Connect = connect, migrations: Sequence[Migr
         connection = open_writer(path, connecting)
         try:
             _upgrade(connection, path, migrations)
+            # A commit whose sync failed may stand in the log all the same, and be read from memory only: what follows
+            # it there would be lost with it. In the file it is written and synced anew.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
