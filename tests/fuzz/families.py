@@ -125,8 +125,10 @@ def _credentials() -> Iterator[tuple[str, str, Growing]]:
 def _languages() -> Iterator[tuple[str, str, Growing]]:
     """Queries and conditions."""
     yield "query", "columns", Growing(b"SELECT a", b",a", b" FROM devices")
-    yield "query", "terms", Growing(b"SELECT * FROM devices WHERE a=1", b" OR a=1")
-    yield "query", "members", Growing(b"SELECT * FROM devices WHERE a IN [1", b",1", b"]")
+    yield "query", "terms", Growing(b"SELECT * FROM devices WHERE tags.a>1", b" OR tags.a>1")
+    yield "query", "sums", Growing(b"SELECT * FROM devices WHERE tags.a>1", b"+1")
+    yield "query", "differences", Growing(b"SELECT * FROM devices WHERE tags.a!=1", b" AND tags.a!=1")
+    yield "query", "members", Growing(b"SELECT * FROM devices WHERE tags.a IN [1", b",1", b"]")
     yield "query", "parentheses", Growing(b"SELECT * FROM devices WHERE ", b"(")
     yield "query", "negations", Growing(b"SELECT * FROM devices WHERE ", b"NOT ")
     yield "query", "path", Growing(b"SELECT * FROM devices WHERE tags", b".a", b"=1")
@@ -285,6 +287,7 @@ NUMBERED: tuple[tuple[str, str, Numbered], ...] = (
     ("twin", "distinct-deletions", Numbered(b'{"properties":{"desired":{', '"a#":null', ",", b"}}}")),
     ("import-line", "distinct-members", Numbered(b'{"id":"dev1","importMode":"create","tags":{', '"a#":1', ",", b"}}")),
     ("query", "distinct-columns", Numbered(b"SELECT ", "tags.a# AS b#", ",", b" FROM devices")),
+    ("query", "distinct-groups", Numbered(b"SELECT COUNT() FROM devices GROUP BY ", "tags.a#", ",")),
     ("query", "distinct-members", Numbered(b"SELECT * FROM devices WHERE deviceId IN [", "'d#'", ",", b"]")),
     ("routing", "distinct-routes", Numbered(b'{"routes":[', ROUTE.decode().replace('"r"', '"r#"'), ",", b"]}")),
     ("device-message", "distinct-headers", Numbered(b"", "iothub-app-a#: 1", "\n", b"\n\n{}")),

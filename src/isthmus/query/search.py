@@ -1,7 +1,7 @@
 """What of a query the store can answer: a tree of syntax comes in, what the state port takes goes out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from isthmus.base.errors import Code, HubError
@@ -77,7 +77,7 @@ def _grouping(query: Query, vocabulary: Vocabulary) -> Grouping:
     if not query.select:
         raise unexpected(query.group_by[0].position, "SELECT * with GROUP BY")
     keys = tuple(compile_path(path, vocabulary) for path in query.group_by)
-    places = [twin_path(path.segments) for path in query.group_by]
+    places = {twin_path(path.segments): place for place, path in enumerate(query.group_by)}
     return Grouping(keys, tuple(_cell(each, places, vocabulary) for each in query.select))
 
 
@@ -91,4 +91,4 @@ def _cell(selected: Selected, places: Sequence[tuple[str | int, ...]], vocabular
     if segments not in places:
         written = ".".join(map(str, selected.what.segments))[:100]
         raise unexpected(selected.what.position, f"{written}, by which nothing is grouped,")
-    return Grouped(name, places.index(segments))
+    return Grouped(name, places[segments])
