@@ -81,7 +81,9 @@ def _grouping(query: Query, vocabulary: Vocabulary) -> Grouping:
     return Grouping(keys, tuple(_cell(each, places, vocabulary) for each in query.select))
 
 
-def _cell(selected: Selected, places: Sequence[tuple[str | int, ...]], vocabulary: Vocabulary) -> Grouped | Aggregated:
+def _cell(
+    selected: Selected, places: Mapping[tuple[str | int, ...], int], vocabulary: Vocabulary
+) -> Grouped | Aggregated:
     name = _name(selected)
     if isinstance(selected.what, Aggregate):
         path = selected.what.path
