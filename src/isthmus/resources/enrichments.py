@@ -1,5 +1,6 @@
 """Enrichments: properties that messages get for some endpoints ("Message enrichments for device-to-cloud messages")."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from isthmus.base.errors import Code, HubError
@@ -53,7 +54,7 @@ def checked_enrichments(value: object, path: str) -> tuple[Enrichment, ...]:
     if len(read) > ENRICHMENTS_MAX:
         raise bad(path, f"at most {ENRICHMENTS_MAX} enrichments")
     stamped = [(each.key, name.lower()) for each in read for name in each.endpoint_names]
-    twice = next((pair for pair in stamped if stamped.count(pair) > 1), None)
+    twice = next((pair for pair, count in Counter(stamped).items() if count > 1), None)
     if twice is not None:
         message = f"{path} gives messages for the endpoint {twice[1]} the property {twice[0]} twice"
         raise HubError(Code.ARGUMENT_INVALID, message)
