@@ -11,6 +11,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.base.limits import MODULES_PER_DEVICE_MAX
 from isthmus.configurations.metrics import MetricCounts
+from isthmus.configurations.rollout import EVALUATION_SECONDS
 from isthmus.devices.twin import JsonObject
 
 
@@ -70,6 +71,21 @@ async def test_layers_add_to_a_deployment_and_what_loses_everywhere_is_only_targ
     await world.settled()
     assert await world.desired(camera) == {"rate": 2, "more": 1}
     assert await world.statuses(agent) == {"old": "Targeted", "new": "Applied", "layer": "Applied"}
+
+
+async def test_modules_of_a_device_that_is_no_edge_device_any_more_are_cleaned(world: World) -> None:
+    gateway = await edge(world, "gateway")
+    camera = gateway._replace(module_id="camera")
+    await world.create("d", content("camera", camera={"rate": 5}))
+    await world.create("m", {"moduleContent": {"properties.desired.own": 1}}, "from devices.modules")
+    await world.settled()
+    assert await world.desired(camera) == {"rate": 5, "own": 1}
+    await world.registry.put(gateway, {"capabilities": {"iotEdge": False}}, "*")
+    await world.settled()
+    passes = world.rollout.passes
+    world.clock.now_ms += int(EVALUATION_SECONDS * 1000)
+    await world.seen(lambda: world.rollout.passes > passes)
+    assert await world.desired(camera) == {"own": 1}
 
 
 async def test_what_edge_devices_report_is_counted(world: World) -> None:

@@ -62,7 +62,7 @@ PAGES_UNSAVED_MAX = 50
 WATCH_SECONDS = 1.0
 """An idle engine looks at the clock so often."""
 
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = 10.0
 """After a step that failed, for whatever made it fail."""
 
 REFUSED_MAX = 10_000
@@ -264,10 +264,10 @@ class Rollout:
             while known.is_needed:
                 try:
                     await self._next_step(known)
-                except HubError as error:
-                    logger.warning(
-                        "configurations not applied", extra={"hub": known.name, "reason": error.message}, exc_info=True
-                    )
+                except (StateClosed, Conflict):
+                    raise
+                except Exception:
+                    logger.exception("configurations not applied", extra={"hub": known.name})
                     await self._pause(RETRY_SECONDS)
         except StateClosed:
             logger.warning("configurations stopped: the state is closed", extra={"hub": known.name})
@@ -282,9 +282,7 @@ class Rollout:
         known.wake.clear()
         is_due = known.progress.done < known.wanted or self._clock.monotonic() >= known.due
         if known.changed:
-            known.settling = True
             await self._settle_changed(known)
-            known.settling = False
         if known.running:
             await self._page(known)
         elif is_due:
@@ -300,6 +298,7 @@ class Rollout:
         refs = tuple(islice(known.changed, PAGE))
         for ref in refs:
             del known.changed[ref]
+        known.settling = True
         try:
             await self._settle(known, refs, None)
         except Damaged:
@@ -308,6 +307,8 @@ class Rollout:
                     await self._settle(known, (ref,), None)
                 except Damaged as damaged:
                     _log_passed_by(known, damaged)
+        finally:
+            known.settling = False
 
     def _begin(self, known: _Hub) -> None:
         """Begins a pass, or goes on with the one that an earlier process has left, which another follows at once."""

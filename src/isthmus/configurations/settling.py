@@ -84,11 +84,12 @@ class Settling:
         self._clock = clock
 
     def has_work(self, row: Row) -> bool:
-        """False when the device or module is as it has to be, as far as that can be said without looking further."""
+        """False when the device or module is as it has to be, as far as that can be said without looking further.
+
+        What deployments want of modules is seen to at their devices.
+        """
         ref, view = ref_of(row[0].key), view_of(*row)
-        if ref.module_id:
-            return bool(self._rules.deployments) or plan(decode_twin(row[1].body), self._claims(ref, view)) is not None
-        if self._rules.deployments and _is_edge(view):
+        if not ref.module_id and self._rules.deployments and _is_edge(view):
             return True
         return plan(decode_twin(row[1].body), self._claims(ref, view)) is not None
 
