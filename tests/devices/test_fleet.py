@@ -1,11 +1,15 @@
 """Queries over the committed twins, page by page."""
 
+from collections.abc import Iterator
+
+import msgspec
 import pytest
 
 from devices.fakes import HUB, NOW_MS, World
 from isthmus.base.errors import Code, HubError
 from isthmus.devices.fleet import PAGE_MAX, TALLIED_AT_ONCE, Fleet, Page, Table, project
 from isthmus.devices.twin import JsonObject
+from isthmus.devices.views import twin_to_wire
 from isthmus.query.search import Column
 
 
@@ -114,6 +118,47 @@ async def test_bad_pages_are_refused(world: World, size: int, continuation: str 
     with pytest.raises(HubError) as caught:
         await ask(world, "SELECT * FROM devices", size=size, continuation=continuation)
     assert caught.value.code is Code.ARGUMENT_INVALID
+
+
+@pytest.mark.parametrize("name", ["dev1", "dev1/m"])
+async def test_a_condition_sees_what_a_row_shows(world: World, name: str) -> None:
+    """Whatever whole twins show can be asked about, at the path and with the value that they show."""
+    device = await world.add("dev1")
+    if "/" in name:
+        device = await world.add(name)
+    else:
+        await world.registry.put(device, {"capabilities": {"iotEdge": True}, "statusReason": "new"}, "*")
+    sections = {"tags": {"a-b": {"c": [1, {"d": None}]}}, "properties": {"desired": {"on": True, "t": -1.5}}}
+    await world.twins.patch(device, sections, None)
+    await world.twins.patch_reported(device, {"text": 'it\'s \\ "so"'})
+    collection = "devices.modules" if device.module_id else "devices"
+    (view,) = (await ask(world, f"SELECT * FROM {collection}")).rows
+    shown = {path: value for path, value in leaves(twin_to_wire(view, 0, with_model_id=True)) if path not in ONLY_SHOWN}
+    assert len(shown) > 20
+    for path, value in shown.items():
+        condition = (
+            f"{path} = {literal(value)}" if not isinstance(value, dict | list | tuple) else f"IS_DEFINED({path})"
+        )
+        assert names(await ask(world, f"SELECT * FROM {collection} WHERE {condition}")) == [name], condition
+
+
+ONLY_SHOWN = ("[[cloudToDeviceMessageCount]]",)
+
+
+def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """The values below one, by their paths: primitives, and what has no members."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    below = list(members)
+    if not below:
+        yield path, value
+    for member, inner in below:
+        step = f"[{member}]" if isinstance(member, int) else f"{'.' if path else ''}[[{member}]]"
+        yield from leaves(inner, path + step)
+
+
+def literal(value: object) -> str:
+    """A value as a query writes it."""
+    return msgspec.json.encode(value).decode()
 
 
 def test_a_row_has_the_members_that_are_there() -> None:
