@@ -1,5 +1,6 @@
 """A server as its owner runs it: hubs made and deleted, seeds, kills, deep folders, ordinary users."""
 
+import gc
 import json
 import os
 import sqlite3
@@ -11,6 +12,7 @@ import pytest
 from app.starting import KEY, seed_of, wait_for
 from clients.raw import RawMqtt
 from clients.sas import sas_token
+from isthmus.app import serving
 from isthmus.base.places import MANAGEMENT_SOCKET
 from isthmus.cli.transport import LocalServer, Request
 from support.server import RunningHub
@@ -244,3 +246,16 @@ def counted(hub: RunningHub, condition: str) -> int:
         return found
     finally:
         state.close()
+
+
+def test_what_the_start_made_is_not_looked_through_again_and_the_rest_seldom() -> None:
+    """A look through everything holds all connections up."""
+    kept, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        serving._set_garbage_aside()
+        assert gc.get_threshold() == (20_000, 10, 5)
+        assert gc.get_freeze_count() > frozen
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*kept)
