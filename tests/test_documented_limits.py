@@ -6,7 +6,6 @@ The numbers stand here as they stand there, so that nobody changes one without b
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,25 +18,19 @@ from isthmus.commands.methods import parse_method
 from isthmus.configurations.configuration import parse_configuration
 from isthmus.devices.identity import new_identity, parse_identity
 from isthmus.devices.twin import client_section
-from isthmus.jobs.job import new_job, parse_request
-from isthmus.jobs.scheduled_job import new_scheduled
-from isthmus.neighbours.blob.block_list import parse_block_id
 from isthmus.neighbours.blob.errors import StorageCode, StorageError
-from isthmus.neighbours.blob.forms import parse_policies
-from isthmus.neighbours.blob.headers import metadata_of, settings_of
 from isthmus.neighbours.blob.names import target_of
-from isthmus.neighbours.blob.query import parse_query
+from isthmus.neighbours.event_hub import EventHub
+from isthmus.neighbours.event_hub_arm import apply_body
 from isthmus.query.lexer import tokens
-from isthmus.resources.enrichments import checked_enrichments
+from isthmus.resources.door_policies import parse_door_policy
 from isthmus.resources.routes import checked_routes
-from isthmus.servers.gateway.event_hub_rest import BATCH_TYPE, message_of
 from isthmus.servers.gateway.mqtt_contract import intent_of, parse_user_name
 from isthmus.wire.mqtt.errors import ProtocolError
 from isthmus.wire.mqtt.packets import Subscribe, encode
 from isthmus.wire.mqtt.reader import PacketReader
 
 REF = DeviceRef(HubId(1), "dev1")
-BLOBS = "https://a.blob.core.windows.net/box?sv=1&sig="
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +61,6 @@ def _method(**members: object) -> object:
     return parse_method(f'{{"methodName":"m"{said}}}'.encode())
 
 
-def _enrichment(key: str = "k", value: str = "v") -> dict[str, object]:
-    return {"key": key, "value": value, "endpointNames": ["events"]}
-
-
 def _route(name: str) -> dict[str, object]:
     return {"name": name, "source": "DeviceMessages", "condition": "true", "endpointNames": ["events"]}
 
@@ -90,25 +79,8 @@ def _subscribed(count: int) -> object:
     return reader.next()
 
 
-def _block_id(size: int) -> object:
-    return parse_block_id(base64.b64encode(bytes(size)).decode())
-
-
-def _policies(size: int) -> object:
-    signed = f"<SignedIdentifier><Id>{'p' * size}</Id><AccessPolicy/></SignedIdentifier>"
-    return parse_policies(f"<SignedIdentifiers>{signed}</SignedIdentifiers>".encode())
-
-
-def _scheduled(seconds: int) -> object:
-    start = datetime.fromtimestamp(NOW_MS / 1_000, UTC) + timedelta(seconds=seconds)
-    body = {
-        "jobId": "j",
-        "type": "scheduleUpdateTwin",
-        "queryCondition": "*",
-        "updateTwin": {"tags": {"a": 1}},
-        "startTime": start.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    return new_scheduled("j", body, NOW_MS)
+def _event_hub(**properties: object) -> object:
+    return apply_body(EventHub(HubId(7), HubId(2), "e"), {"properties": properties}, is_new=True)
 
 
 LIMITS = (
@@ -119,26 +91,20 @@ LIMITS = (
     Limit("response seconds", 300, lambda size: _method(responseTimeoutInSeconds=size), Code.ARGUMENT_INVALID),
     Limit("connect seconds", 300, lambda size: _method(connectTimeoutInSeconds=size), Code.ARGUMENT_INVALID),
     Limit(
-        "enrichments",
-        10,
-        lambda size: checked_enrichments([_enrichment(f"k{number}") for number in range(size)], "e"),
-        Code.ARGUMENT_INVALID,
-    ),
-    Limit(
-        "enrichment key", 128, lambda size: checked_enrichments([_enrichment("k" * size)], "e"), Code.ARGUMENT_INVALID
-    ),
-    Limit(
-        "enrichment value",
-        1_024,
-        lambda size: checked_enrichments([_enrichment(value="v" * size)], "e"),
-        Code.ARGUMENT_INVALID,
-    ),
-    Limit(
         "routes",
         100,
         lambda size: checked_routes([_route(f"r{number}") for number in range(size)], "r"),
         Code.ARGUMENT_INVALID,
     ),
+    Limit(
+        "doors of a policy",
+        32,
+        lambda size: parse_door_policy(
+            "p", {"properties": {"deviceIds": ["d"], "doors": [f"d{each}" for each in range(size)]}}
+        ),
+        Code.ARGUMENT_INVALID,
+    ),
+    Limit("partitions of an event hub", 100, lambda size: _event_hub(partitionCount=size), Code.ARGUMENT_INVALID),
     Limit("metric queries", 5, lambda size: _configuration(metrics=_queries(size)), Code.INVALID_METRICS_QUERY),
     Limit("priority", 2_147_483_647, lambda size: _configuration(priority=size), Code.ARGUMENT_INVALID),
     Limit("filters of a packet", 64, _subscribed, "limit"),
@@ -152,42 +118,10 @@ LIMITS = (
     Limit("upload blob name", 1_024, lambda size: blob_of("dev1", "n" * (size - len("dev1/"))), Code.ARGUMENT_INVALID),
     Limit("upload segments", 254, lambda size: blob_of("dev1", "/".join("n" * (size - 1))), Code.ARGUMENT_INVALID),
     Limit(
-        "container address",
-        4_096,
-        lambda size: new_job(
-            parse_request({"type": "export", "outputBlobContainerUri": BLOBS + "s" * (size - len(BLOBS))}), "j", NOW_MS
-        ),
-        Code.ARGUMENT_INVALID,
-    ),
-    Limit("job ahead, in seconds", 365 * 86_400, _scheduled, Code.ARGUMENT_INVALID),
-    Limit("block id", 64, _block_id, StorageCode.INVALID_QUERY),
-    Limit("policy id", 64, _policies, StorageCode.INVALID_XML),
-    Limit(
-        "metadata", 8_192, lambda size: metadata_of({"x-ms-meta-a": "v" * (size - 1)}), StorageCode.METADATA_TOO_LARGE
-    ),
-    Limit(
-        "content setting",
-        1_024,
-        lambda size: settings_of({"x-ms-blob-content-type": "t" * size}, with_content_headers=True),
-        StorageCode.INVALID_HEADER,
-    ),
-    Limit(
         "blob name", 1_024, lambda size: target_of(f"/box/{'n' * size}", of_container=False), StorageCode.INVALID_URI
     ),
     Limit(
         "blob segments", 254, lambda size: target_of("/box" + "/n" * size, of_container=False), StorageCode.INVALID_URI
-    ),
-    Limit(
-        "parameters",
-        64,
-        lambda size: parse_query("&".join(f"p{number}=1" for number in range(size))),
-        StorageCode.INVALID_URI,
-    ),
-    Limit(
-        "events of a batch",
-        8_192,
-        lambda size: message_of(b"[" + b",".join([b'{"Body":"x"}'] * size) + b"]", BATCH_TYPE, ""),
-        Code.ARGUMENT_INVALID,
     ),
 )
 
