@@ -1,11 +1,14 @@
 """Authentication: who proves what by which means, why not, and that a stranger cannot tell the reasons apart."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
+from access.chains import registered
 from isthmus.access import sas
 from isthmus.access.authenticate import (
     DeviceSecrets,
@@ -20,7 +23,9 @@ from isthmus.access.authenticate import (
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
 from isthmus.access.x509 import fingerprint
 from isthmus.base import sas_token
+from isthmus.base.clock import SystemClock as RealClock
 from isthmus.base.errors import Code, HubError
+from support.certificates import DAY, Issued, issue
 
 NOW_MS = 1_767_225_600_000
 NOW_S = NOW_MS // 1000
@@ -65,7 +70,7 @@ class Try:
 
     def evidence(self) -> Evidence:
         token = sas_token.sign(self.resource, self.key, self.expires_s, self.policy)
-        return Evidence(token if self.password is None else self.password, self.leaf)
+        return Evidence(token if self.password is None else self.password, (self.leaf,) if self.leaf else ())
 
 
 def run(attempt: Try, digest: sas.Hmac = sas_token.hmac_sha256) -> Principal:
@@ -188,7 +193,7 @@ def test_remedies_are_safe_to_paste() -> None:
 
 
 def with_certificate(secrets: DeviceSecrets | None) -> Principal:
-    return authenticate_device(Guard((HOST,), POLICIES), DEVICE, secrets, Evidence(None, LEAF), now_ms=NOW_MS)
+    return authenticate_device(Guard((HOST,), POLICIES), DEVICE, secrets, Evidence(None, (LEAF,)), now_ms=NOW_MS)
 
 
 @pytest.mark.parametrize("thumbprint", [hashlib.sha1(LEAF).hexdigest(), hashlib.sha256(LEAF).hexdigest().upper()])
@@ -205,7 +210,7 @@ def test_a_self_signed_certificate_by_either_thumbprint(thumbprint: str) -> None
     [
         (None, "auth.unknown-device"),
         (KNOWN, "auth.method"),
-        (DeviceSecrets(True, Method.CERTIFICATE_AUTHORITY), "auth.method"),
+        (DeviceSecrets(True, Method.CERTIFICATE_AUTHORITY), "auth.ca-unknown"),
         (DeviceSecrets(True, Method.SELF_SIGNED, primary_thumbprint="0" * 64), "auth.thumbprint"),
         (DeviceSecrets(True, Method.SELF_SIGNED), "auth.thumbprint"),
         (
@@ -221,11 +226,60 @@ def test_a_certificate_is_refused(secrets: DeviceSecrets | None, rule: str) -> N
     assert caught.value.refusal.rule == rule
 
 
-def test_a_certificate_authoritys_identity_is_told_that_it_is_not_offered() -> None:
+ROOT = issue("Plant CA", authority=True)
+
+
+def by_authority(
+    subject: Subject, shown: Issued, *above: Issued, enabled: bool = True, is_verified: bool = True
+) -> Principal:
+    secrets = DeviceSecrets(enabled, Method.CERTIFICATE_AUTHORITY)
+    guard = Guard((HOST,), POLICIES, certificates=(registered(ROOT, is_verified=is_verified),))
+    chain = tuple(each.der for each in (shown, *above))
+    return authenticate_device(guard, subject, secrets, Evidence(None, chain), now_ms=RealClock().utc_ms())
+
+
+@pytest.mark.parametrize("subject", [DEVICE, MODULE])
+def test_a_certificate_of_the_hubs_authority(subject: Subject) -> None:
+    shown = issue(subject.name, ROOT, ends=DAY / 2)
+    principal = by_authority(subject, shown)
+    assert (principal.type, principal.scope, principal.name) == ("x509", subject.kind.value, subject.name)
+    assert principal.by_authority
+    assert principal.key_fingerprint == registered(ROOT).fingerprint
+    assert principal.expires_s == int(shown.certificate.not_valid_after_utc.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [(DEVICE, "dev2"), (DEVICE, "Dev1"), (DEVICE, "dev1/mod1"), (MODULE, "dev1"), (MODULE, "mod1"), (DEVICE, "dev1 ")],
+)
+def test_the_certificate_of_another_is_refused_and_case_counts(subject: Subject, name: str) -> None:
+    assert refused_as(lambda: by_authority(subject, issue(name, ROOT))) == "auth.certificate-name"
+
+
+def test_a_good_chain_of_a_disabled_device_is_refused_as_disabled() -> None:
+    assert refused_as(lambda: by_authority(DEVICE, issue("dev1", ROOT), enabled=False)) == "auth.disabled"
+
+
+def test_who_has_a_key_or_a_thumbprint_is_not_let_in_by_an_authority() -> None:
+    guard = Guard((HOST,), POLICIES, certificates=(registered(ROOT),))
+    evidence, now_ms = Evidence(None, (issue("dev1", ROOT).der,)), RealClock().utc_ms()
+    for secrets, rule in (
+        (KNOWN, "auth.method"),
+        (DeviceSecrets(True, Method.NONE), "auth.method"),
+        (DeviceSecrets(True, Method.SELF_SIGNED, primary_thumbprint="0" * 64), "auth.thumbprint"),
+        (None, "auth.unknown-device"),
+    ):
+        attempt = partial(authenticate_device, guard, DEVICE, secrets, evidence, now_ms=now_ms)
+        assert refused_as(attempt) == rule
+
+
+def refused_as(attempt: Callable[[], Principal]) -> str:
     with pytest.raises(HubError) as caught:
-        with_certificate(DeviceSecrets(True, Method.CERTIFICATE_AUTHORITY))
+        attempt()
+    assert (caught.value.code, caught.value.message) == (Code.UNAUTHORIZED_ACCESS, "Unauthorized")
     assert caught.value.refusal is not None
-    assert "not offered" in caught.value.refusal.value
+    assert caught.value.refusal.remedy
+    return caught.value.refusal.rule
 
 
 def test_the_identitys_type_decides_between_token_and_certificate() -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from access.chains import registered
 from devices.fakes import HUB, KEY, OTHER_KEY, CountedIds
+from isthmus.access.ca_certificate import CaCertificate
 from isthmus.access.principal import Principal, PrincipalKind, Right
 from isthmus.access.x509 import fingerprint
 from isthmus.base.errors import Code, Refusal
@@ -23,6 +25,7 @@ from isthmus.servers.gateway.plane import Plane
 from isthmus.servers.gateway.sessions import Sessions
 from resources.world import World, endpoint_body, in_subnet, network_body, site_body
 from servers.gate_world import FakeTags
+from support.certificates import issue
 
 HUB_ID = hub_resource_id("hub")
 
@@ -427,3 +430,36 @@ async def plant(cut: Cut) -> Door:
 def with_keys(primary: str, secondary: str) -> dict[str, object]:
     policy = {"keyName": "service", "rights": "ServiceConnect", "primaryKey": primary, "secondaryKey": secondary}
     return {"authorizationPolicies": [policy]}
+
+
+async def test_the_certificate_that_vouched_goes_and_takes_its_devices_along(cut: Cut) -> None:
+    root, other = registered(issue("Root", authority=True)), registered(issue("Other", authority=True), "other")
+    await cut.world.hubs.change("hub", lambda hub: replace(hub, certificates=(root, other)))
+    below, beside = (LiveSession(cut.sessions, vouched_for(each), device=each.name) for each in (root, other))
+
+    await cut.world.hubs.change("hub", lambda hub: replace(hub, certificates=(root, replace(other, code="asked"))))
+    assert (below.rules, beside.rules) == ([], [])
+
+    await cut.world.hubs.change("hub", lambda hub: replace(hub, certificates=(replace(root, is_verified=False), other)))
+    assert (below.rules, beside.rules) == (["auth.ca-unknown"], [])
+    assert below.codes == [Code.UNAUTHORIZED_ACCESS]
+
+
+async def test_a_device_that_changes_its_method_loses_the_session_that_an_authority_let_in(cut: Cut) -> None:
+    session = LiveSession(cut.sessions, vouched_for(registered(issue("Root", authority=True))))
+    await cut.connected.enter(DeviceRef(HUB, "press"), session)
+    by_authority = {"type": "certificateAuthority"}
+    old = changed(identity(), authentication=by_authority)
+
+    looked_at = changed(old, authentication=by_authority, statusReason="looked at")
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), old, looked_at)
+    assert session.rules == []
+
+    cut.cutting.identity_changed(DeviceRef(HUB, "press"), old, changed(old, authentication={"type": "sas"}))
+    assert session.rules == ["auth.signature"]
+
+
+def vouched_for(certificate: CaCertificate) -> Principal:
+    return Principal(
+        *(PrincipalKind.DEVICE, "press", frozenset(), "device", "x509", certificate.fingerprint), by_authority=True
+    )

@@ -2,7 +2,8 @@
 
 Strangers learn nothing: an unknown device, a wrong key, a missing right and a disabled device cost the same work. Every
 token is verified with one HMAC per key of a pair, with dummy keys where there is no pair, and every certificate is
-hashed and compared with two thumbprints, dummies where there are none; only then is the first rule that failed named.
+hashed, compared with two thumbprints, dummies where there are none, and followed up to the CA certificates of the hub;
+only then is the first rule that failed named.
 All refusals carry one code and one message; the reason is for the journal.
 """
 
@@ -12,16 +13,21 @@ from enum import Enum
 from shlex import quote
 
 from isthmus.access import sas
+from isthmus.access.ca_certificate import CaCertificate
+from isthmus.access.certificate_chain import Vouched, judge_chain
 from isthmus.access.local_auth import ALL_KEYS, HUB_GROUP, SAS, LocalAuth, switched_off
 from isthmus.access.principal import Principal, PrincipalKind, Right, SharedAccessPolicy
 from isthmus.access.refusals import denied, unauthorized
 from isthmus.access.role_assignments import judge, refusal_of
 from isthmus.access.x509 import fingerprint, matching_thumbprint, normal_thumbprint
 from isthmus.base import sas_token
-from isthmus.base.errors import Hop, HubError
+from isthmus.base.errors import Hop, HubError, Refusal
 
 NO_KEYS = ("", "")
 """The pair of what is not there: two dummy keys are tried."""
+
+NAME_MAX = 257
+"""Characters of a common name that are told: two ids and a slash."""
 
 
 class Method(Enum):
@@ -64,10 +70,10 @@ class DeviceSecrets:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a peer showed: a password (the token; None when there was none) and the leaf of its certificate chain."""
+    """What a peer showed: a password (the token; None when there was none) and its certificates (DER), leaf first."""
 
     password: str | None = field(repr=False)
-    leaf: bytes | None = None
+    chain: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,8 @@ class Subject:
 class Guard:
     """What a hub checks credentials against: its names in normal form and its policies by name; and the HMAC to use.
 
-    `local_auth` says whose keys are taken at all, and `group` is the resource's group of commands.
+    `local_auth` says whose keys are taken at all, and `group` is the resource's group of commands. `certificates` are
+    those that a device's may lead up to, verified or not.
     """
 
     hosts: Collection[str]
@@ -115,20 +122,21 @@ class Guard:
     digest: sas.Hmac = sas_token.hmac_sha256
     local_auth: LocalAuth = ALL_KEYS
     group: str = HUB_GROUP
+    certificates: Sequence[CaCertificate] = ()
 
 
 def authenticate_device(
     guard: Guard, subject: Subject, secrets: DeviceSecrets | None, evidence: Evidence, *, now_ms: int
 ) -> Principal:
-    """Proves a device or module by its key, a policy with DeviceConnect, or its certificate's thumbprint.
+    """Proves a device or module by its key, a policy with DeviceConnect, its certificate's thumbprint, or a CA's.
 
     `secrets` is None when the registry has no such identity. Raises HubError `IotHubUnauthorizedAccess` with a rule
     `auth.*`. Rules: IoT Hub developer guide, "Control access to IoT Hub" and "Authenticate with X.509 certificates".
     """
     if evidence.password:
         return _by_token(guard, subject, secrets, evidence, now_ms)
-    if evidence.leaf is not None:
-        return _by_certificate(subject, secrets, evidence.leaf)
+    if evidence.chain:
+        return _by_certificate(guard, subject, secrets, evidence.chain, now_ms)
     raise unauthorized("auth.missing", "neither token nor certificate", "send a SAS token or a client certificate")
 
 
@@ -197,7 +205,7 @@ def _by_token(
     if token.policy:
         _require_policy_scope(guard, subject, policy, token)
     else:
-        _require_own_scope(guard, subject, known, token, has_certificate=evidence.leaf is not None)
+        _require_own_scope(guard, subject, known, token, has_certificate=bool(evidence.chain))
     if key is None:
         raise _wrong_policy_key(token.policy) if token.policy else _wrong_key(subject)
     _require_time(token, now_ms, sas.DEVICE_SKEW_SECONDS)
@@ -221,9 +229,17 @@ def _by_token(
     )
 
 
-def _by_certificate(subject: Subject, secrets: DeviceSecrets | None, leaf: bytes) -> Principal:
-    thumbprint = matching_thumbprint(leaf, secrets.thumbprints if secrets else NO_KEYS)
+def _by_certificate(
+    guard: Guard, subject: Subject, secrets: DeviceSecrets | None, chain: Sequence[bytes], now_ms: int
+) -> Principal:
+    thumbprint = matching_thumbprint(chain[0], secrets.thumbprints if secrets else NO_KEYS)
+    judged = judge_chain(chain, guard.certificates, now_ms)
     known = _require_known(subject, secrets)
+    if known.method is Method.CERTIFICATE_AUTHORITY:
+        vouched = _require_vouched(subject, judged)
+        _require_enabled(subject, known)
+        used = vouched.authority.fingerprint
+        return _certified(subject, used, by_authority=True, expires_s=vouched.not_after_ms // 1000)
     if known.method is not Method.SELF_SIGNED:
         raise _wrong_method(subject, known.method, "a certificate and no token")
     if thumbprint is None:
@@ -233,13 +249,29 @@ def _by_certificate(subject: Subject, secrets: DeviceSecrets | None, leaf: bytes
             f"{subject.command} update {subject.flags} with the thumbprint of the certificate in use",
         )
     _require_enabled(subject, known)
+    return _certified(subject, fingerprint(thumbprint))
+
+
+def _require_vouched(subject: Subject, judged: Vouched | Refusal) -> Vouched:
+    if isinstance(judged, Refusal):
+        raise denied(judged)
+    if judged.common_name != subject.name:
+        named = f"is for {judged.common_name[:NAME_MAX]!r}" if judged.common_name else "has not one common name"
+        remedy = f"issue a certificate with the common name {subject.name}; case counts"
+        raise unauthorized("auth.certificate-name", f"the certificate {named}, {subject.name} came", remedy)
+    return judged
+
+
+def _certified(subject: Subject, used: str, *, by_authority: bool = False, expires_s: int = 0) -> Principal:
     return Principal(
         kind=subject.kind,
         name=subject.name,
         rights=frozenset({Right.DEVICE_CONNECT}),
         scope=subject.kind.value,
         type="x509",
-        key_fingerprint=fingerprint(thumbprint),
+        key_fingerprint=used,
+        expires_s=expires_s,
+        by_authority=by_authority,
     )
 
 
@@ -329,12 +361,10 @@ def _unknown_policy(name: str, guard: Guard) -> HubError:
 
 
 def _wrong_method(subject: Subject, method: Method, shown: str) -> HubError:
-    if method is Method.CERTIFICATE_AUTHORITY:
-        remedy = f"{subject.command} update {subject.flags} with a key or a self-signed certificate's thumbprint"
-        return unauthorized("auth.method", "certificateAuthority is not offered by this hub", remedy)
     remedies = {
         Method.SAS: "send a SAS token signed with the identity's key",
         Method.SELF_SIGNED: "send the client certificate and no token",
+        Method.CERTIFICATE_AUTHORITY: "send the client certificate with its intermediates, and no token",
         Method.NONE: f"{subject.command} update {subject.flags} with an authentication method",
     }
     return unauthorized("auth.method", f"{subject.name} is {method.value}, {shown} came", remedies[method])

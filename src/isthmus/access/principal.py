@@ -54,7 +54,8 @@ class Principal:
     `name` is `device`, `device/module`, the policy's name, an identity's object id, or `uid:N` for the local owner.
     `scope` and `type` are the words of `iothub-connection-auth-method`. `expires_s` is Unix seconds, 0 for never.
     `key_fingerprint` is the first 16 hex digits of the SHA-256 of the key (or configured thumbprint) that was used: a
-    key change cuts the sessions whose key is gone. An identity has no rights but `assignments`, which are judged at
+    key change cuts the sessions whose key is gone. With `by_authority` it is that of the hub's CA certificate which
+    vouched. An identity has no rights but `assignments`, which are judged at
     `resource_id`. `acts_for` is the ARM id of the hub whose own identity it is, what firewalls may trust; else empty.
     """
 
@@ -68,6 +69,7 @@ class Principal:
     assignments: tuple[RoleAssignment, ...] = ()
     resource_id: str = ""
     acts_for: str = ""
+    by_authority: bool = False
 
     @property
     def label(self) -> str:

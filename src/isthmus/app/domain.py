@@ -51,6 +51,7 @@ from isthmus.servers.gateway.http_servicebound import servicebound_handlers
 from isthmus.servers.gateway.proving import Prover
 from isthmus.servers.management.api import ManagementApi, Part
 from isthmus.servers.management.arm import Arm, Routes
+from isthmus.servers.management.arm_certificates import ArmCertificates
 from isthmus.servers.management.arm_door_policies import ArmDoorPolicies
 from isthmus.servers.management.arm_event_hubs import ArmEventHubs
 from isthmus.servers.management.arm_hub_views import ArmHubViews
@@ -200,9 +201,9 @@ class Domain:
         await accounts.load()
         await networks.load()
         await endpoints.load()
-        return Rehearsal(
-            hubs, networks, endpoints, _arm(hubs, networks, endpoints, Journal(state, self.clock), _prepared)
-        )
+        journal = Journal(state, self.clock)
+        certificates = ArmCertificates(hubs, journal, self.clock, self.ids).routes
+        return Rehearsal(hubs, networks, endpoints, _arm(hubs, networks, endpoints, journal, _prepared, certificates))
 
     def _rehearsed_hubs(self, state: State) -> Hubs:
         return Hubs(state, self.clock, self.ids, self.identities.attached)
@@ -264,8 +265,9 @@ def management_api(
     views = ArmHubViews(
         domain.hubs, domain.registry.statistics, lambda: _log_trouble(health()), endpoints_health, messages_today
     ).routes
+    certificates = ArmCertificates(domain.hubs, domain.journal, domain.clock, domain.ids).routes
     identities = ArmIdentities(domain.hubs, domain.identities, domain.roles, domain.journal).routes
-    further = (private_dns, views, identities, *_neighbour_routes(domain, prepare), *more)
+    further = (private_dns, views, certificates, identities, *_neighbour_routes(domain, prepare), *more)
     return ManagementApi(
         hubs=domain.hubs,
         arm=_arm(domain.hubs, domain.networks, domain.endpoints, domain.journal, prepare, *further),

@@ -60,6 +60,7 @@ class Code(Enum):
     DEVICE_NOT_FOUND = ("DeviceNotFound", 404001)
     JOB_NOT_FOUND = ("JobNotFound", 404002)
     AMQP_ADDRESS_NOT_FOUND = ("AmqpAddressNotFound", 404006)
+    CERTIFICATE_NOT_FOUND = ("CertificateNotFound", 404008)
     MODULE_NOT_FOUND = ("ModuleNotFound", 404010)
     DEVICE_NOT_ONLINE = ("DeviceNotOnline", 404103)
     DEVICE_CONNECTION_CLOSED = ("DeviceConnectionClosedRemotely", 404104)

@@ -27,6 +27,7 @@ from isthmus.cli.endpoint_checks import check_endpoint
 from isthmus.cli.errors import CommandError
 from isthmus.cli.event_hubs import eventhubs
 from isthmus.cli.explanations import explain
+from isthmus.cli.hub_certificates import certificate
 from isthmus.cli.hub_policies import policy
 from isthmus.cli.hubs import (
     create_hub,
@@ -65,10 +66,10 @@ HUB_COMMANDS: tuple[click.Command, ...] = (
     *(device_identity, module_identity, device_twin, module_twin, query),
     *(invoke_device_method, invoke_module_method, monitor_events, consumer_group, message_route),
     *(message_endpoint, message_enrichment, routing_endpoint, routing),
-    *(show_stats, show_quota_metrics, list_skus, job, configuration, digital_twin),
+    *(show_stats, show_quota_metrics, list_skus, job, certificate, configuration, digital_twin),
 )
 HUB_COMING = (
-    *("distributed-tracing", "monitor-feedback", "state", "certificate"),
+    *("distributed-tracing", "monitor-feedback", "state"),
     "devicestream",
     *("route", "manual-failover"),
     "show-connection-string",

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from isthmus.access.ca_certificate import CaCertificate
 from isthmus.access.local_auth import ALL_KEYS, LocalAuth
 from isthmus.access.principal import HUB_RIGHTS, Right, SharedAccessPolicy
 from isthmus.base.errors import Code, HubError
@@ -140,7 +141,8 @@ class Hub:
     `host_name` is in normal form (lower case, no port); `aliases` are other names of the same hub, in normal form.
     `rules` is None when no network rule set was ever given. `created_ms` is milliseconds since the epoch.
     `last_endpoint` is the highest number that a routing endpoint was ever given. With `restrict_outbound` nothing
-    leaves the hub but to the names of `allowed_fqdns`, in normal form.
+    leaves the hub but to the names of `allowed_fqdns`, in normal form. `last_certificate` counts the changes of
+    `certificates`.
     """
 
     number: HubId
@@ -170,6 +172,8 @@ class Hub:
     restrict_outbound: bool = False
     allowed_fqdns: tuple[str, ...] = ()
     local_auth: LocalAuth = ALL_KEYS
+    certificates: tuple[CaCertificate, ...] = ()
+    last_certificate: int = 0
     revision: int = 0
 
     @property

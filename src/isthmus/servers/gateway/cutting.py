@@ -9,11 +9,12 @@ meanwhile is judged when that is committed.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+from isthmus.access.certificate_chain import authority_lost
 from isthmus.access.local_auth import key_lost
 from isthmus.access.principal import Principal, PrincipalKind, SharedAccessPolicy
 from isthmus.base.errors import Code, Hop, Refusal
 from isthmus.base.ids import DeviceRef, HubId, is_probe
-from isthmus.devices.identity import Identity
+from isthmus.devices.identity import AuthenticationType, Identity
 from isthmus.neighbours.account_keys import account_key_lost
 from isthmus.neighbours.neighbour import Neighbour
 from isthmus.network.admission import Deny, admit
@@ -173,6 +174,8 @@ def session_lost(
         return admission.refusal
     if isinstance(resource, Neighbour) and resource.kind is ResourceKind.STORAGE:
         return account_key_lost(resource, principal)
+    if isinstance(resource, Hub) and principal.by_authority:
+        return authority_lost(principal.key_fingerprint, principal.name, resource.certificates)
     return None if is_probe(session.device) else _key_lost(principal, resource, parts)
 
 
@@ -203,6 +206,9 @@ def identity_lost(ref: DeviceRef, old: Identity, new: Identity | None) -> Refusa
 
 def _uses_lost_key(principal: Principal, identity: Identity) -> bool:
     own = principal.kind is not PrincipalKind.POLICY
+    if principal.by_authority:
+        # The hub has the certificate that vouched; of the identity only its method counts.
+        return identity.authentication.type is not AuthenticationType.CERTIFICATE_AUTHORITY
     return own and principal.key_fingerprint not in secrets_of(identity).fingerprints()
 
 

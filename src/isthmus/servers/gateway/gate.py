@@ -263,8 +263,7 @@ class Gate:
         identity, secrets = await self._look_up(ref)
         current, tags = await self._tagged(hub, ref)
         subject = Subject(ref.device_id, ref.module_id)
-        leaf = connection.peer_chain[0] if connection.peer_chain else None
-        evidence = Evidence(password, leaf)
+        evidence = Evidence(password, connection.peer_chain)
         guard = self.guard(current)
         if is_probe(ref.device_id):
             # A probe tries a path, and its key is the hub's own.
@@ -546,7 +545,8 @@ class Gate:
     def guard(self, resource: Guarded, further: Iterable[SharedAccessPolicy] = ()) -> Guard:
         """What a resource checks credentials against; `further` are policies of a part of it."""
         policies = {policy.name: policy for policy in (*resource.policies, *further)}
-        return Guard(resource.hosts, policies, self._digest, resource.local_auth, resource.group)
+        certificates = resource.certificates if isinstance(resource, Hub) else ()
+        return Guard(resource.hosts, policies, self._digest, resource.local_auth, resource.group, certificates)
 
     def _policy(
         self,

@@ -342,6 +342,13 @@ class MqttPump:
             return None
         return now + expires_s + TOKEN_GRACE_SECONDS - self._services.clock.utc_ms() / 1000
 
+    def _expired(self) -> Refusal:
+        if self._accepted is not None and self._accepted.principal.by_authority:
+            remedy = "Give the device its next certificate before the old one ends."
+            return Refusal(Hop.AUTHENTICATION, "auth.certificate-expired", "a certificate of a live connection", remedy)
+        remedy = "Connect again with a new token before the old one expires."
+        return Refusal(Hop.AUTHENTICATION, "auth.expired", "the token of a live connection", remedy)
+
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -359,9 +366,7 @@ class MqttPump:
             # We do not read, so its silence says nothing; a device that does not read us is not spared.
             self.engine.heard(now)
         if self._token_deadline is not None and now >= self._token_deadline:
-            remedy = "Connect again with a new token before the old one expires."
-            refusal = Refusal(Hop.AUTHENTICATION, "auth.expired", "the token of a live connection", remedy)
-            self.refuse(HubError(Code.UNAUTHORIZED, "The token has expired", refusal))
+            self.refuse(HubError(Code.UNAUTHORIZED, "The credential has expired", self._expired()))
             return
         for event in self.engine.tick(now):
             if isinstance(event, TimedOut):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from isthmus.access.arrivals import Arrival, arrivals
+from isthmus.access.certificate_chain import authority_lost
 from isthmus.access.journal import BUILT_IN, Journal
 from isthmus.access.local_auth import ALL_KEYS, key_replaced, policy_gone, right_lost, switched_off
 from isthmus.access.principal import PrincipalKind, Right
@@ -107,9 +108,11 @@ class _Change:
         return Rules(self.after, self.facts_after)
 
     @property
-    def takes_all_keys(self) -> bool:
-        """True when no switch of local authentication says no to anybody, before or after."""
-        return all(hub is None or hub.local_auth == ALL_KEYS for hub in (self.before, self.after))
+    def asks_for_identities(self) -> bool:
+        """True when a switch of local authentication says no to somebody, or CA certificates differ."""
+        after = self.before if self.after is None else self.after
+        switched = any(hub.local_auth != ALL_KEYS for hub in (self.before, after))
+        return switched or self.before.certificates != after.certificates
 
 
 @dataclass(slots=True)
@@ -200,8 +203,8 @@ class DryRuns:
         return all(identity is not None and identity.enabled for identity in identities)
 
     async def _identity(self, change: _Change, arrival: Arrival) -> Identity | None:
-        """Who an arrival with a credential of its own is; looked up only where a switch asks for it."""
-        if change.takes_all_keys or not arrival.device or arrival.shared_access_policy:
+        """Who an arrival with a credential of its own is; looked up only where it counts."""
+        if not change.asks_for_identities or not arrival.device or arrival.shared_access_policy:
             return None
         device_id, _, module_id = arrival.device.partition("/")
         return await self.identities.get(DeviceRef(change.before.number, device_id, module_id))
@@ -222,6 +225,8 @@ def credential_refusal(hub: Hub | None, arrival: Arrival, identity: Identity | N
         return RESOURCE_GONE
     name = arrival.shared_access_policy
     if not name:
+        if identity is not None and identity.authentication_type is AuthenticationType.CERTIFICATE_AUTHORITY:
+            return authority_lost(arrival.key, arrival.device, hub.certificates)
         is_sas = identity is not None and identity.authentication_type is AuthenticationType.SAS
         kind = PrincipalKind.MODULE if "/" in arrival.device else PrincipalKind.DEVICE
         return switched_off(hub.local_auth, kind, arrival.device) if is_sas else None
