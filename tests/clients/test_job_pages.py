@@ -1,4 +1,7 @@
-"""The how-to pages about jobs, files and configurations: commands do what is shown, on a hub that hosts the account."""
+"""The how-to pages about queries, jobs, files and configurations: commands do what is shown.
+
+The hub hosts the account that they name.
+"""
 
 import json
 import os
@@ -23,7 +26,15 @@ AT_WORK = frozenset({"enqueued", "queued", "running"})
 
 
 @pytest.mark.parametrize(
-    "page", ["move-identities.md", "schedule-jobs.md", "upload-files.md", "keep-settings.md", "plug-and-play.md"]
+    "page",
+    [
+        "ask-the-fleet.md",
+        "move-identities.md",
+        "schedule-jobs.md",
+        "upload-files.md",
+        "keep-settings.md",
+        "plug-and-play.md",
+    ],
 )
 def test_what_is_shown_is_what_happens(hub: RunningHub, page: str) -> None:
     hub.create_device("press-1")
