@@ -7,6 +7,7 @@ import pytest
 
 from devices.fakes import HUB
 from isthmus.base.errors import Code, HubError
+from isthmus.jobs import import_export as import_export_module
 from isthmus.jobs.import_export import STALLED_SECONDS_MAX
 from isthmus.jobs.job import ImportExportJob, JobRequest, JobStatus
 from isthmus.jobs.ports import ContainerFailure
@@ -267,6 +268,16 @@ async def test_two_who_ask_at_once_get_one_job() -> None:
     )
     refused = [answer for answer in answers if isinstance(answer, HubError)]
     assert [answer.code for answer in refused] == [Code.JOB_QUOTA_EXCEEDED]
+
+
+async def test_of_many_jobs_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_export_module, "HISTORY_MAX", 3)
+    world = World()
+    made = []
+    for _ in range(6):
+        world.clock.now_ms += 1
+        made.append((await done(world, export_request())).job_id)
+    assert [job.job_id for job in await world.jobs.all(HUB)] == made[:2:-1]
 
 
 async def test_jobs_are_forgotten_after_a_month() -> None:

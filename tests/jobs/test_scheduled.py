@@ -11,6 +11,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import DeviceRef
 from isthmus.commands.methods import Methods
 from isthmus.devices.ports import MethodAnswer
+from isthmus.jobs import scheduled as scheduled_module
 from isthmus.jobs.job import JobStatus
 from isthmus.jobs.scheduled import ScheduledJobs
 from isthmus.jobs.scheduled_job import DeviceJob, DeviceJobStatus, ScheduledJob, scheduled_to_wire
@@ -86,6 +87,28 @@ async def test_a_twin_job_patches_every_device_once_and_tells_who_is_connected()
     events = [event for event in await world.events() if event.source is MessageSource.DEVICE_JOB_LIFECYCLE]
     assert [event.op_type for event in events] == ["queued", "running", "completed"]
     assert msgspec.json.decode(events[-1].body)["deviceJobStatistics"]["succeededCount"] == COUNT
+
+
+async def test_a_job_that_waits_is_gone_on_with_however_many_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of jobs once ended where the history does, so that a restart lost what came behind it by its name."""
+    monkeypatch.setattr(scheduled_module, "HISTORY_MAX", 3)
+    monkeypatch.setattr(scheduled_module, "ACTIVE_MAX", 2)
+    world = World()
+    world.connected.devices[await world.add("silent")] = SilentDevice()
+    for name in ("waits-z", "waits-y"):
+        await world.create(name, {**METHOD_JOB, "maxExecutionTimeInSeconds": 3_600})
+    monkeypatch.setattr(scheduled_module, "ACTIVE_MAX", 3)
+    for number in range(6):
+        world.clock.now_ms += 1
+        await world.done(f"ended-{number}", TWIN_JOB)
+    monkeypatch.setattr(scheduled_module, "ACTIVE_MAX", 2)
+    kept = {job.job_id for job in await world.scheduled.all(HUB)}
+    await world.scheduled.close()
+    assert kept == {"waits-z", "waits-y", "ended-3", "ended-4", "ended-5"}
+    again = world.make_scheduled()
+    await again.start([HUB])
+    assert again.active == 2
+    await again.close()
 
 
 @pytest.mark.parametrize(

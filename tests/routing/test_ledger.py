@@ -7,6 +7,7 @@ import pytest
 from isthmus.backends.memory import MemoryState
 from isthmus.base.ids import HubId
 from isthmus.base.state import Change, OutboxEvent, StateClosed
+from isthmus.routing import ledger as ledger_module
 from isthmus.routing.health import NOTHING_TRIED
 from isthmus.routing.ledger import Delivered, Ledger
 
@@ -39,6 +40,21 @@ async def test_a_new_endpoint_begins_where_the_log_ended_and_that_is_durable() -
     again = await reopened(state)
     assert await again.open(HUB, 2, 900) == Delivered(700)
     assert again.lowest() == 700
+
+
+async def test_all_pages_are_read_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "DOCUMENTS_MAX", 2)
+    state = MemoryState()
+    for number in range(2, 7):
+        await Ledger(state).open(HUB, number, number * 100)
+    again = await reopened(state)
+    assert [page.lowest for number in range(2, 7) if (page := again.page(HUB, number)) is not None] == [
+        200,
+        300,
+        400,
+        500,
+        600,
+    ]
 
 
 async def test_what_is_noted_is_there_after_a_write() -> None:

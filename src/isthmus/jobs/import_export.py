@@ -42,7 +42,7 @@ from isthmus.jobs.yielding import Yielding
 from isthmus.resources.hub import Hub
 
 HISTORY_MAX = 1_000
-"""Jobs of a hub that are kept, the oldest ended ones forgotten first; clients get the list whole."""
+"""Ended jobs of a hub that are kept, the oldest forgotten first; clients get the list whole."""
 
 PROBE_SECONDS_MAX = 20.0
 """For the storage to say, while somebody waits, whether a job may write there."""
@@ -180,7 +180,7 @@ class ImportExportJobs:
             await asyncio.wait((active.task,))
 
     async def _read(self, hub: HubId) -> list[tuple[ImportExportJob, int]]:
-        stored = await self._state.scan("job", hub, limit=HISTORY_MAX)
+        stored = await self._state.scan("job", hub, limit=HISTORY_MAX + 1)  # and the one that is not ended
         return [(decode_job(each.body), each.revision) for each in stored]
 
     async def _probe(self, hub: HubId, job: ImportExportJob) -> None:

@@ -40,7 +40,7 @@ ACTIVE_MAX = 100
 """Jobs of a hub that are not ended; the next is refused."""
 
 HISTORY_MAX = 1_000
-"""Jobs of a hub that are kept, the oldest ended ones forgotten first."""
+"""Ended jobs of a hub that are kept, the oldest forgotten first."""
 
 SLEEP_SECONDS_MAX = 3_600.0
 """A job that starts later than that sleeps in pieces, so that a clock that is set is noticed."""
@@ -148,7 +148,7 @@ class ScheduledJobs:
             active.run.has_come(ref)
 
     async def _read(self, hub: HubId) -> list[tuple[ScheduledJob, int]]:
-        stored = await self._state.scan(SCHEDULED_KIND, hub, limit=HISTORY_MAX)
+        stored = await self._state.scan(SCHEDULED_KIND, hub, limit=HISTORY_MAX + ACTIVE_MAX)
         return [(decode_scheduled(each.body), each.revision) for each in stored]
 
     async def _create(self, hub: HubId, job: ScheduledJob) -> None:

@@ -48,8 +48,11 @@ class Ledger:
 
     async def load(self, hub: HubId) -> None:
         """Reads the pages of a hub."""
-        for stored in await self._state.scan(KIND, hub, limit=DOCUMENTS_MAX):
-            self._pages[(hub, int(stored.key.name))] = msgspec.json.decode(stored.body, type=Delivered)
+        after = ""
+        while found := await self._state.scan(KIND, hub, after=after, limit=DOCUMENTS_MAX):
+            for stored in found:
+                self._pages[(hub, int(stored.key.name))] = msgspec.json.decode(stored.body, type=Delivered)
+            after = found[-1].key.name
 
     def page(self, hub: HubId, number: int) -> Delivered | None:
         """The page of an endpoint."""
