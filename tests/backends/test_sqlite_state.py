@@ -18,6 +18,7 @@ import pytest
 
 from isthmus.access.journal import decision_of
 from isthmus.backends.sqlite import SqliteState
+from isthmus.backends.sqlite import readers as readers_module
 from isthmus.backends.sqlite import writer as writer_module
 from isthmus.backends.sqlite.schema import MIGRATIONS, prepare
 from isthmus.base.errors import Code, ConfigurationError, HubError
@@ -252,6 +253,15 @@ async def test_too_many_waiting_commits_are_refused(state: SqliteState, monkeypa
     assert isinstance(outcomes[2], HubError)
     assert outcomes[2].code is Code.SERVER_BUSY
     await state.commit([put("later")])
+
+
+async def test_too_many_waiting_reads_are_refused(state: SqliteState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers_module, "READS_WAITING_MAX", 2)
+    outcomes = await asyncio.gather(*(state.count("thing", HUB) for _ in range(3)), return_exceptions=True)
+    assert outcomes[:2] == [0, 0]
+    assert isinstance(outcomes[2], HubError)
+    assert outcomes[2].code is Code.SERVER_BUSY
+    assert await state.count("thing", HUB) == 0
 
 
 async def test_journal_rows_wait_for_the_disk(path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.backends.blobs import FileBlobStore
+from isthmus.backends.blobs import writer as writer_module
 from isthmus.backends.blobs.store import CONTENT_FOLDER, INDEX_FILE
 from isthmus.base.clock import SystemClock
 from isthmus.base.ids import HubId, RandomIds
@@ -222,6 +223,14 @@ async def test_a_commit_that_fails_tells_nobody_that_it_succeeded(store: FileBlo
     assert (await read(store, "x"), store.failure, len(files(tmp_path))) == (b"new", "", 1)
 
 
+async def test_too_many_changes_at_once_are_refused(store: FileBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "JOBS_WAITING_MAX", 2)
+    outcomes = await asyncio.gather(*(describe(store, f"n{number}") for number in range(3)), return_exceptions=True)
+    said = [isinstance(each, StorageError) and each.storage_code for each in outcomes]
+    assert said == [StorageCode.BLOB_NOT_FOUND, StorageCode.BLOB_NOT_FOUND, StorageCode.SERVER_BUSY]
+    await put(store, "later", b"1")
+
+
 async def test_a_rule_that_refuses_leaves_its_group_alone(store: FileBlobStore) -> None:
     def refuse(present: object) -> rules.Outcome:
         raise StorageError(StorageCode.CONDITION_NOT_MET)
@@ -257,6 +266,10 @@ async def test_only_extents_of_the_range_are_looked_at(store: FileBlobStore) -> 
     for start, end in ((0, 1), (9, 11), (35, 36), (95, 100), (0, 100), (40, 40)):
         expected = b"".join(bytes([number]) * 10 for number in range(10))[start:end]
         assert await read(store, "log", ByteRange(start, end)) == expected
+
+
+async def describe(store: FileBlobStore, name: str) -> Blob | None:
+    return await store.change_blob(ACCOUNT, "c", name, lambda present: rules.describe(present, NO_CONDITIONS))
 
 
 def fail(handle: int) -> None:
