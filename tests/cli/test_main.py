@@ -16,7 +16,7 @@ from isthmus.base.places import CA_CERTIFICATE
     "words",
     [
         ("iot", "hub", "distributed-tracing", "show"),
-        ("certificate", "list"),
+        ("monitor-feedback",),
         ("iot", "hub", "device-identity", "children", "add"),
         ("iot", "dps", "create"),
         ("network", "nsg", "create", "--name", "x"),
