@@ -218,8 +218,8 @@ def test_the_stock_management_client_manages_certificates(owner: Managing) -> No
     assert told(stale.value) == (412, "PreconditionFailed")
     verified = certificates.verify(GROUP, owner.hub_name, "arm", asked.etag, proof)
     assert verified.properties.is_verified
+    leaf = {"properties": {"certificate": issue("leaf", made).pem}}
     with pytest.raises(HttpResponseError) as refused:
-        leaf = {"properties": {"certificate": issue("leaf", made).pem}}
         certificates.create_or_update(GROUP, owner.hub_name, "leaf", leaf)
     assert told(refused.value) == (400, "ArgumentInvalid")
     certificates.delete(GROUP, owner.hub_name, "arm", verified.etag)
