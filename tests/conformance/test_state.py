@@ -25,6 +25,7 @@ from isthmus.base.state import (
     State,
     StateClosed,
 )
+from isthmus.query.search import compile_search
 
 HUB = HubId(1)
 OTHER_HUB = HubId(2)
@@ -389,6 +390,34 @@ async def test_devices_by_several_conditions(state: State) -> None:
     )
     triples = await state.query_devices(HUB, All(asked), modules=False, after="", limit=100)
     assert [identity.key.name for identity, _, _ in triples] == ["d1"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("tags.floor != 3", ["d2", "d3"]),
+        ("NOT tags.floor = 3", ["d2", "d3"]),
+        ("tags.weight != 2", ["d1"]),
+        ("tags.floor >= 3", ["d1"]),
+        ("tags.floor > '2'", ["d2"]),
+        ("tags.floor", ["d3"]),
+        ("tags.floor IN [3, '3', null]", ["d1", "d2"]),
+        ("tags.floor NIN [3] AND NOT IS_DEFINED(tags.name)", ["d3"]),
+        ("properties.desired.rate = 5 OR properties.reported.rate = 5", ["d1", "d2"]),
+        ("tags.weight * 2 = tags.floor", ["d1"]),
+        ("tags.list[0] = 'x' AND tags.list != 'x'", []),
+        ("deviceId IN ['d3', 'd1', 'd9'] AND status = 'enabled'", ["d1", "d3"]),
+        ("STARTSWITH(tags.place.room, 'ha') AND CONTAINS(deviceId, '1')", ["d1"]),
+        ('tags.[[a"b]] = 1 OR tags.huge > 1e21', ["d1", "d3"]),
+        ("lastActivityTime > '2026-01-01T12' OR connectionState != 'Disconnected'", ["d1", "d2"]),
+    ],
+)
+async def test_devices_by_what_a_query_says(state: State, condition: str, found: list[str]) -> None:
+    await plant(state)
+    where = compile_search(f"SELECT * FROM devices WHERE {condition}").where
+    triples = await state.query_devices(HUB, where, modules=False, after="", limit=100)
+    assert [identity.key.name for identity, _, _ in triples] == found
+    assert await state.count_devices(HUB, where, modules=False) == len(found)
 
 
 async def test_query_gives_the_three_documents(state: State) -> None:
