@@ -98,6 +98,7 @@ def _topics() -> Iterator[tuple[str, str, Growing]]:
     yield "amqp-address", "slashes", Growing(b"amqps://hub.isthmus.test", b"/")
     yield "amqp-address", "escapes", Growing(b"/devices/", b"%2f")
     yield "amqp-address", "selector-of-spaces", Growing(b"amqp.annotation.x-opt-offset", b" ", b"> '1")
+    yield "amqp-address", "selector-of-spaces-and-quotes", Growing(b"amqp.annotation.x-opt-offset > ", b" ", b"'1'2")
     yield "amqp-address", "selector-of-a-long-value", Growing(b"amqp.annotation.x-opt-offset > '", b" 1", b"'!")
 
 

@@ -504,4 +504,6 @@ def _is_address(host_name: str) -> bool:
 def _words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
-    return (error.reason or "closed in the middle of TLS").replace("_", " ").lower()
+    # Not what typeshed says: OpenSSL has errors without a reason, and a compiled core insists on what is said.
+    reason: str | None = getattr(error, "reason", None)
+    return (reason or "closed in the middle of TLS").replace("_", " ").lower()

@@ -17,7 +17,7 @@ READERS_PER_PARTITION_MAX: Final = 5
 """Readers without an epoch of one partition and consumer group, as in Event Hubs; the next one is refused."""
 
 _URI = re.compile(r"^(?:amqps?|sb|https)://[^/]*", re.IGNORECASE)
-_SELECTOR = re.compile(r"\s*amqp\.annotation\.(?P<key>x-opt-[a-z-]+)\s*(?P<op>>=|>)\s*'?(?P<value>[^']*?)'?\s*", re.I)
+_SELECTOR = re.compile(r"\s*amqp\.annotation\.(?P<key>x-opt-[a-z-]+)\s*(?P<op>>=|>)", re.I)
 
 
 class Node(Enum):
@@ -126,11 +126,12 @@ def parse_selector(text: str) -> StartPosition:
 
     Raises `HubError` ARGUMENT_INVALID when it is of no known form (Event Hubs AMQP protocol guide, filters).
     """
-    found = _SELECTOR.fullmatch(text)
-    if not found:
+    found = _SELECTOR.match(text)
+    value = text[found.end() :].strip().removeprefix("'").removesuffix("'").strip() if found else ""
+    if not found or "'" in value:
         raise _bad_selector(text)
     key = found["key"].lower().replace("x-opt-enqueuedtimeutc", StartKind.ENQUEUED_TIME.value)
-    value, inclusive = found["value"].strip(), found["op"] == ">="
+    inclusive = found["op"] == ">="
     if key == StartKind.OFFSET.value and value.lower() == "@latest":
         return StartPosition(StartKind.LATEST, 0, inclusive=False)
     try:
