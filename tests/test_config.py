@@ -165,6 +165,7 @@ class Configured:
             queries = 7009
             jobs = 7010
             uploads = 7011
+            configurations = 7012
             [names]
             port = 15353
             forward = ["{self.metrics_address}:15354"]
@@ -424,6 +425,7 @@ EFFECTS: dict[str, Callable[[Configured], bool]] = {
     "throttles.rates.queries": lambda it: it.rate("queries") == 7_009,
     "throttles.rates.jobs": lambda it: it.rate("jobs") == 7_010,
     "throttles.rates.uploads": lambda it: it.rate("uploads") == 7_011,
+    "throttles.rates.configurations": lambda it: it.rate("configurations") == 7_012,
     "sealing.key_file": lambda it: it.hub.json("sealing-key", "show")["keyId"] == it.sealing_key.key_id,
     "sealing.previous_key_file": lambda it: it.hub.json("sealing-key", "show")["stillSealedBy"] == [],
     "management.allow": lambda it: it.managed("127.0.0.1") == 200 and it.managed("127.200.0.1") == 401,

@@ -117,7 +117,7 @@ def test_a_shared_access_policy_is_bound_and_others_are_not(
 def test_a_policy_that_can_only_be_a_mistake_is_refused(hub: RunningHub, endpoint: str) -> None:
     for flags, said in (
         (("--device-id", "d", "--doors", "private:nowhere"), f"private:{endpoint}"),
-        (("--tag-query", "tags.n > 3", "--doors", "public"), "not supported yet"),
+        (("--tag-query", "tags.n > 3", "--doors", "public"), "joined by AND"),
         (("--tag-query", "properties.reported.site = 'a'", "--doors", "public"), "tags only"),
         (("--policy-name", "nobody", "--doors", "public"), "iothubowner"),
         (("--device-id", "d"), "--doors"),

@@ -119,9 +119,6 @@ def test_what_a_hub_cannot_do_is_refused_by_its_name(owner: Managing) -> None:
     with pytest.raises(HttpResponseError, match="comments") as refused:
         hubs.begin_create_or_update(GROUP, owner.hub_name, shown, if_match=shown.etag).result()
     assert told(refused.value) == (501, "NotImplemented")
-    with pytest.raises(HttpResponseError) as certificates:
-        owner.iothub.certificates.list_by_iot_hub(GROUP, owner.hub_name)
-    assert told(certificates.value) == (501, "NotImplemented")
 
 
 def test_a_container_for_files_is_given_and_its_key_never_shown(hub: RunningHub, owner: Managing) -> None:

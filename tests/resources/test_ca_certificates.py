@@ -18,6 +18,7 @@ from isthmus.base.errors import Code, HubError
 from isthmus.base.ids import HubId, RandomIds
 from isthmus.resources.ca_certificates import (
     CERTIFICATES_MAX,
+    certificate_of,
     certificate_to_arm,
     code_to_arm,
     etag_of,
@@ -68,6 +69,11 @@ def etag(hub: Hub, name: str = "plant") -> str:
 )
 def test_a_certificate_is_taken_as_clients_send_it(sent: str) -> None:
     assert require_certificate(put(EMPTY, sent), "PLANT").der == ROOT.der
+
+
+def test_a_certificate_that_ends_like_a_blank_keeps_its_end() -> None:
+    der = b"0\x03 signature\x20\n"
+    assert certificate_of(base64.b64encode(der).decode(), "properties.certificate") == der
 
 
 def test_a_certificate_as_az_shows_it() -> None:

@@ -208,7 +208,7 @@ async def test_link_resources(world: ManagementWorld) -> None:
         ("GET", "/subscriptions/0/providers", "NotImplemented"),
         ("GET", "/subscriptions/0/providers/Microsoft.Compute/virtualMachines", "NotImplemented"),
         ("POST", HUB, "NotImplemented"),
-        ("GET", f"{HUB}/certificates", "NotImplemented"),
+        ("GET", f"{HUB}/certificates/none", "CertificateNotFound"),
         ("GET", f"{HUBS}/none", "ResourceNotFound"),
     ],
 )

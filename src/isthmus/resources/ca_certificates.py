@@ -139,7 +139,7 @@ def certificate_of(value: object, path: str) -> bytes:
         raise bad(path, f"at most {CERTIFICATE_TEXT_MAX} characters")
     try:
         raw = sent.encode("ascii")
-        decoded = raw if raw.startswith(_PEM) else base64.b64decode(b"".join(raw.split()), validate=True).strip()
+        decoded = raw if raw.startswith(_PEM) else base64.b64decode(b"".join(raw.split()), validate=True)
         if _PEM not in decoded:
             return decoded
         return x509.load_pem_x509_certificate(decoded).public_bytes(Encoding.DER)
