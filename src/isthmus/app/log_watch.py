@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator
 
-from isthmus.access.journal import Decision, Journal, Verdict
+from isthmus.access.journal import Journal
+from isthmus.app.disk_notes import not_written, written_again
 from isthmus.app.stores import Stores
-from isthmus.base.errors import Code, Hop
 from isthmus.config import Config
 from isthmus.servers.management.api import Part
 from isthmus.servers.management.metrics import Reading
@@ -14,8 +14,6 @@ from isthmus.telemetry.scrub import Scrub
 
 PLANE = "log"
 """How the journal calls the log where a plane stands."""
-
-REMEDY = "Make room on the disk of the data folder, or replace it; the hub goes on by itself as soon as it can write."
 
 logger = logging.getLogger(__name__)
 
@@ -63,24 +61,10 @@ class LogWatch:
         def changed(health: Health) -> None:
             if health.ok:
                 logger.warning("log can be written again", extra={"log": name})
-                self._journal.write(
-                    Decision(Verdict.ALLOWED, plane=PLANE, door=PLANE, detail=f"{name} is written again")
-                )
+                self._journal.write(written_again(PLANE, name))
                 return
             logger.error("log cannot be written", extra={"log": name, "reason": health.reason})
-            self._journal.write(
-                Decision(
-                    Verdict.REFUSED,
-                    plane=PLANE,
-                    door=PLANE,
-                    code=Code.SERVICE_UNAVAILABLE.wire_name,
-                    hop=Hop.LIMIT.value,
-                    rule="limit.disk",
-                    value=health.reason,
-                    remedy=REMEDY,
-                    detail="what devices send is not acknowledged until it can be stored",
-                )
-            )
+            self._journal.write(not_written(PLANE, health.reason, "what devices send is not acknowledged until it can be stored"))
 
         return changed
 

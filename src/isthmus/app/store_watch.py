@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Callable, Iterator
 
-from isthmus.access.journal import Decision, Journal, Verdict
-from isthmus.app.log_watch import REMEDY
+from isthmus.access.journal import Journal
+from isthmus.app.disk_notes import not_written, written_again
 from isthmus.app.stores import Stores
 from isthmus.backends.condition import Condition
 from isthmus.backends.sqlite import SqliteState
-from isthmus.base.errors import Code, Hop
 from isthmus.servers.management.api import Part
 from isthmus.servers.management.metrics import Reading
 
@@ -54,23 +53,9 @@ class StoreWatch:
         def changed(failure: str) -> None:
             if not failure:
                 logger.warning("store can be written again", extra={"store": name})
-                self._journal.write(
-                    Decision(Verdict.ALLOWED, plane=PLANE, door=PLANE, detail=f"{name} is written again")
-                )
+                self._journal.write(written_again(PLANE, name))
                 return
             logger.error("store cannot be written", extra={"store": name, "reason": failure})
-            self._journal.write(
-                Decision(
-                    Verdict.REFUSED,
-                    plane=PLANE,
-                    door=PLANE,
-                    code=Code.SERVICE_UNAVAILABLE.wire_name,
-                    hop=Hop.LIMIT.value,
-                    rule="limit.disk",
-                    value=failure,
-                    remedy=REMEDY,
-                    detail=f"changes of {name} are refused until they can be stored",
-                )
-            )
+            self._journal.write(not_written(PLANE, failure, f"changes of {name} are refused until they can be stored"))
 
         return changed
