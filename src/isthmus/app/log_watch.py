@@ -64,7 +64,8 @@ class LogWatch:
                 self._journal.write(written_again(PLANE, name))
                 return
             logger.error("log cannot be written", extra={"log": name, "reason": health.reason})
-            self._journal.write(not_written(PLANE, health.reason, "what devices send is not acknowledged until it can be stored"))
+            detail = "what devices send is not acknowledged until it can be stored"
+            self._journal.write(not_written(PLANE, health.reason, detail))
 
         return changed
 
